@@ -1,0 +1,49 @@
+package bft
+
+import (
+	"crypto/ed25519"
+	"io"
+)
+
+// Operation is one operation of a client, authenticated and ordered.
+type Operation struct {
+	// Client is the Ed25519 key that signed the request. The operation must not keep or change it, nor Data.
+	Client ed25519.PublicKey
+	// Data is the operation in the application's own encoding.
+	Data []byte
+}
+
+// Application is the service that is replicated. The replica calls it from one goroutine. Apply must be
+// deterministic: the same operations from the same state give the same results and the same state on every machine; so no
+// clock (the block's time is given), no randomness, no iteration over maps.
+type Application interface {
+	// Apply executes the operations of one final block, in order, and returns a result for each. What is wrong with an
+	// operation is said in its result; Apply itself cannot fail. Results are at most MaxResult bytes.
+	Apply(height Height, time int64, operations []Operation) (results [][]byte)
+	// State returns the state after the last Apply or Restore. It is immutable and may be read concurrently, also while
+	// later blocks are applied; the replica holds the last few.
+	State() State
+	// Restore replaces the state by what [State.WriteTo] wrote. The replica checks the root afterwards: the stream need not
+	// be trusted.
+	Restore(r io.Reader) error
+}
+
+// State is an immutable state of an [Application].
+type State interface {
+	// Root is a digest that binds the whole state.
+	Root() Digest
+	// Query answers a read, with a proof that a client can check against Root.
+	Query(query []byte) (answer, proof []byte, err error)
+	// WriteTo writes a snapshot.
+	io.WriterTo
+}
+
+// Limits on what travels. A request that breaks one is refused at the gateway.
+const (
+	MaxOperation  = 1 << 20  // bytes of one operation
+	MaxResult     = 1 << 20  // bytes of one result
+	MaxOperations = 1 << 12  // operations of one request
+	MaxRequest    = 2 << 20  // bytes of one request
+	MaxPayload    = 8 << 20  // bytes of one block's payload
+	MaxMessage    = 10 << 20 // bytes of one message between replicas
+)

@@ -1,0 +1,50 @@
+package bft
+
+import "time"
+
+// Config fixes one epoch for one replica.
+type Config struct {
+	Cluster ClusterID
+	Epoch   Epoch
+	Size    Size
+	Self    ReplicaID
+	// Leaders is the schedule: the members that lead in this epoch, in order. Replicas due for recovery are left out, so that a planned
+	// reboot never costs a timeout.
+	Leaders []ReplicaID
+	// Window is the number of consecutive views that a leader serves.
+	Window int
+	// Voter is false for a replica without a share of this epoch: it follows and executes, and says nothing.
+	Voter bool
+	// Base is the final block that the epoch builds on: the last of the epoch before, or the genesis.
+	Base Base
+	// Timeouts are the time bounds of a view.
+	Timeouts Timeouts
+}
+
+// Base is the final block below an epoch.
+type Base struct {
+	Height Height
+	Digest Digest
+	Time   int64
+}
+
+// Timeouts are the time bounds of a view. The view timer doubles with consecutive nullified views up to ViewMax.
+type Timeouts struct {
+	View     time.Duration // a leader's time for a block that can be notarized
+	ViewMax  time.Duration
+	Finalize time.Duration // after a notarization, before finalize votes are cast
+	Idle     time.Duration // a leader with nothing to order waits this long; well below View
+	Resend   time.Duration
+	Ahead    time.Duration // bound of a block's time ahead of the voter's clock
+}
+
+// Restored is what a replica kept on disk of the current epoch, to go on after a restart.
+type Restored struct {
+	Votes        []Vote // own votes, with their partial signatures
+	Blocks       []*Block
+	Certificates []Certificate
+	// Final is the last final block that was executed, and ExecutedRoots the roots of the last few states.
+	Final     Base
+	FinalView View
+	Executed  []Executed
+}
