@@ -31,13 +31,16 @@ type System interface {
 type BlockInfo struct {
 	Epoch  bft.Epoch
 	Height bft.Height
+	Digest bft.Digest
 	Time   int64 // milliseconds since 1970
 }
 
 // Membership describes one epoch.
 type Membership struct {
-	Epoch   bft.Epoch
-	Size    bft.Size
+	Epoch bft.Epoch
+	Size  bft.Size
+	// Base is the block that the epoch builds on: the one given to EndEpoch, or the genesis.
+	Base    bft.Base
 	Members []Member // by ID
 	// Leaders is the schedule of this epoch.
 	Leaders []bft.ReplicaID
