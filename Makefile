@@ -1,0 +1,55 @@
+# What a developer runs. ARGS passes flags on: make demo ARGS='--f 2 --keep'
+
+TOOL := go tool -modfile=$(CURDIR)/.ci/tools/go.mod
+# The directories of all modules: the library, and the nested ones that keep heavy dependencies away from it.
+MODULES = $(sort $(dir $(shell find . -name go.mod -not -path './.ci/*')))
+
+DEMO_PACKAGES := swtpm swtpm-tools
+TEST_PACKAGES := $(DEMO_PACKAGES) tpm2-tools softhsm2 opensc libnss3 libnss3-tools opencryptoki libtpm2-pkcs11-1
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Run a cluster that heals itself, on this machine, in under two minutes
+	@.ci/packages $(DEMO_PACKAGES)
+	go run ./cmd/reseal demo $(ARGS)
+
+.PHONY: build
+build: ## Build bin/reseal
+	go build -o bin/reseal ./cmd/reseal
+
+.PHONY: test
+test: ## Run the whole test suite of all modules, with the race detector
+	@.ci/packages $(TEST_PACKAGES)
+	@set -e; for module in $(MODULES); do \
+		echo "== $$module"; \
+		(cd $$module && $(TOOL) gotestsum --format pkgname-and-test-fails -- -race -count=1 ./...); \
+	done
+
+.PHONY: test-fast
+test-fast: ## Run the library's tests without the race detector, cached
+	go test ./...
+
+.PHONY: lint
+lint: ## Run gofmt, go vet and staticcheck on all modules; the architecture is checked by the tests of internal/lint
+	@unformatted=$$(find . -name '*.go' -not -path './.git/*' | xargs gofmt -l); \
+		if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
+	@set -e; for module in $(MODULES); do \
+		(cd $$module && go vet ./... && $(TOOL) staticcheck ./...); \
+	done
+
+.PHONY: bench
+bench: ## Run the Go benchmarks of all modules once
+	@set -e; for module in $(MODULES); do \
+		(cd $$module && go test -run '^$$' -bench . -benchmem ./...); \
+	done
+
+.PHONY: sim-long
+sim-long: ## Run ten thousand seeds of the simulator with every adversary and fault
+	go run ./cmd/reseal sim --seeds 10000 $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin out

@@ -1,0 +1,127 @@
+package lint
+
+import (
+	"go/ast"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// arrows says which other rooms each room may import. A room that is not listed may import all but cmd.
+var arrows = map[string][]string{
+	"threshold": {},
+	"bft":       {"threshold"},
+	"keystore":  {},
+	"hsm":       {"keystore"},
+	"recovery":  {"bft", "threshold", "keystore"},
+}
+
+func TestArrowsBetweenRoomsPointOneWay(t *testing.T) {
+	for _, s := range tree(t) {
+		allowed, listed := arrows[s.room()]
+		for _, imported := range s.imports() {
+			room, inside := strings.CutPrefix(imported, module+"/")
+			if !inside {
+				continue
+			}
+			room, _, _ = strings.Cut(room, "/")
+			if room == s.room() || room == "internal" && !listed || s.test() && !listed {
+				continue
+			}
+			if listed {
+				assert.Containsf(t, allowed, room, "%s imports %s", s.path, imported)
+			} else {
+				assert.NotEqualf(t, "cmd", room, "%s imports %s", s.path, imported)
+			}
+		}
+	}
+}
+
+// bannedFromCore are packages that would give the pure core a clock, randomness, goroutines or I/O.
+var bannedFromCore = []string{
+	"context", "crypto/rand", "io/fs", "log", "log/slog", "math/rand", "math/rand/v2", "net", "os", "runtime", "sync", "sync/atomic", "syscall", "unsafe",
+}
+
+// timeOfCore are the names of package time that the pure core may use: durations, not clocks.
+var timeOfCore = []string{"Duration", "Nanosecond", "Microsecond", "Millisecond", "Second", "Minute", "Hour"}
+
+func TestCoreIsPure(t *testing.T) {
+	for _, s := range tree(t) {
+		if s.dir() != "bft" || s.test() {
+			continue
+		}
+		for _, imported := range s.imports() {
+			for _, banned := range bannedFromCore {
+				assert.Falsef(t, imported == banned || strings.HasPrefix(imported, banned+"/"), "%s: the core must not import %s", s.path, imported)
+			}
+		}
+		s.selectors("time", func(use *ast.SelectorExpr) {
+			assert.Containsf(t, timeOfCore, use.Sel.Name, "%s: the core must not use time.%s", s.position(use), use.Sel.Name)
+		})
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			switch n.(type) {
+			case *ast.GoStmt, *ast.SelectStmt, *ast.SendStmt, *ast.ChanType:
+				assert.Failf(t, "concurrency in the core", "%s", s.position(n))
+			}
+			return true
+		})
+	}
+}
+
+func TestTestsNeitherSleepNorSkip(t *testing.T) {
+	for _, s := range tree(t) {
+		if !s.test() {
+			continue
+		}
+		s.selectors("time", func(use *ast.SelectorExpr) {
+			assert.NotEqualf(t, "Sleep", use.Sel.Name, "%s: wait on a condition with a deadline, or drive a clock", s.position(use))
+		})
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			if use, ok := call.Fun.(*ast.SelectorExpr); ok && isTestVariable(use.X) {
+				assert.NotContainsf(t, []string{"Skip", "Skipf", "SkipNow"}, use.Sel.Name, "%s: fail and name the package to install", s.position(call))
+			}
+			return true
+		})
+	}
+}
+
+// isTestVariable goes by the names that testing.T, B, F and TB have everywhere.
+func isTestVariable(e ast.Expr) bool {
+	x, ok := e.(*ast.Ident)
+	return ok && slices.Contains([]string{"t", "b", "f", "tb"}, x.Name)
+}
+
+func TestEveryPackageHasItsDocumentation(t *testing.T) {
+	packages := map[string]bool{}
+	for _, s := range tree(t) {
+		if s.test() {
+			continue
+		}
+		packages[s.dir()] = packages[s.dir()] || path.Base(s.path) == "doc.go" && s.file.Doc != nil
+	}
+	for dir, documented := range packages {
+		assert.Truef(t, documented, "%s has no doc.go with a package comment", dir)
+	}
+}
+
+func TestFilesCanBeReadInOneGo(t *testing.T) {
+	const limit = 600
+	for _, s := range tree(t) {
+		if !generated(s) {
+			assert.LessOrEqualf(t, s.lines, limit, "%s: split it", s.path)
+		}
+	}
+}
+
+func generated(s *source) bool {
+	return slices.ContainsFunc(s.file.Comments, func(c *ast.CommentGroup) bool {
+		return strings.HasPrefix(c.Text(), "Code generated ") && strings.Contains(c.Text(), "DO NOT EDIT.")
+	})
+}
