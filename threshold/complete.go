@@ -1,0 +1,91 @@
+package threshold
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/reseal-bft/reseal/threshold/internal/curve"
+)
+
+// BadPointsError names the receivers whose points contradict the commitment, ascending.
+type BadPointsError struct {
+	From []int
+	Need int // further points from others that are needed
+}
+
+func (e *BadPointsError) Error() string {
+	return fmt.Sprintf("threshold: points from %v contradict the commitment; %d more are needed from others", e.From, e.Need)
+}
+
+// Unwrap makes errors.Is(err, ErrInconsistent) true.
+func (e *BadPointsError) Unwrap() error { return ErrInconsistent }
+
+// Complete computes the part of a receiver that missed it from F+1 points that others hold for it.
+// The first F+1 from distinct receivers are tried; only if they give no valid part are the points
+// checked one by one. bad lists the receivers whose points were found to contradict the commitment,
+// also when Complete succeeds with others. The part has no column.
+func (c *Commitment) Complete(index int, points []Point) (part *Part, bad []int, err error) {
+	if err := c.params.checkIndex(index); err != nil {
+		return nil, nil, err
+	}
+	candidates := c.usable(index, points)
+	if part := c.interpolate(index, candidates); part != nil && c.VerifyPart(part) == nil {
+		return part, nil, nil
+	}
+	var good []Point
+	for _, p := range candidates {
+		if c.checkPoint(p) {
+			good = append(good, p)
+		} else {
+			bad = append(bad, p.From)
+		}
+	}
+	slices.Sort(bad)
+	bad = slices.Compact(bad)
+	good = slices.CompactFunc(good, func(a, b Point) bool { return a.From == b.From })
+	part = c.interpolate(index, good)
+	if part == nil {
+		return nil, bad, &BadPointsError{From: bad, Need: c.params.columns() - len(good)}
+	}
+	return part, bad, nil
+}
+
+// usable keeps the points that are for this receiver, from others in range, sorted by sender, each
+// value of a sender once.
+func (c *Commitment) usable(index int, points []Point) []Point {
+	var out []Point
+	for _, p := range points {
+		if p.To == index && c.params.checkIndex(p.From) == nil {
+			out = append(out, p)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Point) int { return a.From - b.From })
+	return slices.CompactFunc(out, func(a, b Point) bool { return a.From == b.From && a.value.Equal(&b.value) })
+}
+
+// checkPoint checks value*generator = sum of to^l from^k matrix[l,k].
+func (c *Commitment) checkPoint(p Point) bool {
+	weights := make([]curve.Fr, len(c.matrix))
+	curve.AddOuter(weights, curve.Powers(uint64(p.To), c.params.rows()), curve.Powers(uint64(p.From), c.params.columns()))
+	return c.holds(weights, &p.value)
+}
+
+// interpolate gives the row through the first F+1 points from distinct senders, nil if there are too
+// few. The points are sorted by sender.
+func (c *Commitment) interpolate(index int, points []Point) *Part {
+	var xs []uint16
+	var values []curve.Fr
+	for _, p := range points {
+		if len(xs) == c.params.columns() {
+			break
+		}
+		if len(xs) == 0 || int(xs[len(xs)-1]) != p.From {
+			xs, values = append(xs, uint16(p.From)), append(values, p.value)
+		}
+	}
+	defer curve.Wipe(values)
+	if len(xs) < c.params.columns() {
+		return nil
+	}
+	return &Part{index: index, row: curve.Interpolate(xs, values)}
+}

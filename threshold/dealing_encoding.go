@@ -1,0 +1,89 @@
+package threshold
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/reseal-bft/reseal/threshold/internal/curve"
+)
+
+// First bytes of encoded secrets, so that one kind is never read as another.
+const (
+	partTag  = 0x50
+	pointTag = 0x51
+)
+
+const (
+	partHeaderLen = 1 + 3*2
+	pointLen      = 1 + 2*2 + curve.ScalarLen
+)
+
+// SecretBytes encodes the part: tag, index, lengths of row and column (2 bytes each), scalars.
+// The caller wipes the bytes. Nil once wiped.
+func (p *Part) SecretBytes() []byte {
+	if p.row == nil {
+		return nil
+	}
+	b := make([]byte, 0, partHeaderLen+(len(p.row)+len(p.column))*curve.ScalarLen)
+	b = append(b, partTag)
+	for _, v := range []int{p.index, len(p.row), len(p.column)} {
+		b = binary.BigEndian.AppendUint16(b, uint16(v))
+	}
+	for _, scalars := range [][]curve.Fr{p.row, p.column} {
+		for i := range scalars {
+			b = scalars[i].AppendBytes(b)
+		}
+	}
+	return b
+}
+
+// ParsePart decodes SecretBytes. Whether the part fits a commitment is for VerifyPart to say.
+func ParsePart(b []byte) (*Part, error) {
+	if len(b) < partHeaderLen || b[0] != partTag {
+		return nil, errors.New("threshold: these bytes are no part of a dealing")
+	}
+	index, rows, columns := int(binary.BigEndian.Uint16(b[1:])), int(binary.BigEndian.Uint16(b[3:])), int(binary.BigEndian.Uint16(b[5:]))
+	if index < 1 || index > MaxReceivers || rows < 1 || rows > MaxReceivers || columns > MaxReceivers {
+		return nil, errors.New("threshold: the numbers of the part are out of range")
+	}
+	b = b[partHeaderLen:]
+	if len(b) != (rows+columns)*curve.ScalarLen {
+		return nil, fmt.Errorf("threshold: a part of %d scalars in %d bytes", rows+columns, len(b))
+	}
+	scalars := make([]curve.Fr, rows+columns)
+	for i := range scalars {
+		if err := scalars[i].SetBytes(b[i*curve.ScalarLen : (i+1)*curve.ScalarLen]); err != nil {
+			curve.Wipe(scalars)
+			return nil, fmt.Errorf("threshold: part: %w", err)
+		}
+	}
+	p := &Part{index: index, row: scalars[:rows:rows]}
+	if columns > 0 {
+		p.column = scalars[rows:]
+	}
+	return p, nil
+}
+
+// SecretBytes encodes the point: tag, From, To (2 bytes each), scalar. The caller wipes the bytes.
+func (p *Point) SecretBytes() []byte {
+	b := append(make([]byte, 0, pointLen), pointTag)
+	b = binary.BigEndian.AppendUint16(b, uint16(p.From))
+	b = binary.BigEndian.AppendUint16(b, uint16(p.To))
+	return p.value.AppendBytes(b)
+}
+
+// ParsePoint decodes SecretBytes. Whether the point fits a commitment is for Complete to find out.
+func ParsePoint(b []byte) (Point, error) {
+	if len(b) != pointLen || b[0] != pointTag {
+		return Point{}, errors.New("threshold: these bytes are no point of a dealing")
+	}
+	p := Point{From: int(binary.BigEndian.Uint16(b[1:])), To: int(binary.BigEndian.Uint16(b[3:]))}
+	if p.From < 1 || p.From > MaxReceivers || p.To < 1 || p.To > MaxReceivers {
+		return Point{}, errors.New("threshold: an index of the point is out of range")
+	}
+	if err := p.value.SetBytes(b[5:]); err != nil {
+		return Point{}, fmt.Errorf("threshold: point: %w", err)
+	}
+	return p, nil
+}

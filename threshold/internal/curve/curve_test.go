@@ -1,0 +1,61 @@
+package curve
+
+import (
+	"crypto/rand"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func random(t testing.TB, n int) []Fr {
+	out := make([]Fr, n)
+	for i := range out {
+		require.NoError(t, out[i].SetRandom(rand.Reader))
+	}
+	return out
+}
+
+func TestInterpolationUndoesEvaluation(t *testing.T) {
+	for _, n := range []int{1, 2, 5, 13} {
+		coef := random(t, n)
+		xs := make([]uint16, n)
+		ys := make([]Fr, n)
+		for i := range xs {
+			xs[i] = uint16(3*i + 2)
+			ys[i] = Eval(coef, n, 1, uint64(xs[i]))
+		}
+		require.Equal(t, coef, Interpolate(xs, ys))
+		for _, at := range []uint64{0, 1, 100} {
+			want := Eval(coef, n, 1, at)
+			require.Equal(t, want, Inner(ys, Lagrange(xs, at)))
+		}
+	}
+}
+
+func TestMultiplesAgree(t *testing.T) {
+	for _, n := range []int{1, 2, 31, 32, 40} {
+		ks, ws := random(t, n), random(t, n)
+		ks[0] = Fr{} // the point at infinity among the points
+		sum := Inner(ks, ws)
+		scalars := ScalarBytes(Scalars(nil, ws))
+		require.Equal(t, Mult1(nil, &sum), MSM1(Commit1(ks), scalars, 255))
+		require.Equal(t, Mult2(nil, &sum), MSM2(Commit2(ks), scalars, 255))
+	}
+}
+
+func TestPairings(t *testing.T) {
+	k := random(t, 1)[0]
+	h := HashToG1([]byte("m"), []byte("dst"))
+	sig := Mult1(&h, &k)
+	key := Mult2(nil, &k)
+	require.True(t, CheckPairing(&sig, &h, PrepareLines(&key)))
+	require.False(t, CheckPairing(&h, &h, PrepareLines(&key)))
+	base := Mult1(nil, &k)
+	require.True(t, SameLogCleared(&base, &key))
+	require.False(t, SameLogCleared(&h, &key))
+	var zero1 G1
+	var zero2 G2
+	require.True(t, SameLogCleared(&zero1, &zero2))
+	require.False(t, SameLogCleared(&base, &zero2))
+	require.False(t, SameLogCleared(&zero1, &key))
+}

@@ -1,0 +1,146 @@
+package threshold
+
+import (
+	"crypto/rand"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// defaultParams are those of the default cluster: f=1, c=1.
+var defaultParams = Params{N: 6, T: 4, F: 1}
+
+func TestLifeOfAGroupKey(t *testing.T) {
+	g := generate(t, defaultParams, 3)
+	msg := []byte("notarize")
+	sig, bad, err := g.sharing.Combine(msg, g.sign(msg, 1, 2, 3, 4))
+	require.NoError(t, err)
+	require.Empty(t, bad)
+	require.NoError(t, g.sharing.GroupKey().Verify(msg, sig))
+
+	next := reshare(t, g, Params{N: 9, T: 6, F: 2}, []int{2, 3, 5, 6})
+	require.True(t, g.sharing.GroupKey().Equal(next.sharing.GroupKey()))
+	again, bad, err := next.sharing.Combine(msg, next.sign(msg, 9, 2, 4, 6, 1, 8))
+	require.NoError(t, err)
+	require.Empty(t, bad)
+	require.Equal(t, sig, again, "the group's signature does not depend on the sharing")
+}
+
+func TestCombineNamesTheBad(t *testing.T) {
+	g := generate(t, defaultParams, 2)
+	msg := []byte("m")
+	ps := g.sign(msg, 1, 2, 3, 4, 5)
+	ps[1] = PartialSignature{Index: 2, Signature: g.shares[1].Sign([]byte("other")).Signature}
+	sig, bad, err := g.sharing.Combine(msg, append(ps[:1:1], ps...))
+	require.NoError(t, err)
+	require.Equal(t, []int{2}, bad)
+	require.NoError(t, g.sharing.GroupKey().Verify(msg, sig))
+
+	_, bad, err = g.sharing.Combine(msg, ps[:4])
+	require.ErrorIs(t, err, ErrTooFewPartials)
+	require.Equal(t, []int{2}, bad)
+}
+
+func TestVerifyBatch(t *testing.T) {
+	g, h := generate(t, defaultParams, 2), generate(t, defaultParams, 2)
+	var items []BatchItem
+	for i, group := range []*testGroup{g, h, g, g, h} {
+		msg := []byte{byte(i)}
+		sig, _, err := group.sharing.Combine(msg, group.sign(msg, upTo(1, 4)...))
+		require.NoError(t, err)
+		items = append(items, BatchItem{Key: group.sharing.GroupKey(), Message: msg, Signature: sig})
+	}
+	require.NoError(t, VerifyBatch(rand.Reader, items))
+	require.NoError(t, VerifyBatch(rand.Reader, items[2:4]))
+	items[3].Message = []byte("other")
+	items[1].Signature = Signature{}
+	var bad *BadItemsError
+	require.ErrorAs(t, VerifyBatch(rand.Reader, items), &bad)
+	require.Equal(t, []int{1, 3}, bad.Items)
+}
+
+func TestCompleteAMissedPart(t *testing.T) {
+	p := Params{N: 7, T: 5, F: 2}
+	dealing, err := Deal(rand.Reader, p, nil)
+	require.NoError(t, err)
+	c := dealing.Commitment()
+	want, err := dealing.Part(7)
+	require.NoError(t, err)
+	var points []Point
+	for _, from := range []int{4, 1, 6, 2} {
+		part, err := dealing.Part(from)
+		require.NoError(t, err)
+		point, err := part.Point(7)
+		require.NoError(t, err)
+		points = append(points, point)
+	}
+	part, bad, err := c.Complete(7, points[:3])
+	require.NoError(t, err)
+	require.Empty(t, bad)
+	require.False(t, part.HasColumn())
+	for k := range part.row {
+		require.True(t, part.row[k].Equal(&want.row[k]))
+	}
+	points[1].value.SetSmall(7)
+	_, bad, err = c.Complete(7, points[:3])
+	require.ErrorIs(t, err, ErrInconsistent)
+	require.Equal(t, []int{1}, bad)
+	part, bad, err = c.Complete(7, points)
+	require.NoError(t, err)
+	require.Equal(t, []int{1}, bad)
+	require.NoError(t, c.VerifyPart(part))
+}
+
+func TestEncodings(t *testing.T) {
+	p := Params{N: 4, T: 3, F: 1}
+	dealing, err := Deal(rand.Reader, p, []byte("context"))
+	require.NoError(t, err)
+	c := dealing.Commitment()
+	encoded, err := c.MarshalBinary()
+	require.NoError(t, err)
+	parsed, err := ParseCommitment(encoded)
+	require.NoError(t, err)
+	require.Equal(t, c.Digest(), parsed.Digest())
+	require.Equal(t, []byte("context"), parsed.Context())
+	require.NoError(t, parsed.Verify())
+	part, err := dealing.Part(2)
+	require.NoError(t, err)
+	part2, err := ParsePart(part.SecretBytes())
+	require.NoError(t, err)
+	require.True(t, part.Equal(part2))
+	require.NoError(t, parsed.VerifyPart(part2))
+	point, err := part.Point(3)
+	require.NoError(t, err)
+	point2, err := ParsePoint(point.SecretBytes())
+	require.NoError(t, err)
+	require.True(t, point.value.Equal(&point2.value))
+
+	g := generate(t, p, 2)
+	b, err := g.sharing.MarshalBinary()
+	require.NoError(t, err)
+	s2, err := ParseSharing(b)
+	require.NoError(t, err)
+	require.True(t, s2.Equal(g.sharing))
+	share, err := ParseShare(g.shares[2].SecretBytes())
+	require.NoError(t, err)
+	require.True(t, share.Equal(g.shares[2]))
+	require.NoError(t, s2.CheckShare(share))
+	require.Error(t, generate(t, p, 2).sharing.CheckShare(share))
+}
+
+func TestRotationOfTheGroupKey(t *testing.T) {
+	old, next := generate(t, defaultParams, 2), generate(t, defaultParams, 2)
+	msg := LinkMessage(old.sharing.GroupKey(), next.sharing.GroupKey())
+	sig, _, err := old.sharing.Combine(msg, old.sign(msg, 1, 2, 3, 4))
+	require.NoError(t, err)
+	link := Link{Next: next.sharing.GroupKey(), Signature: sig}
+	b, err := link.MarshalBinary()
+	require.NoError(t, err)
+	parsed, err := ParseLink(b)
+	require.NoError(t, err)
+	last, err := VerifyChain(old.sharing.GroupKey(), []Link{parsed})
+	require.NoError(t, err)
+	require.True(t, last.Equal(next.sharing.GroupKey()))
+	_, err = VerifyChain(next.sharing.GroupKey(), []Link{parsed})
+	require.Error(t, err)
+}

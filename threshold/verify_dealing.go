@@ -1,0 +1,113 @@
+package threshold
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/reseal-bft/reseal/threshold/internal/curve"
+)
+
+// challenge derives n coefficients of 128 bits from everything that a check depends on. A dealer who
+// wants a false statement to pass would have to find a digest that suits it: 2^128 work. Derived
+// rather than drawn, the verdict is the same at every replica.
+func challenge(label string, n int, parts ...[]byte) []byte {
+	h := sha256.New()
+	h.Write([]byte{byte(len(label))})
+	h.Write([]byte(label))
+	for _, p := range parts {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(p))))
+		h.Write(p)
+	}
+	seed := h.Sum(nil)
+	out := make([]byte, 0, n*coefficientLen+sha256.Size)
+	for block := uint32(0); len(out) < n*coefficientLen; block++ {
+		sum := sha256.Sum256(binary.BigEndian.AppendUint32(seed[:sha256.Size:sha256.Size], block))
+		out = append(out, sum[:]...)
+	}
+	return out[:n*coefficientLen]
+}
+
+// challengeScalars is challenge as elements of the field.
+func challengeScalars(label string, n int, parts ...[]byte) []curve.Fr {
+	b := challenge(label, n, parts...)
+	out := make([]curve.Fr, n)
+	for i := range out {
+		out[i].SetWide(b[i*coefficientLen : (i+1)*coefficientLen])
+	}
+	return out
+}
+
+// Verify checks that the commitments in G1 and in G2 to phi(x, 0) are to the same polynomial, with
+// one multi-pairing. The result is remembered.
+func (c *Commitment) Verify() error { return c.verify() }
+
+func (c *Commitment) checkConsistency() error {
+	n := len(c.shares)
+	coefficients := challenge("commitment", n, c.digest[:])
+	inG1 := make([]curve.G1, n)
+	for l := range inG1 {
+		inG1[l] = c.matrix[l*c.params.columns()]
+	}
+	left := curve.MSM1(inG1, coefficients, 8*coefficientLen)
+	right := curve.MSM2(c.shares, coefficients, 8*coefficientLen)
+	if !curve.SameLogCleared(&left, &right) {
+		return fmt.Errorf("%w: the dealer committed to different polynomials in G1 and G2", ErrInconsistent)
+	}
+	return nil
+}
+
+// VerifyRedeal checks that what is dealt is the dealer's share of old, and Verify.
+func (c *Commitment) VerifyRedeal(old *Sharing, dealer int) error {
+	key := old.ShareKey(dealer)
+	if key == nil {
+		return fmt.Errorf("threshold: dealer %d is none of the old sharing", dealer)
+	}
+	if c.shares[0] != key.point {
+		return fmt.Errorf("%w: dealer %d does not deal its share", ErrInconsistent, dealer)
+	}
+	return c.Verify()
+}
+
+// VerifyPart checks a part against the commitment: its row, and its column if it has one. It does
+// not Verify the commitment itself.
+func (c *Commitment) VerifyPart(p *Part) error {
+	rows, columns := c.params.rows(), c.params.columns()
+	if err := c.params.checkIndex(p.index); err != nil {
+		return err
+	}
+	if p.row == nil {
+		return ErrWiped
+	}
+	if len(p.row) != columns || (p.column != nil && len(p.column) != rows) {
+		return fmt.Errorf("%w: a part of wrong degree", ErrInconsistent)
+	}
+	j := uint64(p.index)
+	secret := p.SecretBytes()
+	defer clear(secret)
+	u := challengeScalars("row", columns, c.digest[:], secret)
+	weights := make([]curve.Fr, rows*columns)
+	value := curve.Inner(p.row, u)
+	defer value.Wipe()
+	curve.AddOuter(weights, curve.Powers(j, rows), u)
+	if p.column != nil {
+		v := challengeScalars("column", rows, c.digest[:], secret)
+		inner := curve.Inner(p.column, v)
+		value.Add(&value, &inner)
+		inner.Wipe()
+		curve.AddOuter(weights, v, curve.Powers(j, columns))
+	}
+	if !c.holds(weights, &value) {
+		return fmt.Errorf("%w: the part of receiver %d", ErrInconsistent, p.index)
+	}
+	return nil
+}
+
+// holds checks value*generator = sum of weights[i]*matrix[i], up to parts outside the subgroup.
+func (c *Commitment) holds(weights []curve.Fr, value *curve.Fr) bool {
+	sum := curve.MSM1(c.matrix, curve.ScalarBytes(curve.Scalars(nil, weights)), 255)
+	claimed := curve.Mult1(nil, value)
+	difference := curve.Sub1(&sum, &claimed)
+	cleared := curve.ClearCofactor(&difference)
+	return curve.IsZero1(&cleared)
+}
