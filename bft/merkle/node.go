@@ -29,7 +29,9 @@ const (
 	domainInner = 1
 )
 
-func hashLeaf(key bft.Digest, valueHash bft.Digest) bft.Digest { return hashPair(domainLeaf, &key, &valueHash) }
+func hashLeaf(key bft.Digest, valueHash bft.Digest) bft.Digest {
+	return hashPair(domainLeaf, &key, &valueHash)
+}
 
 func hashInner(left, right bft.Digest) bft.Digest { return hashPair(domainInner, &left, &right) }
 

@@ -1,0 +1,187 @@
+package request
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/reseal-bft/reseal/bft"
+)
+
+var cluster = bft.ClusterID{1, 2, 3}
+
+// testKey returns the key number i.
+func testKey(i byte) ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{i}, ed25519.SeedSize))
+}
+
+func mustNew(t testing.TB, key byte, sequence uint64, operations ...string) *Request {
+	t.Helper()
+	ops := make([][]byte, len(operations))
+	for i, op := range operations {
+		ops[i] = []byte(op)
+	}
+	r, err := New(cluster, testKey(key), sequence, Application, ops)
+	require.NoError(t, err)
+	return r
+}
+
+func TestRequestRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		ops := rapid.SliceOfN(rapid.SliceOfN(rapid.Byte(), 0, 20), 1, 10).Draw(t, "operations")
+		sequence := rapid.Uint64Min(1).Draw(t, "sequence")
+		space := rapid.SampledFrom([]Space{Application, System}).Draw(t, "space")
+		r, err := New(cluster, testKey(7), sequence, space, ops)
+		require.NoError(t, err)
+		require.NoError(t, r.Verify(cluster))
+		require.Equal(t, sequence, r.Sequence)
+		require.Equal(t, space, r.Space)
+		require.Equal(t, testKey(7).Public(), r.Client)
+		require.Equal(t, len(ops), len(r.Operations))
+		for i := range ops {
+			require.True(t, bytes.Equal(ops[i], r.Operations[i]))
+		}
+	})
+}
+
+func TestRequestLimits(t *testing.T) {
+	one := [][]byte{[]byte("op")}
+	for name, c := range map[string]struct {
+		sequence uint64
+		space    Space
+		ops      [][]byte
+	}{
+		"no sequence":              {0, Application, one},
+		"unknown space":            {1, spaces, one},
+		"no operations":            {1, Application, nil},
+		"too many operations":      {1, Application, make([][]byte, bft.MaxOperations+1)},
+		"an operation too large":   {1, Application, [][]byte{make([]byte, bft.MaxOperation+1)}},
+		"the request is too large": {1, Application, [][]byte{make([]byte, bft.MaxOperation), make([]byte, bft.MaxOperation)}},
+	} {
+		_, err := New(cluster, testKey(1), c.sequence, c.space, c.ops)
+		require.Error(t, err, name)
+	}
+	_, err := New(cluster, testKey(1), 1, Application, make([][]byte, bft.MaxOperations))
+	require.NoError(t, err)
+}
+
+func TestSignatureBindsEverything(t *testing.T) {
+	r := mustNew(t, 1, 9, "one", "two")
+	require.ErrorIs(t, r.Verify(bft.ClusterID{9}), ErrSignature)
+	for i := range r.Raw() {
+		raw := bytes.Clone(r.Raw())
+		raw[i] ^= 1
+		changed, err := Parse(raw)
+		if err == nil {
+			require.ErrorIs(t, changed.Verify(cluster), ErrSignature, "byte %d", i)
+		}
+	}
+}
+
+func TestVerifyAllFindsExactlyTheBad(t *testing.T) {
+	var requests []*Request
+	want := make([]bool, 37)
+	for i := range want {
+		r := mustNew(t, byte(i%5+1), uint64(i+1), "op")
+		want[i] = i%9 != 4 && i != 36
+		if !want[i] {
+			raw := bytes.Clone(r.Raw())
+			raw[len(raw)-1-i] ^= 4
+			var err error
+			r, err = Parse(raw)
+			require.NoError(t, err)
+		}
+		requests = append(requests, r)
+	}
+	require.Equal(t, want, VerifyAll(cluster, requests))
+	require.Empty(t, VerifyAll(cluster, nil))
+}
+
+func TestPayloadRoundTrip(t *testing.T) {
+	requests := []*Request{mustNew(t, 1, 1, "a"), mustNew(t, 2, 5, "b", ""), mustNew(t, 1, 2, "c")}
+	payload := AppendPayload(requests)
+	got, err := ParsePayload(payload)
+	require.NoError(t, err)
+	require.Equal(t, requests, got)
+	size := 0
+	for _, r := range requests {
+		size += PayloadSize(r)
+	}
+	require.Equal(t, len(payload), size)
+
+	require.Empty(t, AppendPayload(nil))
+	got, err = ParsePayload(nil)
+	require.NoError(t, err)
+	require.Empty(t, got)
+
+	for cut := range payload {
+		got, err := ParsePayload(payload[:cut])
+		require.True(t, err != nil || len(got) < len(requests))
+	}
+	_, err = ParsePayload(make([]byte, bft.MaxPayload+1))
+	require.ErrorIs(t, err, ErrMalformed)
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(mustNew(f, 1, 1, "a").Raw())
+	f.Add(mustNew(f, 2, 1<<60, "", "two", "three").Raw())
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		r, err := Parse(raw)
+		if err != nil {
+			require.ErrorIs(t, err, ErrMalformed)
+			return
+		}
+		// Signing the same parts again gives the same bytes, but for the signature.
+		again, err := New(cluster, testKey(1), r.Sequence, r.Space, r.Operations)
+		require.NoError(t, err)
+		require.Equal(t, raw[32:len(raw)-64], again.Raw()[32:len(raw)-64])
+		_ = r.Verify(cluster)
+	})
+}
+
+func FuzzPayload(f *testing.F) {
+	f.Add(AppendPayload([]*Request{mustNew(f, 1, 1, "a"), mustNew(f, 2, 2, "b")}))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		requests, err := ParsePayload(payload)
+		if err == nil {
+			require.True(t, bytes.Equal(payload, AppendPayload(requests)))
+		}
+	})
+}
+
+func BenchmarkVerifyAll(b *testing.B) {
+	const count = 64
+	requests := make([]*Request, count)
+	ops := make([]string, 100)
+	for i := range ops {
+		ops[i] = string(bytes.Repeat([]byte{byte(rand.Int())}, 128))
+	}
+	for i := range requests {
+		requests[i] = mustNew(b, byte(i), 1, ops...)
+	}
+	payload := AppendPayload(requests)
+	b.Run("batch", func(b *testing.B) {
+		for b.Loop() {
+			VerifyAll(cluster, requests)
+		}
+		b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/count, "us/request")
+	})
+	b.Run("one", func(b *testing.B) {
+		for b.Loop() {
+			_ = requests[0].Verify(cluster)
+		}
+	})
+	b.Run("parse", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, err := ParsePayload(payload)
+			require.NoError(b, err)
+		}
+		b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/count, "us/request")
+	})
+}
