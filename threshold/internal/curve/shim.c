@@ -49,6 +49,11 @@ BLST(void, blst_fp12_sqr, rs_fp12 *, const rs_fp12 *);
 BLST(void, blst_fp12_mul, rs_fp12 *, const rs_fp12 *, const rs_fp12 *);
 BLST(void, blst_fp12_mul_by_xy00z0, rs_fp12 *, const rs_fp12 *, const rs_fp6 *);
 BLST(void, blst_fp12_conjugate, rs_fp12 *);
+BLST(void, blst_fp12_cyclotomic_sqr, rs_fp12 *, const rs_fp12 *);
+BLST(bool, blst_fp12_in_group, const rs_fp12 *);
+BLST(void, blst_fp_from_bendian, rs_fp *, const uint8_t *);
+BLST(void, blst_bendian_from_fp, uint8_t *, const rs_fp *);
+BLST(void, blst_miller_loop, rs_fp12 *, const rs_p2_affine *, const rs_p1_affine *);
 BLST(bool, blst_fp12_is_one, const rs_fp12 *);
 BLST(const rs_fp12 *, blst_fp12_one, void);
 BLST(void, blst_precompute_lines, rs_fp6 *, const rs_p2_affine *);
@@ -394,4 +399,56 @@ bool rs_pairing_check(const rs_p1_affine *ps, const rs_p2_affine *qs, size_t n)
     rs_fp12 f;
     blst_miller_loop_n(&f, q, p, n);
     return product_is_one(&f);
+}
+
+// ---- the target group ----
+
+void rs_gt_pair(rs_fp12 *out, const rs_p1_affine *p, const rs_p2_affine *q)
+{
+    blst_miller_loop(out, q, p);
+    blst_final_exp(out, out);
+}
+
+void rs_gt_mul(rs_fp12 *out, const rs_fp12 *a, const rs_fp12 *b) { blst_fp12_mul(out, a, b); }
+
+void rs_gt_invert(rs_fp12 *a) { blst_fp12_conjugate(a); } // the inverse, of an element of the group
+
+// rs_gt_exp multiplies at every bit and keeps the product by mask: time does not depend on k.
+void rs_gt_exp(rs_fp12 *out, const rs_fp12 *base, const rs_fr *k)
+{
+    rs_scalar s;
+    rs_fp12 acc = *blst_fp12_one(), product;
+    uint64_t *a = (uint64_t *)&acc;
+    const uint64_t *p = (const uint64_t *)&product;
+
+    blst_scalar_from_fr(&s, k);
+    for (int bit = 254; bit >= 0; bit--) {
+        blst_fp12_cyclotomic_sqr(&acc, &acc);
+        blst_fp12_mul(&product, &acc, base);
+        uint64_t keep = 0 - (uint64_t)(s.b[bit / 8] >> (bit % 8) & 1);
+        for (size_t i = 0; i < sizeof acc / sizeof *a; i++)
+            a[i] ^= keep & (a[i] ^ p[i]);
+    }
+    *out = acc;
+    wipe(&s, sizeof s);
+    wipe(&acc, sizeof acc);
+    wipe(&product, sizeof product);
+}
+
+void rs_gt_encode(uint8_t out[576], const rs_fp12 *in)
+{
+    for (size_t i = 0; i < 12; i++)
+        blst_bendian_from_fp(out + 48 * i, (const rs_fp *)in + i);
+}
+
+bool rs_gt_decode(rs_fp12 *out, const uint8_t in[576])
+{
+    uint8_t again[576];
+    for (size_t i = 0; i < 12; i++)
+        blst_fp_from_bendian((rs_fp *)out + i, in + 48 * i);
+    rs_gt_encode(again, out); // coordinates that were not reduced come out different
+    for (size_t i = 0; i < sizeof again; i++)
+        if (again[i] != in[i])
+            return false;
+    return blst_fp12_in_group(out);
 }

@@ -70,4 +70,12 @@ bool rs_pairing_check_lines(const rs_p1_affine *p0, const rs_lines *q0,
                             const rs_p1_affine *p1, const rs_lines *q1);
 bool rs_pairing_check(const rs_p1_affine *ps, const rs_p2_affine *qs, size_t n);
 
+// The target group. Encoded: its 12 coordinates in blst's order in memory, 48 bytes each, big-endian.
+void rs_gt_pair(rs_fp12 *out, const rs_p1_affine *p, const rs_p2_affine *q);
+void rs_gt_mul(rs_fp12 *out, const rs_fp12 *a, const rs_fp12 *b);
+void rs_gt_invert(rs_fp12 *a);
+void rs_gt_exp(rs_fp12 *out, const rs_fp12 *base, const rs_fr *k);
+void rs_gt_encode(uint8_t out[576], const rs_fp12 *in);
+bool rs_gt_decode(rs_fp12 *out, const uint8_t in[576]);
+
 #endif
