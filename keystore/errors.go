@@ -1,0 +1,41 @@
+package keystore
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors that callers act on. Compare with errors.Is.
+var (
+	ErrNotFound      = errors.New("nothing is sealed for this epoch")
+	ErrErased        = errors.New("the epoch is over and its secret is erased")
+	ErrNotApproved   = errors.New("the machine did not boot into an approved state")
+	ErrForeignDevice = errors.New("this was not made by this device")
+	ErrUnavailable   = errors.New("the device does not answer")
+	ErrUnsupported   = errors.New("the device cannot do this")
+	ErrTooLarge      = fmt.Errorf("the secret is larger than %d bytes", MaxSecret)
+	ErrCorrupt       = errors.New("the file is damaged")
+	ErrExists        = errors.New("a keystore is already there")
+	ErrNoKeystore    = errors.New("there is no keystore: run `reseal keystore init` first")
+	ErrWrongPIN      = errors.New("the PIN or passphrase is wrong")
+	ErrPINLocked     = errors.New("the PIN is locked, or the next wrong try would lock it")
+	ErrClosed        = errors.New("the keystore is closed")
+	ErrInvalid       = errors.New("the attestation does not hold")
+)
+
+// RefusedError says that the device itself refused to unseal: no bookkeeping of
+// this program stood in between.
+type RefusedError struct {
+	Device string // which device refused, for example "TPM"
+	Epoch  uint64 // what it was asked for
+	Reason error  // ErrErased, ErrNotApproved or ErrForeignDevice
+	Detail string // what the device answered, and to which question
+}
+
+// Error tells in one line who refused what, and why.
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("the %s refused to unseal epoch %d: %v (%s)", e.Device, e.Epoch, e.Reason, e.Detail)
+}
+
+// Unwrap returns the reason, for errors.Is.
+func (e *RefusedError) Unwrap() error { return e.Reason }

@@ -1,0 +1,89 @@
+package keystore
+
+import "crypto"
+
+// MaxSecret is the largest secret, in bytes, that a keystore seals.
+const MaxSecret = 1024
+
+// Keystore holds a replica's identity key and the secrets of its epochs.
+// All methods are safe for concurrent use.
+type Keystore interface {
+	// Identity returns the ECDSA P-256 identity key. The private key was made
+	// in the device and cannot be extracted from it. Its Sign method takes
+	// digests of 32 bytes and returns ASN.1 DER, as crypto/ecdsa does.
+	Identity() crypto.Signer
+
+	// Seal stores a secret of at most MaxSecret bytes for an epoch that is not
+	// earlier than the current one, replacing what was sealed for that epoch.
+	// On return it is on disk, and it survives the Advance to its epoch.
+	Seal(epoch uint64, secret []byte) error
+
+	// Unseal returns the secret of an epoch: ErrNotFound when none was sealed,
+	// ErrErased when the epoch is over, ErrNotApproved when the device refuses
+	// because of the state the machine booted into. A refusal that came from
+	// the device itself is a *RefusedError. The caller wipes the secret.
+	Unseal(epoch uint64) ([]byte, error)
+
+	// Advance makes epoch the current one. Afterwards nothing that was sealed
+	// for an earlier epoch can be unsealed, not even from a copy of the disk.
+	// It is idempotent, and a crash at any point leaves either the old epoch
+	// or the new one. Epochs may be skipped; they never go back (ErrErased).
+	Advance(epoch uint64) error
+
+	// Status describes the device and the state of the keystore.
+	Status() (Status, error)
+
+	// Close releases the device. What is sealed stays sealed.
+	Close() error
+}
+
+// Attester is implemented by keystores on a TPM: they can prove to others what
+// they are and what the machine booted.
+type Attester interface {
+	// AttestationKey returns the public area of the attestation key, as the
+	// TPM marshals it (TPMT_PUBLIC).
+	AttestationKey() []byte
+
+	// Quote signs the PCRs of the keystore's selection and a nonce of
+	// MinNonce to MaxNonce bytes with the attestation key.
+	Quote(nonce []byte) (*Quote, error)
+
+	// Enrollment returns what a verifier needs to know this device again.
+	Enrollment() (*Enrollment, error)
+
+	// ActivateCredential returns the secret of a credential that was made for
+	// this device by MakeCredential.
+	ActivateCredential(c *Credential) ([]byte, error)
+
+	// ReadPCRs returns the PCRs of the keystore's selection.
+	ReadPCRs() ([]PCRValue, error)
+
+	// Extend folds a measurement into a PCR of the SHA-256 bank.
+	Extend(pcr int, digest [32]byte) error
+
+	// AddApproval stores an operator's approval of a boot state, in which
+	// Unseal then works.
+	AddApproval(a *Approval) error
+
+	// RevokeApprovals makes the device refuse every approval of a version up
+	// to the present one, and returns the version that new approvals need.
+	RevokeApprovals() (uint64, error)
+}
+
+// Status describes a keystore to people and programs.
+type Status struct {
+	Kind     string `json:"kind"`     // "tpm", "pkcs11" or "file"
+	Device   string `json:"device"`   // manufacturer and model, as the device says
+	Identity string `json:"identity"` // fingerprint of the identity key, see Fingerprint
+	Epoch    uint64 `json:"epoch"`    // the current epoch, 0 before the first Advance
+	Software bool   `json:"software"` // true when no hardware protects the keys
+
+	Counter         uint64    `json:"counter,omitempty"`          // TPM: the counter that sealing is bound to
+	ResetCount      uint32    `json:"reset_count,omitempty"`      // TPM: boots since it was last cleared
+	PCRs            Selection `json:"pcrs,omitempty"`             // TPM: the PCRs that sealing is bound to
+	Approvals       int       `json:"approvals,omitempty"`        // TPM: stored approvals of boot states
+	ApprovalVersion uint64    `json:"approval_version,omitempty"` // TPM: lowest version of an approval that is not revoked
+
+	Capabilities []string `json:"capabilities"` // what the device does, a sentence each
+	Cautions     []string `json:"cautions"`     // what it cannot do, and what that means
+}

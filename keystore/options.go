@@ -1,0 +1,87 @@
+package keystore
+
+import (
+	"crypto/ecdsa"
+	"crypto/rand"
+	"io"
+	"time"
+)
+
+// Options are the settings that backends share. The zero value of a field
+// means its default; a backend ignores what does not concern it.
+type Options struct {
+	// Dir is where sealed secrets and approvals are kept. It holds nothing
+	// that is secret without the device.
+	Dir string
+	// Passphrase protects the file backend, PIN the HSM's user. They come from
+	// a file, the environment or a prompt, never from a command line.
+	Passphrase Secret
+	PIN        Secret
+	// Prompt asks a person for a secret that is not given otherwise. Nil: the
+	// backend fails with a sentence that says how to give it.
+	Prompt func(what string) (Secret, error)
+	// OperatorKey approves boot states (ECDSA P-256). Init of a TPM needs it.
+	OperatorKey *ecdsa.PublicKey
+	// PCRs is the selection that sealing and quotes are bound to.
+	PCRs Selection
+	// WorkFactor is the base-2 logarithm of the cost of the scrypt passphrase
+	// derivation of the file backend.
+	WorkFactor int
+	// Timeout bounds each operation on a device, waiting for its turn included.
+	Timeout time.Duration
+	// Rand is the source of the randomness that is not the device's own.
+	Rand io.Reader
+}
+
+// Defaults of Options.
+const (
+	DefaultPCRs       Selection = 1<<0 | 1<<2 | 1<<4 | 1<<7 | 1<<14
+	DefaultWorkFactor           = 16 // 64 MiB and about a fifth of a second
+	DefaultTimeout              = 30 * time.Second
+)
+
+// Option sets one of the Options.
+type Option func(*Options)
+
+// NewOptions applies opts to the defaults.
+func NewOptions(opts ...Option) Options {
+	o := Options{
+		PCRs:       DefaultPCRs,
+		WorkFactor: DefaultWorkFactor,
+		Timeout:    DefaultTimeout,
+		Rand:       rand.Reader,
+	}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	return o
+}
+
+// WithDir sets the directory of the sealed secrets.
+func WithDir(dir string) Option { return func(o *Options) { o.Dir = dir } }
+
+// WithPassphrase sets the passphrase of the file backend.
+func WithPassphrase(p Secret) Option { return func(o *Options) { o.Passphrase = p } }
+
+// WithPIN sets the PIN of the token's user.
+func WithPIN(p Secret) Option { return func(o *Options) { o.PIN = p } }
+
+// WithPrompt sets the function that asks a person for a passphrase or PIN.
+func WithPrompt(ask func(what string) (Secret, error)) Option {
+	return func(o *Options) { o.Prompt = ask }
+}
+
+// WithOperatorKey sets the ECDSA P-256 key that approves boot states.
+func WithOperatorKey(k *ecdsa.PublicKey) Option { return func(o *Options) { o.OperatorKey = k } }
+
+// WithPCRs sets the PCR selection.
+func WithPCRs(s Selection) Option { return func(o *Options) { o.PCRs = s } }
+
+// WithWorkFactor sets the base-2 logarithm of the scrypt cost, 8 to 22.
+func WithWorkFactor(logN int) Option { return func(o *Options) { o.WorkFactor = logN } }
+
+// WithTimeout bounds each operation on a device.
+func WithTimeout(d time.Duration) Option { return func(o *Options) { o.Timeout = d } }
+
+// WithRand sets the source of randomness.
+func WithRand(r io.Reader) Option { return func(o *Options) { o.Rand = r } }

@@ -1,0 +1,120 @@
+package keystore
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+)
+
+// Policies are digests that a TPM computes step by step while a session proves
+// one condition after another; an object opens when its own digest is reached.
+// The same computation here, in software, lets an operator approve a boot
+// state without a TPM. See TPM 2.0 Part 3, section 23.
+const (
+	ccPolicyPCR       = 0x0000017f
+	ccPolicyNV        = 0x00000149
+	ccPolicyAuthorize = 0x0000016a
+
+	opEqual           = 0x0000 // TPM_EO_EQ
+	opUnsignedAtMost  = 0x0009 // TPM_EO_UNSIGNED_LE
+	nvCounterWritten  = nvCounter | 1<<29
+	nvCounter         = 1<<2 | 1<<4 | 1<<18 | 1<<25 // AUTHWRITE, NT=COUNTER, AUTHREAD, NO_DA
+	nvCounterSize     = 8
+	nvBase            = 0x01805200 // of the owner's range of NV indices
+	handlesPerSlot    = 0x10
+	epochCounterIndex = 0
+	bootCounterIndex  = 1
+)
+
+// ApprovalRef is the policyRef that separates approvals of boot states from
+// whatever else an operator key may sign.
+const ApprovalRef = "reseal boot approval v1"
+
+// EpochCounter returns the NV index of the counter that sealing is bound to, in
+// a slot of a TPM (a TPM may hold several keystores, for tests).
+func EpochCounter(slot uint8) uint32 {
+	return nvBase + uint32(slot)*handlesPerSlot + epochCounterIndex
+}
+
+// ApprovalCounter returns the NV index of the counter that revokes approvals.
+func ApprovalCounter(slot uint8) uint32 {
+	return nvBase + uint32(slot)*handlesPerSlot + bootCounterIndex
+}
+
+// CounterName returns the Name of a counter's NV index, once it was written.
+func CounterName(index uint32) []byte {
+	b := binary.BigEndian.AppendUint32(nil, index)
+	b = binary.BigEndian.AppendUint16(b, tpmSHA256)
+	b = binary.BigEndian.AppendUint32(b, nvCounterWritten)
+	b = binary.BigEndian.AppendUint16(b, 0) // no policy
+	b = binary.BigEndian.AppendUint16(b, nvCounterSize)
+	return objectName(b)
+}
+
+// OperatorPublic returns the TPMT_PUBLIC under which a TPM loads an operator's
+// ECDSA P-256 key.
+func OperatorPublic(key *ecdsa.PublicKey) ([]byte, error) {
+	if key == nil || key.Curve != elliptic.P256() {
+		return nil, fmt.Errorf("an operator key that approves boot states is an ECDSA P-256 key")
+	}
+	point, err := key.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("operator key: %w", err)
+	}
+	b := binary.BigEndian.AppendUint16(nil, tpmECC)
+	b = binary.BigEndian.AppendUint16(b, tpmSHA256)
+	b = binary.BigEndian.AppendUint32(b, attrUserWithAuth|attrSign)
+	b = binary.BigEndian.AppendUint16(b, 0)       // no policy
+	b = binary.BigEndian.AppendUint16(b, tpmNull) // no symmetric algorithm
+	b = binary.BigEndian.AppendUint16(b, tpmNull) // any scheme
+	b = binary.BigEndian.AppendUint16(b, tpmP256)
+	b = binary.BigEndian.AppendUint16(b, tpmNull) // no key derivation
+	b = append(binary.BigEndian.AppendUint16(b, 32), point[1:33]...)
+	return append(binary.BigEndian.AppendUint16(b, 32), point[33:]...), nil
+}
+
+// policy is a policy digest under construction.
+type policy [sha256.Size]byte
+
+// extend is the step that all policy commands have in common.
+func (p policy) extend(command uint32, args ...[]byte) policy {
+	h := sha256.New()
+	h.Write(p[:])
+	h.Write(binary.BigEndian.AppendUint32(nil, command))
+	for _, a := range args {
+		h.Write(a)
+	}
+	return policy(h.Sum(nil))
+}
+
+// pcr is PolicyPCR.
+func (p policy) pcr(values []PCRValue, selection Selection) policy {
+	bitmap, digest := selection.bitmap(), PCRDigest(values)
+	list := binary.BigEndian.AppendUint32(nil, 1)
+	list = binary.BigEndian.AppendUint16(list, tpmSHA256)
+	list = append(append(list, byte(len(bitmap))), bitmap[:]...)
+	return p.extend(ccPolicyPCR, list, digest[:])
+}
+
+// nv is PolicyNV of a counter against a value.
+func (p policy) nv(index uint32, operation uint16, value uint64) policy {
+	operand := binary.BigEndian.AppendUint64(nil, value)
+	operand = binary.BigEndian.AppendUint16(operand, 0) // offset
+	args := sha256.Sum256(binary.BigEndian.AppendUint16(operand, operation))
+	return p.extend(ccPolicyNV, args[:], CounterName(index))
+}
+
+// authorized is PolicyAuthorize: it replaces the digest by the name of a key.
+func authorized(keyName, ref []byte) policy {
+	first := policy{}.extend(ccPolicyAuthorize, keyName)
+	return policy(sha256.Sum256(append(first[:], ref...)))
+}
+
+// SealPolicy returns the policy that a secret of an epoch is sealed under: a
+// boot state approved by the operator, and the slot's epoch counter at value.
+func SealPolicy(operatorPublic []byte, slot uint8, value uint64) [sha256.Size]byte {
+	return authorized(objectName(operatorPublic), []byte(ApprovalRef)).
+		nv(EpochCounter(slot), opEqual, value)
+}
