@@ -1,0 +1,40 @@
+package demo
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestReadInput(t *testing.T) {
+	dir := t.TempDir()
+	put := func(name string, content []byte) {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
+	}
+	_, err := readInput(dir)
+	require.ErrorContains(t, err, "name another directory")
+	put("a.crt", []byte("A"))
+	put("sub/b.crt", []byte("B"))
+	put(".git/config", []byte("no"))
+	put("large", bytes.Repeat([]byte{1}, maxInputFile+1))
+	require.NoError(t, os.Symlink("/etc/passwd", filepath.Join(dir, "link")))
+
+	pairs, err := readInput(dir)
+	require.NoError(t, err)
+	require.Equal(t, []pair{{"file/a.crt", []byte("A")}, {"file/sub/b.crt", []byte("B")}}, pairs)
+
+	_, err = readInput("/nonexistent")
+	require.ErrorContains(t, err, "--input")
+	named, pairs, err := findInput(dir)
+	require.NoError(t, err)
+	require.Equal(t, dir, named)
+	require.Len(t, pairs, 2)
+	named, pairs, err = findInput("")
+	require.NoError(t, err)
+	require.Contains(t, defaultInputs, named)
+	require.NotEmpty(t, pairs)
+}
