@@ -2,6 +2,7 @@ package request
 
 import (
 	"fmt"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 
@@ -11,21 +12,18 @@ import (
 // PayloadSize returns the bytes that a request takes in a payload.
 func PayloadSize(r *Request) int { return 3 + len(r.raw) }
 
-// AppendPayload returns the payload of a block that carries the requests in this order. No requests give no bytes. The caller keeps the
-// sum of [PayloadSize] within [bft.MaxPayload].
-func AppendPayload(requests []*Request) []byte {
-	if len(requests) == 0 {
-		return nil
-	}
+// AppendPayload appends to b the payload of a block that carries the requests in this order. No requests give no bytes. The caller
+// keeps the sum of [PayloadSize] within [bft.MaxPayload].
+func AppendPayload(b []byte, requests []*Request) []byte {
 	size := 0
 	for _, r := range requests {
 		size += PayloadSize(r)
 	}
-	payload := make([]byte, 0, size)
+	b = slices.Grow(b, size)
 	for _, r := range requests {
-		payload = appendPart(payload, r.raw)
+		b = appendPart(b, r.raw)
 	}
-	return payload
+	return b
 }
 
 // ParsePayload parses a block's payload. The requests are slices of it, so it must not be changed. Their signatures are not checked.

@@ -34,15 +34,17 @@ type Request struct {
 	Space    Space
 	// Operations are 1 to [bft.MaxOperations], each at most [bft.MaxOperation] bytes.
 	Operations [][]byte
-	// Signature is the client's over the cluster's id and the digest.
+	// Signature is the client's, over the cluster's id and the hash of all that stands before it.
 	Signature [ed25519.SignatureSize]byte
 
 	raw    []byte
+	body   bft.Digest // hash of all but the signature: what is signed
 	digest bft.Digest
 }
 
 const (
 	requestDomain = "reseal/v1/request\x00"
+	nameDomain    = "reseal/v1/request-name\x00"
 
 	headSize = ed25519.PublicKeySize + 8 + 1 + 2 // client, sequence, space, number of operations
 	minSize  = headSize + ed25519.SignatureSize
@@ -73,8 +75,8 @@ func New(cluster bft.ClusterID, key ed25519.PrivateKey, sequence uint64, space S
 		}
 		raw = appendPart(raw, op)
 	}
-	digest := bft.Digest(sha256.Sum256(raw))
-	return Parse(append(raw, ed25519.Sign(key, signedBytes(cluster, digest))...))
+	body := bft.Digest(sha256.Sum256(raw))
+	return Parse(append(raw, ed25519.Sign(key, signedBytes(cluster, body))...))
 }
 
 // appendPart appends a part of varying length, below 2^24 bytes, behind its length.
@@ -120,7 +122,8 @@ func Parse(raw []byte) (*Request, error) {
 		return nil, malformed("request", "its operations")
 	}
 	r.Operations = operations
-	r.digest = sha256.Sum256(body)
+	r.body = sha256.Sum256(body)
+	r.digest = r.name()
 	return r, nil
 }
 
@@ -144,15 +147,23 @@ func readParts(data []byte, count, limit int) ([][]byte, bool) {
 // Raw returns the canonical encoding: the bytes that [Parse] got. They must not be changed.
 func (r *Request) Raw() []byte { return r.raw }
 
-// Digest names the request: the SHA-256 hash of all but the signature.
+// Digest names the request, its signature included: who has verified a request need not verify another of the same digest.
 func (r *Request) Digest() bft.Digest { return r.digest }
 
+// name computes the digest. It hashes the body's hash rather than the body, which is long, a second time.
+func (r *Request) name() bft.Digest {
+	b := make([]byte, 0, len(nameDomain)+len(r.body)+len(r.Signature))
+	b = append(b, nameDomain...)
+	b = append(b, r.body[:]...)
+	return sha256.Sum256(append(b, r.Signature[:]...))
+}
+
 // signedBytes are what a client signs.
-func signedBytes(cluster bft.ClusterID, digest bft.Digest) []byte {
+func signedBytes(cluster bft.ClusterID, body bft.Digest) []byte {
 	b := make([]byte, 0, len(requestDomain)+64)
 	b = append(b, requestDomain...)
 	b = append(b, cluster[:]...)
-	return append(b, digest[:]...)
+	return append(b, body[:]...)
 }
 
 // ErrSignature says that a request was not signed by its client for this cluster.
@@ -161,7 +172,7 @@ var ErrSignature = errors.New("the request's signature does not verify: it is fo
 // Verify checks the client's signature by the rules of ZIP 215, which are the same for one signature and for a batch, so that all
 // replicas agree. It returns [ErrSignature].
 func (r *Request) Verify(cluster bft.ClusterID) error {
-	if !ed25519consensus.Verify(r.Client, signedBytes(cluster, r.digest), r.Signature[:]) {
+	if !ed25519consensus.Verify(r.Client, signedBytes(cluster, r.body), r.Signature[:]) {
 		return ErrSignature
 	}
 	return nil
@@ -186,7 +197,7 @@ func verifyInto(good []bool, cluster bft.ClusterID, requests []*Request) {
 	}
 	batch := ed25519consensus.NewPreallocatedBatchVerifier(len(requests))
 	for _, r := range requests {
-		batch.Add(r.Client, signedBytes(cluster, r.digest), r.Signature[:])
+		batch.Add(r.Client, signedBytes(cluster, r.body), r.Signature[:])
 	}
 	if batch.Verify() {
 		for i := range good {

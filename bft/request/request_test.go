@@ -82,6 +82,18 @@ func TestSignatureBindsEverything(t *testing.T) {
 	}
 }
 
+// A digest names a request with its signature: who knows the digest of a verified request need not verify it again.
+func TestDigestBindsSignature(t *testing.T) {
+	r := mustNew(t, 1, 9, "one")
+	for i := range r.Raw() {
+		raw := bytes.Clone(r.Raw())
+		raw[i] ^= 1
+		if changed, err := Parse(raw); err == nil {
+			require.NotEqual(t, r.Digest(), changed.Digest(), "byte %d", i)
+		}
+	}
+}
+
 func TestVerifyAllFindsExactlyTheBad(t *testing.T) {
 	var requests []*Request
 	want := make([]bool, 37)
@@ -103,7 +115,7 @@ func TestVerifyAllFindsExactlyTheBad(t *testing.T) {
 
 func TestPayloadRoundTrip(t *testing.T) {
 	requests := []*Request{mustNew(t, 1, 1, "a"), mustNew(t, 2, 5, "b", ""), mustNew(t, 1, 2, "c")}
-	payload := AppendPayload(requests)
+	payload := AppendPayload(nil, requests)
 	got, err := ParsePayload(payload)
 	require.NoError(t, err)
 	require.Equal(t, requests, got)
@@ -113,7 +125,7 @@ func TestPayloadRoundTrip(t *testing.T) {
 	}
 	require.Equal(t, len(payload), size)
 
-	require.Empty(t, AppendPayload(nil))
+	require.Empty(t, AppendPayload(nil, nil))
 	got, err = ParsePayload(nil)
 	require.NoError(t, err)
 	require.Empty(t, got)
@@ -144,12 +156,12 @@ func FuzzParse(f *testing.F) {
 }
 
 func FuzzPayload(f *testing.F) {
-	f.Add(AppendPayload([]*Request{mustNew(f, 1, 1, "a"), mustNew(f, 2, 2, "b")}))
+	f.Add(AppendPayload(nil, []*Request{mustNew(f, 1, 1, "a"), mustNew(f, 2, 2, "b")}))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		requests, err := ParsePayload(payload)
 		if err == nil {
-			require.True(t, bytes.Equal(payload, AppendPayload(requests)))
+			require.True(t, bytes.Equal(payload, AppendPayload(nil, requests)))
 		}
 	})
 }
@@ -164,7 +176,7 @@ func BenchmarkVerifyAll(b *testing.B) {
 	for i := range requests {
 		requests[i] = mustNew(b, byte(i), 1, ops...)
 	}
-	payload := AppendPayload(requests)
+	payload := AppendPayload(nil, requests)
 	b.Run("batch", func(b *testing.B) {
 		for b.Loop() {
 			VerifyAll(cluster, requests)
