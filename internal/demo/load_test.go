@@ -1,0 +1,118 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// memory is a client of a store in memory.
+type memory struct {
+	mu     sync.Mutex
+	values map[string][]byte
+	puts   int
+	onPut  func(requests int)
+	fail   error
+}
+
+func newMemory() *memory { return &memory{values: map[string][]byte{}, onPut: func(int) {}} }
+
+func (m *memory) Put(_ context.Context, pairs []pair) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range pairs {
+		m.values[p.key] = p.value
+	}
+	m.puts++
+	m.onPut(m.puts)
+	return m.fail
+}
+
+func (m *memory) Get(_ context.Context, keys []string) ([][]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		values[i] = m.values[key]
+	}
+	return values, m.fail
+}
+
+func newLoad() *load { return &load{ledger: newLedger(), meter: newMeter()} }
+
+func TestWorkKeepsAccountOfEveryAcknowledgedWrite(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	m, l := newMemory(), newLoad()
+	m.onPut = func(requests int) {
+		if requests == 7 {
+			cancel()
+		}
+	}
+	require.NoError(t, l.work(ctx, "a", m))
+	require.Equal(t, 7*batchPairs, l.ledger.count())
+	require.Equal(t, 9*batchPairs, l.meter.mark().operations, "reads of checked keys count too")
+
+	lost, err := l.readBack(t.Context(), []client{m, m}, func(int) {})
+	require.NoError(t, err)
+	require.Zero(t, lost)
+	for key := range m.values {
+		m.values[key] = []byte("something else")
+		break
+	}
+	for key := range m.values {
+		if string(m.values[key]) != "something else" {
+			delete(m.values, key)
+			break
+		}
+	}
+	var most int
+	lost, err = l.readBack(t.Context(), []client{m}, func(read int) { most = max(most, read) })
+	require.NoError(t, err)
+	require.Equal(t, 2, lost)
+	require.Equal(t, 7*batchPairs, most)
+}
+
+func TestWorkNoticesAWriteThatIsGone(t *testing.T) {
+	m, l := newMemory(), newLoad()
+	m.onPut = func(requests int) {
+		if requests == readEvery-1 {
+			clear(m.values)
+		}
+	}
+	require.ErrorIs(t, l.work(t.Context(), "a", m), errStaleRead)
+}
+
+func TestAWriteThatFailedIsNotAcknowledged(t *testing.T) {
+	m, l := newMemory(), newLoad()
+	m.fail = errors.New("no answer")
+	require.ErrorIs(t, l.work(t.Context(), "a", m), m.fail)
+	require.Zero(t, l.ledger.count())
+	require.Zero(t, l.meter.mark().operations)
+
+	m.fail = nil
+	require.NoError(t, l.put(t.Context(), m, newPairs("a", 0)))
+	m.fail = errors.New("no answer")
+	_, err := l.readBack(t.Context(), []client{m, m}, func(int) {})
+	require.ErrorIs(t, err, m.fail)
+}
+
+func TestInputTravelsInRequestsOfBoundedSize(t *testing.T) {
+	input := []pair{{"small", []byte("s")}, {"big", bytes.Repeat([]byte{1}, chunkBytes)}, {"x", nil}, {"y", []byte{}}}
+	m, l := newMemory(), newLoad()
+	var requests int
+	m.onPut = func(n int) { requests = n }
+	require.NoError(t, l.putInput(t.Context(), m, input))
+	require.Equal(t, 2, requests)
+	require.Len(t, m.values, 4)
+
+	var keys []string
+	for _, chunk := range l.ledger.chunks() {
+		keys = append(keys, chunk...)
+	}
+	require.ElementsMatch(t, keysOf(input), keys)
+	require.GreaterOrEqual(t, len(l.ledger.chunks()), 2)
+}
