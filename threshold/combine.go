@@ -9,57 +9,60 @@ import (
 
 // combination is the working memory of one Combine, reused between calls.
 type combination struct {
-	seen    [MaxReceivers + 1]bool
-	indices []uint16
-	points  []curve.G1
-	scalars []curve.Scalar
+	seen     [MaxReceivers + 1]bool
+	indices  []uint16   // of the T chosen
+	points   []curve.G1 // theirs
+	combiner curve.Combiner
 }
 
 func newCombination(t int) *combination {
-	return &combination{
-		indices: make([]uint16, 0, t),
-		points:  make([]curve.G1, t),
-		scalars: make([]curve.Scalar, t),
-	}
+	return &combination{indices: make([]uint16, 0, t), points: make([]curve.G1, t)}
 }
 
 // Combine makes the group's signature on msg from T partial signatures with distinct indices, and
-// checks the result once. Only if that fails are the partial signatures checked one by one; with
+// verifies the result once. Only if that fails are the partial signatures verified one by one; with
 // enough good ones among them Combine still succeeds. bad lists, ascending and without repetition,
-// the indices under which a partial signature was given that does not verify; it is nil when the
-// first check succeeded, whatever the partial signatures beyond the first T are.
-// With fewer than T valid ones the error wraps ErrTooFewPartials.
+// the indices under which a partial signature was given that does not verify. It is nil when the
+// first T did: the others are then not looked at.
+//
+// With fewer than T valid ones the error wraps ErrTooFewPartials; bad is nil if there are not even T
+// distinct indices.
 func (s *Sharing) Combine(msg []byte, ps []PartialSignature) (sig Signature, bad []int, err error) {
-	c := s.indices.Get().(*combination)
-	defer s.indices.Put(c)
+	c := s.combinations.Get().(*combination)
+	defer s.combinations.Put(c)
 	if s.gather(c, ps) {
-		if sig, ok := s.combineChecked(c, msg); ok {
+		if sig, ok := s.combineGathered(c, msg); ok {
 			return sig, nil, nil
 		}
 	}
+	if distinct := s.distinct(c, ps); distinct < s.params.T {
+		return Signature{}, nil, fmt.Errorf("%w: %d of the %d needed", ErrTooFewPartials, distinct, s.params.T)
+	}
 	good, bad := s.sift(msg, ps)
 	if !s.gather(c, good) {
-		return Signature{}, bad, fmt.Errorf("%w: %d of the %d needed", ErrTooFewPartials, len(c.indices), s.params.T)
+		return Signature{}, bad, fmt.Errorf("%w: %d of the %d needed; those of %v do not verify",
+			ErrTooFewPartials, len(c.indices), s.params.T, bad)
 	}
-	sig, ok := s.combineChecked(c, msg)
+	sig, ok := s.combineGathered(c, msg)
 	if !ok {
 		return Signature{}, bad, ErrInvalidSignature
 	}
 	return sig, bad, nil
 }
 
-// gather decodes the first T partial signatures with distinct indices and reports whether there are
-// as many. Points outside the subgroup pass: they would show in the combined signature.
+// gather decodes the first T partial signatures with distinct indices, as far as they decode, and
+// reports whether there are as many. Points outside the subgroup pass: they would show in the result.
 func (s *Sharing) gather(c *combination, ps []PartialSignature) bool {
 	clear(c.seen[:])
 	c.indices = c.indices[:0]
 	for i := range ps {
-		p := &ps[i]
 		if len(c.indices) == s.params.T {
 			break
 		}
+		p := &ps[i]
+		point := &c.points[len(c.indices)]
 		if s.params.checkIndex(p.Index) != nil || c.seen[p.Index] ||
-			curve.DecodeG1(&c.points[len(c.indices)], p.Signature[:]) != nil {
+			curve.DecodeG1(point, p.Signature[:]) != nil || curve.IsZero1(point) {
 			continue
 		}
 		c.seen[p.Index] = true
@@ -68,10 +71,21 @@ func (s *Sharing) gather(c *combination, ps []PartialSignature) bool {
 	return len(c.indices) == s.params.T
 }
 
-// combineChecked interpolates what was gathered at zero and verifies it under the group key.
-func (s *Sharing) combineChecked(c *combination, msg []byte) (sig Signature, ok bool) {
-	c.scalars = curve.Scalars(c.scalars, curve.Lagrange(c.indices, 0))
-	point := curve.MSM1(c.points, curve.ScalarBytes(c.scalars), 255)
+// distinct counts the indices in range.
+func (s *Sharing) distinct(c *combination, ps []PartialSignature) (n int) {
+	clear(c.seen[:])
+	for i := range ps {
+		if s.params.checkIndex(ps[i].Index) == nil && !c.seen[ps[i].Index] {
+			c.seen[ps[i].Index] = true
+			n++
+		}
+	}
+	return n
+}
+
+// combineGathered interpolates at zero what was gathered and verifies it under the group key.
+func (s *Sharing) combineGathered(c *combination, msg []byte) (sig Signature, ok bool) {
+	point := c.combiner.Combine(c.indices, c.points)
 	if curve.IsZero1(&point) || !point.InG1() {
 		return sig, false
 	}
@@ -82,14 +96,14 @@ func (s *Sharing) combineChecked(c *combination, msg []byte) (sig Signature, ok 
 	return Signature(point.Compress()), true
 }
 
-// sift checks partial signatures one by one.
+// sift verifies partial signatures one by one, equal ones once.
 func (s *Sharing) sift(msg []byte, ps []PartialSignature) (good []PartialSignature, bad []int) {
-	checked := make(map[PartialSignature]bool, len(ps))
+	verified := make(map[PartialSignature]bool, len(ps))
 	for _, p := range ps {
-		if checked[p] {
+		if verified[p] {
 			continue
 		}
-		checked[p] = true
+		verified[p] = true
 		if s.VerifyPartial(msg, p) == nil {
 			good = append(good, p)
 		} else {

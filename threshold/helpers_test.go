@@ -86,3 +86,14 @@ func upTo(from, to int) []int {
 	}
 	return out
 }
+
+// deal1 is a sharing made by one dealer, who knows the secret: the quick way to a large one.
+func deal1(t testing.TB, p Params) *testGroup {
+	t.Helper()
+	dealing, err := Deal(rand.Reader, Params{N: p.N, T: p.T}, nil)
+	require.NoError(t, err)
+	tr, err := KeyGeneration(map[int]*Commitment{1: dealing.Commitment()})
+	require.NoError(t, err)
+	g := receive(t, tr, map[int]*Dealing{1: dealing})
+	return g
+}

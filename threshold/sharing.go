@@ -16,11 +16,11 @@ const sharingScheme = "reseal/sharing/bls12381-g1/v1"
 // Sharing is the public side of a shared key: the polynomial that the shares lie on, committed to in
 // G2. Immutable and safe for concurrent use.
 type Sharing struct {
-	params     Params
-	polynomial []curve.G2 // T coefficients, lowest first; the first is the group key
-	group      *PublicKey
-	keys       []atomic.Pointer[PublicKey] // of the shares, filled on demand
-	indices    sync.Pool                   // *combination
+	params       Params
+	polynomial   []curve.G2 // T coefficients, lowest first; the first is the group key
+	group        *PublicKey
+	keys         []atomic.Pointer[PublicKey] // of the shares, filled on demand
+	combinations sync.Pool                   // of *combination: working memory
 }
 
 func newSharing(p Params, polynomial []curve.G2) (*Sharing, error) {
@@ -32,7 +32,7 @@ func newSharing(p Params, polynomial []curve.G2) (*Sharing, error) {
 		return nil, err
 	}
 	s := &Sharing{params: p, polynomial: polynomial, group: group, keys: make([]atomic.Pointer[PublicKey], p.N)}
-	s.indices.New = func() any { return newCombination(p.T) }
+	s.combinations.New = func() any { return newCombination(p.T) }
 	return s, nil
 }
 

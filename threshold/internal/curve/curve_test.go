@@ -59,3 +59,19 @@ func TestPairings(t *testing.T) {
 	require.False(t, SameLogCleared(&base, &zero2))
 	require.False(t, SameLogCleared(&zero1, &key))
 }
+
+func TestCombineInterpolatesAtZero(t *testing.T) {
+	var c Combiner
+	for _, n := range []int{1, 2, 3, 5, 11, 43, 64, 65, 171} {
+		for _, step := range []int{1, 2, 3} {
+			coef := random(t, n)
+			xs := make([]uint16, n)
+			ys := make([]Fr, n)
+			for i := range xs {
+				xs[i] = uint16(step*(n-i) + step - 1)
+				ys[i] = Eval(coef, n, 1, uint64(xs[i]))
+			}
+			require.Equal(t, Mult1(nil, &coef[0]), c.Combine(xs, Commit1(ys)), "n=%d step=%d", n, step)
+		}
+	}
+}

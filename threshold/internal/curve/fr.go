@@ -7,6 +7,8 @@ package curve
 // #cgo nocallback rs_fr_to_be
 // #cgo noescape rs_fr_reduce_be
 // #cgo nocallback rs_fr_reduce_be
+// #cgo noescape rs_fr_from_limbs
+// #cgo nocallback rs_fr_from_limbs
 // #cgo noescape rs_fr_from_small
 // #cgo nocallback rs_fr_from_small
 // #cgo noescape rs_fr_add
@@ -85,6 +87,9 @@ func (x *Fr) SetWide(b []byte) {
 
 // SetSmall sets x to a small integer.
 func (x *Fr) SetSmall(v uint64) { C.rs_fr_from_small(x.c(), C.uint64_t(v)) }
+
+// setLimbs sets x to a number of four little-endian limbs, below the group order.
+func (x *Fr) setLimbs(l *[4]uint64) { C.rs_fr_from_limbs(x.c(), (*C.uint64_t)(&l[0])) }
 
 // SetRandom draws x uniformly (within 2^-128) from 48 bytes of rand.
 func (x *Fr) SetRandom(rand io.Reader) error {
@@ -165,8 +170,14 @@ func Eval(coef []Fr, n, stride int, x uint64) (y Fr) {
 func Lagrange(xs []uint16, at uint64) []Fr {
 	n := len(xs)
 	both := make([]Fr, 2*n)
-	C.rs_lagrange(both[0].c(), (*C.uint16_t)(unsafe.Pointer(&xs[0])), C.size_t(n), C.uint64_t(at), both[n].c())
+	lagrange(both, xs, at)
 	return both[:n:n]
+}
+
+// lagrange writes the coefficients to the first half of both; the second is working memory.
+func lagrange(both []Fr, xs []uint16, at uint64) {
+	n := len(xs)
+	C.rs_lagrange(both[0].c(), (*C.uint16_t)(unsafe.Pointer(&xs[0])), C.size_t(n), C.uint64_t(at), both[n].c())
 }
 
 // Inner is the inner product of a and b.

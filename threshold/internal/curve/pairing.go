@@ -28,19 +28,17 @@ func PrepareLines(q *G2) *Lines {
 func (l *Lines) c() *C.rs_lines { return (*C.rs_lines)(unsafe.Pointer(l)) }
 
 var (
-	generator1           G1
-	negClearedGenerator1 G1 // -h*generator1, see SameLogCleared
-	generator2           G2
-	negGenerator2Lines   *Lines
+	generator1         G1
+	clearedGenerator1  G1 // h*generator1, see SameLogCleared
+	generator2         G2
+	negGenerator2Lines *Lines
 )
 
 func init() {
 	generator1 = *blst.P1Generator().ToAffine()
 	generator2 = *blst.P2Generator().ToAffine()
-	var zero1 G1
 	var zero2 G2
-	cleared := ClearCofactor(&generator1)
-	negClearedGenerator1 = Sub1(&zero1, &cleared)
+	clearedGenerator1 = ClearCofactor(&generator1)
 	neg := Sub2(&zero2, &generator2)
 	negGenerator2Lines = PrepareLines(&neg)
 }
@@ -76,5 +74,8 @@ func ProductIsOne(ps []G1, qs []G2) bool {
 // generators: e(h*a, g2) = e(h*g1, b), where h is the cofactor that clears a.
 func SameLogCleared(a *G1, b *G2) bool {
 	cleared := ClearCofactor(a)
-	return ProductIsOne([]G1{cleared, negClearedGenerator1}, []G2{generator2, *b})
+	if IsZero2(b) {
+		return IsZero1(&cleared)
+	}
+	return CheckPairing(&cleared, &clearedGenerator1, PrepareLines(b))
 }

@@ -32,6 +32,7 @@ typedef struct { rs_fp6 l[RS_LINES]; } rs_lines;
 bool rs_fr_from_be(rs_fr *out, const uint8_t in[32]);
 void rs_fr_to_be(uint8_t out[32], const rs_fr *in);
 void rs_fr_reduce_be(rs_fr *out, const uint8_t *in, size_t len);
+void rs_fr_from_limbs(rs_fr *out, const uint64_t limbs[4]);
 void rs_fr_from_small(rs_fr *out, uint64_t x);
 void rs_fr_add(rs_fr *out, const rs_fr *a, const rs_fr *b);
 void rs_fr_sub(rs_fr *out, const rs_fr *a, const rs_fr *b);
@@ -54,6 +55,8 @@ size_t rs_g1_msm_scratch(size_t n);
 size_t rs_g2_msm_scratch(size_t n);
 void rs_g1_msm(rs_p1_affine *out, const rs_p1_affine *points, const uint8_t *scalars,
                size_t n, size_t nbits, uint64_t *scratch);
+void rs_g1_combine(rs_p1_affine *out, rs_p1_affine *points, const uint8_t *scalars, const bool *negative,
+                   size_t n, size_t nbits, const rs_fr *factor, uint64_t *scratch);
 void rs_g2_msm(rs_p2_affine *out, const rs_p2_affine *points, const uint8_t *scalars,
                size_t n, size_t nbits, uint64_t *scratch);
 void rs_g1_clear_cofactor(rs_p1_affine *out, const rs_p1_affine *in);
