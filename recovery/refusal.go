@@ -1,0 +1,99 @@
+package recovery
+
+import "fmt"
+
+// Reason says in one word why an operation was refused, for programs. The numbers are part of the replicated state.
+type Reason uint8
+
+// The reasons. Those from [ReasonNotDue] to [ReasonFirmware] are about evidence.
+const (
+	ReasonNone           Reason = iota
+	ReasonMalformed             // not the encoding of an operation
+	ReasonPhase                 // not expected in this phase of the epoch
+	ReasonRound                 // made for another epoch or round
+	ReasonUnknownReplica        // no such member
+	ReasonCertificate           // a certificate does not verify
+	ReasonNotDue                // the replica is not due for recovery
+	ReasonIdentity              // the evidence is not signed by the identity key
+	ReasonSuperseded            // evidence of the same or a later anchor was judged already
+	ReasonAnchor                // the anchor's header and certificate do not belong together
+	ReasonStaleAnchor           // the anchor is from before the round
+	ReasonKeyReused             // the epoch key is not fresh
+	ReasonNoQuote               // a quote is required
+	ReasonQuote                 // the quote does not parse or verify
+	ReasonAttestationKey        // the quote is not signed by the registered attestation key
+	ReasonNonce                 // the quote answers another nonce
+	ReasonPCR                   // a PCR holds a value that is not approved
+	ReasonNoReboot              // the reset count has not risen since the last recovery
+	ReasonResetCountFell        // the TPM was cleared or replaced
+	ReasonFirmware              // the TPM's firmware is older than the approved state asks for
+	ReasonDealer                // the dealer holds no share, or is quarantined
+	ReasonSuperfluous           // already known, or no longer needed
+	ReasonSequence              // an order out of sequence
+	ReasonSignatures            // an order without the operators' quorum
+	ReasonOrder                 // an order that cannot be carried out
+	ReasonAccusation            // evidence of equivocation that does not hold
+	numReasons
+)
+
+var reasonNames = [numReasons]string{
+	"none", "malformed", "phase", "round", "unknown replica", "certificate", "not due", "identity signature", "superseded", "anchor",
+	"stale anchor", "epoch key reused", "no quote", "quote", "attestation key", "nonce", "pcr", "no reboot", "reset count fell",
+	"firmware", "dealer", "superfluous", "sequence", "signatures", "order", "accusation",
+}
+
+// String returns the reason's name.
+func (r Reason) String() string {
+	if r >= numReasons {
+		return "invalid"
+	}
+	return reasonNames[r]
+}
+
+// MarshalText writes the reason's name.
+func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// heldAgainst says whether a refusal speaks against the replica itself: its own TPM or signature shows what is wrong, in answer to this round.
+func (r Reason) heldAgainst() bool { return r >= ReasonKeyReused && r <= ReasonFirmware }
+
+// Refusal says why an operation was refused: a reason for programs and a short sentence for people. It is deterministic: every
+// replica refuses with the same words.
+type Refusal struct {
+	Reason   Reason `json:"reason"`
+	Sentence string `json:"sentence"`
+}
+
+// Error returns the sentence.
+func (r *Refusal) Error() string { return r.Sentence }
+
+// maxSentence bounds the sentence of a refusal, in bytes.
+const maxSentence = 512
+
+func refuse(reason Reason, format string, args ...any) *Refusal {
+	s := fmt.Sprintf(format, args...)
+	return &Refusal{Reason: reason, Sentence: s[:min(len(s), maxSentence)]}
+}
+
+// Result is what the log answers to a system operation. Refusal is nil when it was accepted.
+type Result struct{ Refusal *Refusal }
+
+// Encode returns the canonical encoding: the reason in one byte, then the sentence.
+func (r Result) Encode() []byte {
+	if r.Refusal == nil {
+		return []byte{byte(ReasonNone)}
+	}
+	return append([]byte{byte(r.Refusal.Reason)}, r.Refusal.Sentence...)
+}
+
+// ParseResult reads what [Result.Encode] writes.
+func ParseResult(b []byte) (Result, error) {
+	switch {
+	case len(b) == 0 || len(b) > 1+maxSentence || Reason(b[0]) >= numReasons:
+		return Result{}, errMalformed
+	case Reason(b[0]) == ReasonNone && len(b) == 1:
+		return Result{}, nil
+	case Reason(b[0]) == ReasonNone:
+		return Result{}, errMalformed
+	}
+	return Result{&Refusal{Reason: Reason(b[0]), Sentence: string(b[1:])}}, nil
+}
