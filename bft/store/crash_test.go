@@ -1,0 +1,256 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/reseal-bft/reseal/bft"
+)
+
+// crashPoint is the file system as a crash may have left it, and what had been promised until then.
+type crashPoint struct {
+	fs       *vfs.MemFS
+	votes    int        // synced
+	snapshot bft.Height // saved
+}
+
+// crashes clones the file system before each operation that changes it.
+type crashes struct {
+	mu     sync.Mutex
+	fs     *vfs.MemFS
+	rng    *rand.Rand
+	now    crashPoint
+	points []crashPoint
+}
+
+func (c *crashes) before(op errorfs.Op) error {
+	if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	point := c.now
+	point.fs = c.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50 * (len(c.points) % 2), RNG: c.rng})
+	c.points = append(c.points, point)
+	return nil
+}
+
+func (c *crashes) promise(change func(*crashPoint)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change(&c.now)
+}
+
+type stateOf string
+
+func (s stateOf) WriteTo(w io.Writer) (int64, error) { return strings.NewReader(string(s)).WriteTo(w) }
+
+// TestCrashAtEveryPersistPoint runs a store from its first start on, crashes it before every operation that changes the disk, and asks
+// each of these disks for what had been promised.
+func TestCrashAtEveryPersistPoint(t *testing.T) {
+	blocks := chain(1, 1, 24)
+	c := &crashes{fs: vfs.NewCrashableMem(), rng: rand.New(rand.NewPCG(1, 2))}
+	s, err := Open("a/dir", cluster, Options{FS: errorfs.Wrap(c.fs, errorfs.InjectorFunc(c.before))})
+	require.NoError(t, err)
+	for i, block := range blocks {
+		write(t, s, func(b *Batch) {
+			require.NoError(t, b.PutBlock(block))
+			require.NoError(t, b.PutVote(voteFor(block, true)))
+			if i >= 2 {
+				require.NoError(t, b.PutFinal(blocks[i-2].Height, blocks[i-2].Digest(), blocks[i-2].View))
+			}
+		})
+		c.promise(func(p *crashPoint) { p.votes = i + 1 })
+		if i%6 == 5 {
+			require.NoError(t, s.SaveSnapshot(block.Height, stateOf(strings.Repeat("state", i))))
+			c.promise(func(p *crashPoint) { p.snapshot = block.Height })
+			require.NoError(t, s.db.Flush())
+		}
+	}
+	require.NoError(t, s.Close())
+	require.Greater(t, len(c.points), 100)
+	for i, p := range c.points {
+		checkAfterCrash(t, i, p, blocks)
+	}
+}
+
+func checkAfterCrash(t *testing.T, i int, p crashPoint, blocks []*bft.Block) {
+	s, err := Open("a/dir", cluster, Options{FS: p.fs})
+	require.NoError(t, err, "crash point %d", i)
+	votes, err := s.Votes(1)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(votes), p.votes, "a synced vote is lost at crash point %d", i)
+	for j := range votes {
+		require.Equal(t, voteFor(blocks[j], true), votes[j])
+		got, err := s.Block(blocks[j].Digest())
+		require.NoError(t, err)
+		require.Equal(t, blocks[j], got, "a block is stored with the vote for it")
+	}
+	r, err := s.Restore(1)
+	require.NoError(t, err)
+	require.EqualValues(t, max(0, len(votes)-2), r.Final.Height)
+
+	height, snapshot, err := s.LatestSnapshot()
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, height, p.snapshot, "a saved snapshot is lost at crash point %d", i)
+	if snapshot != nil {
+		content, err := io.ReadAll(snapshot)
+		require.NoError(t, err)
+		require.Equal(t, strings.Repeat("state", int(height)-1), string(content))
+		require.NoError(t, snapshot.Close())
+	}
+	names, err := p.fs.List("a/dir/snapshots")
+	require.NoError(t, err)
+	require.False(t, slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, tempSuffix) }))
+	require.NoError(t, s.Close())
+}
+
+func TestSnapshots(t *testing.T) {
+	fs := vfs.NewMem()
+	s := open(t, fs, "dir")
+	for h := bft.Height(1); h <= 4; h++ {
+		require.NoError(t, s.SaveSnapshot(h*100, stateOf(strings.Repeat("x", int(h)))))
+	}
+	heights, err := s.heights()
+	require.NoError(t, err)
+	require.Equal(t, []bft.Height{400, 300}, heights)
+
+	for _, damage := range []func([]byte) []byte{
+		func(b []byte) []byte { b[len(b)-40] ^= 1; return b }, // the content
+		func(b []byte) []byte { b[20] ^= 1; return b },        // the head
+		func(b []byte) []byte { return b[:len(b)-1] },
+		func(b []byte) []byte { return append(b, 0) },
+		func(b []byte) []byte { return nil },
+	} {
+		whole := readFile(t, fs, "dir/snapshots/"+snapshotName(400))
+		overwrite(t, fs, "dir/snapshots/"+snapshotName(400), damage(bytes.Clone(whole)))
+		height, r, err := s.LatestSnapshot()
+		require.NoError(t, err)
+		require.EqualValues(t, 300, height, "the damaged one is passed over")
+		content, err := io.ReadAll(r)
+		require.NoError(t, err)
+		require.Equal(t, "xxx", string(content))
+		require.NoError(t, r.Close())
+		overwrite(t, fs, "dir/snapshots/"+snapshotName(400), whole)
+	}
+
+	broken := errors.New("broken")
+	require.ErrorIs(t, s.SaveSnapshot(500, failingState{broken}), broken)
+	height, r, err := s.LatestSnapshot()
+	require.NoError(t, err)
+	require.EqualValues(t, 400, height)
+	require.NoError(t, r.Close())
+	names, err := fs.List("dir/snapshots")
+	require.NoError(t, err)
+	require.Len(t, names, 2)
+}
+
+type failingState struct{ err error }
+
+func (f failingState) WriteTo(io.Writer) (int64, error) { return 0, f.err }
+
+func readFile(t *testing.T, fs vfs.FS, name string) []byte {
+	t.Helper()
+	f, err := fs.Open(name)
+	require.NoError(t, err)
+	defer f.Close()
+	data, err := io.ReadAll(f)
+	require.NoError(t, err)
+	return data
+}
+
+func overwrite(t *testing.T, fs vfs.FS, name string, data []byte) {
+	t.Helper()
+	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	require.NoError(t, err)
+	if len(data) > 0 {
+		_, err = f.Write(data)
+		require.NoError(t, err)
+	}
+	require.NoError(t, f.Close())
+}
+
+// TestFullDisk fills the disk beneath a running store: the commit says so, and nothing is written afterwards.
+func TestFullDisk(t *testing.T) {
+	var full errorfs.Toggle
+	full.Injector = errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSync {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	fs := vfs.NewCrashableMem()
+	failures := make(chan error, 1)
+	s, err := Open("dir", cluster, Options{FS: errorfs.Wrap(fs, &full), OnFailure: func(err error) { failures <- err }})
+	require.NoError(t, err)
+	blocks := chain(1, 1, 4)
+	fill(t, s, blocks[:2], 1)
+
+	full.On()
+	b := s.NewBatch()
+	require.NoError(t, b.PutBlock(blocks[2]))
+	err = b.Commit(true)
+	require.ErrorIs(t, err, ErrFull)
+	require.ErrorContains(t, err, "free some space")
+	require.ErrorIs(t, <-failures, ErrFull)
+
+	full.Off()
+	b = s.NewBatch()
+	require.NoError(t, b.PutBlock(blocks[3]))
+	require.ErrorIs(t, b.Commit(true), ErrFailed)
+	require.ErrorIs(t, s.SaveSnapshot(2, stateOf("x")), ErrFailed)
+	require.NoError(t, s.Close())
+
+	s = open(t, fs.CrashClone(vfs.CrashCloneCfg{}), "dir")
+	votes, err := s.Votes(1)
+	require.NoError(t, err)
+	require.Len(t, votes, 2, "what was synced is there after a restart")
+}
+
+// smallDisk is a file system on a disk with little space.
+type smallDisk struct {
+	vfs.FS
+	mu   sync.Mutex
+	left uint64
+}
+
+func (d *smallDisk) set(left uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.left = left
+}
+
+func (d *smallDisk) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return vfs.DiskUsage{AvailBytes: d.left, TotalBytes: 1 << 30}, nil
+}
+
+func TestNearlyFullDisk(t *testing.T) {
+	disk := &smallDisk{FS: vfs.NewMem(), left: 1 << 20}
+	_, err := Open("dir", cluster, Options{FS: disk})
+	require.ErrorIs(t, err, ErrFull)
+
+	disk.set(1 << 30)
+	s := open(t, disk, "dir")
+	block := chain(1, 1, 1)[0]
+	block.Payload = make([]byte, checkEvery+1)
+	write(t, s, func(b *Batch) { require.NoError(t, b.PutBlock(block)) })
+
+	disk.set(1 << 20)
+	b := s.NewBatch()
+	require.NoError(t, b.PutBlock(block))
+	require.ErrorIs(t, b.Commit(true), ErrFull)
+	require.ErrorIs(t, s.SaveSnapshot(2, stateOf("x")), ErrFull)
+}

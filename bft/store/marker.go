@@ -1,0 +1,129 @@
+package store
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+const (
+	markerName = "RESEAL"
+	lockName   = "LOCK"
+	tempSuffix = ".tmp"
+
+	markerFormat = "reseal store 1\ncluster %s\n"
+	markerLimit  = 1 << 10 // bytes
+)
+
+// claim makes sure that the directory is a store of this cluster, or becomes one, and locks it.
+func (s *Store) claim() error {
+	names, err := s.fs.List(s.dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if err := s.makeDir(s.dir); err != nil {
+			return explain(s.dir, err)
+		}
+	case err != nil:
+		return explain(s.dir, err)
+	}
+	if !slices.Contains(names, markerName) {
+		// A first start that was cut short leaves nothing but these.
+		rest := slices.DeleteFunc(names, func(n string) bool { return n == lockName || n == markerName+tempSuffix || n == "lost+found" })
+		if len(rest) > 0 {
+			return fmt.Errorf("%w: %s: name an empty directory, or one that does not exist yet", ErrNotEmpty, s.dir)
+		}
+	}
+	if s.lock, err = s.fs.Lock(s.path(lockName)); err != nil {
+		if errors.Is(err, os.ErrPermission) {
+			return explain(s.dir, err)
+		}
+		return fmt.Errorf("%w: %s: stop the other process, or name another directory: %w", ErrLocked, s.dir, err)
+	}
+	if err := s.checkMarker(); err != nil {
+		return errors.Join(err, s.lock.Close())
+	}
+	return nil
+}
+
+// makeDir makes a directory and those above it that are missing, so that they are there after a crash.
+func (s *Store) makeDir(dir string) error {
+	_, err := s.fs.Stat(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := s.fs.PathDir(dir)
+	if parent == dir {
+		return err
+	}
+	if err := s.makeDir(parent); err != nil {
+		return err
+	}
+	if err := s.fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return s.syncDir(parent)
+}
+
+// checkMarker compares the marker file with this cluster's, or writes it.
+func (s *Store) checkMarker() error {
+	want := fmt.Sprintf(markerFormat, hex.EncodeToString(s.cluster[:]))
+	got, err := s.readMarker()
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.writeFile(markerName, func(w io.Writer) error {
+			_, err := io.WriteString(w, want)
+			return err
+		})
+	}
+	if err != nil {
+		return explain(s.dir, err)
+	}
+	if got == want {
+		return nil
+	}
+	format, _, _ := strings.Cut(markerFormat, "\n")
+	if !strings.HasPrefix(got, format+"\n") {
+		return fmt.Errorf("%w: %s was made by another version (%.40q): use that version, or name another directory", ErrForeign, s.dir, got)
+	}
+	return fmt.Errorf("%w: %s belongs to another cluster: name this cluster's directory, or an empty one", ErrForeign, s.dir)
+}
+
+func (s *Store) readMarker() (string, error) {
+	f, err := s.fs.Open(s.path(markerName))
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, markerLimit))
+	return string(data), err
+}
+
+// writeFile writes a file of the store's directory so that after a crash it is there in whole or not at all.
+func (s *Store) writeFile(name string, write func(io.Writer) error) (err error) {
+	temp := s.path(name + tempSuffix)
+	f, err := s.fs.Create(temp, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return explain(s.dir, err)
+	}
+	if err = errors.Join(write(f), f.Sync(), f.Close()); err == nil {
+		err = s.fs.Rename(temp, s.path(name))
+	}
+	if err != nil {
+		return explain(s.dir, errors.Join(err, s.fs.Remove(temp)))
+	}
+	return explain(s.dir, s.syncDir(s.fs.PathDir(s.path(name))))
+}
+
+func (s *Store) syncDir(path string) error {
+	d, err := s.fs.OpenDir(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
