@@ -19,9 +19,10 @@ type Keystore interface {
 	Seal(epoch uint64, secret []byte) error
 
 	// Unseal returns the secret of an epoch: ErrNotFound when none was sealed,
-	// ErrErased when the epoch is over, ErrNotApproved when the device refuses
-	// because of the state the machine booted into. A refusal that came from
-	// the device itself is a *RefusedError. The caller wipes the secret.
+	// ErrErased when the epoch is over, ErrPending when it has not begun,
+	// ErrNotApproved when the device refuses because of the state the machine
+	// booted into. A refusal that came from the device itself is a
+	// *RefusedError. The caller wipes the secret.
 	Unseal(epoch uint64) ([]byte, error)
 
 	// Advance makes epoch the current one. Afterwards nothing that was sealed

@@ -24,6 +24,9 @@ type Options struct {
 	OperatorKey *ecdsa.PublicKey
 	// PCRs is the selection that sealing and quotes are bound to.
 	PCRs Selection
+	// Adopt lets Init keep the identity that the device holds already, for a new
+	// directory, after the old one was lost. What was sealed is erased.
+	Adopt bool
 	// WorkFactor is the base-2 logarithm of the cost of the scrypt passphrase
 	// derivation of the file backend.
 	WorkFactor int
@@ -76,6 +79,9 @@ func WithOperatorKey(k *ecdsa.PublicKey) Option { return func(o *Options) { o.Op
 
 // WithPCRs sets the PCR selection.
 func WithPCRs(s Selection) Option { return func(o *Options) { o.PCRs = s } }
+
+// WithAdopt keeps the identity that the device holds already.
+func WithAdopt() Option { return func(o *Options) { o.Adopt = true } }
 
 // WithWorkFactor sets the base-2 logarithm of the scrypt cost, 8 to 22.
 func WithWorkFactor(logN int) Option { return func(o *Options) { o.WorkFactor = logN } }

@@ -84,6 +84,15 @@ func parsePublic(b []byte) (*eccPublic, error) {
 	return &p, nil
 }
 
+// PublicKey returns the key of a TPMT_PUBLIC of a P-256 signing key.
+func PublicKey(public []byte) (*ecdsa.PublicKey, error) {
+	p, err := parsePublic(public)
+	if err != nil {
+		return nil, err
+	}
+	return p.key, nil
+}
+
 // readScheme reads a TPMT_ECC_SCHEME that is either ECDSA with SHA-256 or null.
 func readScheme(s *cryptobyte.String) bool {
 	var scheme, hash uint16

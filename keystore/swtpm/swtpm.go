@@ -27,10 +27,7 @@ const (
 )
 
 // Commands of swtpm's control channel and of the TPM.
-const (
-	cmdInit     = 2
-	cmdShutdown = 3
-)
+const cmdInit = 2
 
 var (
 	tpmStartupClear  = []byte{0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0}
@@ -161,7 +158,9 @@ func (t *TPM) stop() error {
 	if t.cmd == nil || t.cmd.Process == nil {
 		return nil
 	}
-	_ = t.control(cmdShutdown)
+	if err := t.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("swtpm: %w", err)
+	}
 	select {
 	case <-t.exited:
 		return nil

@@ -1,0 +1,220 @@
+package tpm
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/keystore/statedir"
+)
+
+// AddApproval implements keystore.Attester. It checks the signature and that
+// the approval is for this keystore's selection and slot. At most maxApprovals
+// are kept: the caller removes none, the oldest version goes first.
+func (s *Store) AddApproval(a *keystore.Approval) error {
+	if err := s.checkApproval(a); err != nil {
+		return err
+	}
+	data, err := a.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return keystore.ErrClosed
+	}
+	if err := s.dir.Write(approvalName(data), data); err != nil {
+		return err
+	}
+	return s.dropApprovals()
+}
+
+// checkApproval says why an approval is not for this keystore.
+func (s *Store) checkApproval(a *keystore.Approval) error {
+	if err := a.Verify(s.operator); err != nil {
+		return err
+	}
+	selection, err := keystore.SelectionOf(a.State.PCRs)
+	if err != nil {
+		return fmt.Errorf("approval: %w", err)
+	}
+	if selection != s.cfg.PCRs {
+		return fmt.Errorf("approval: it is for PCRs %v, and this keystore seals to PCRs %v", selection, s.cfg.PCRs)
+	}
+	if a.State.Slot != s.cfg.Slot {
+		return fmt.Errorf("approval: it is for slot %d, and this keystore is in slot %d", a.State.Slot, s.cfg.Slot)
+	}
+	return nil
+}
+
+// approvals reads the approvals that are for this keystore, the latest version
+// first.
+func (s *Store) approvals() ([]*keystore.Approval, error) {
+	names, err := s.dir.Names(approvalPrefix)
+	if err != nil {
+		return nil, err
+	}
+	var out []*keystore.Approval
+	for _, name := range names {
+		data, err := s.dir.Read(name)
+		if err != nil {
+			return nil, err
+		}
+		if a, err := keystore.ParseApproval(data); err == nil && s.checkApproval(a) == nil {
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, func(a, b *keystore.Approval) int {
+		return cmp.Compare(b.State.Version, a.State.Version)
+	})
+	return out, nil
+}
+
+// dropApprovals removes the approvals beyond the limit.
+func (s *Store) dropApprovals() error {
+	all, err := s.approvals()
+	if err != nil || len(all) <= maxApprovals {
+		return err
+	}
+	var names []string
+	for _, a := range all[maxApprovals:] {
+		data, err := a.MarshalBinary()
+		if err != nil {
+			return err
+		}
+		names = append(names, approvalName(data))
+	}
+	return s.dir.Remove(names...)
+}
+
+func approvalName(data []byte) string {
+	sum := sha256.Sum256(data)
+	return fmt.Sprintf("%s%x", approvalPrefix, sum[:8])
+}
+
+// RevokeApprovals implements keystore.Attester.
+func (s *Store) RevokeApprovals() (uint64, error) {
+	if err := s.run(s.approvalCounter.increment); err != nil {
+		return 0, fmt.Errorf("revoke approvals: %w", err)
+	}
+	var value uint64
+	err := s.run(func(c *conn) (err error) {
+		value, err = s.approvalCounter.read(c)
+		return err
+	})
+	return value, err
+}
+
+// approvedSession returns a policy session that proved one of the approvals.
+// Those that match the present PCRs come first; when none does, the TPM is
+// asked about the latest all the same, so that it is the TPM that refuses.
+func (s *Store) approvedSession(c *conn, sealed *statedir.Sealed, approvals []*keystore.Approval, read tpm2.Session) (tpm2.Session, func(), error) {
+	if len(approvals) == 0 {
+		return nil, nil, fmt.Errorf("unseal epoch %d: %w: no boot state was approved yet", sealed.Epoch, keystore.ErrNotApproved)
+	}
+	present, err := readPCRs(c, s.cfg.PCRs)
+	if err != nil {
+		return nil, nil, err
+	}
+	candidates := slices.Clone(approvals)
+	candidates = slices.DeleteFunc(candidates, func(a *keystore.Approval) bool { return !slices.Equal(a.State.PCRs, present) })
+	if len(candidates) == 0 {
+		candidates = approvals[:1]
+	}
+	var refusal error
+	for _, a := range candidates {
+		session, end, err := s.root.policySession(c, out)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err = s.proveApproval(c, session, a, read); err == nil {
+			return session, end, nil
+		}
+		end()
+		if !isTPMError(err) || outOfRoom(err) {
+			return nil, nil, err
+		}
+		refusal = err
+	}
+	return nil, nil, s.refused(sealed, keystore.ErrNotApproved, "%v; %s", refusal, difference(candidates[0].State.PCRs, present))
+}
+
+// proveApproval runs the policy of an approval in a session: the PCRs as they
+// are, the approval's version not revoked, and the operator's signature, which
+// replaces the digest so far by the name of the operator's key.
+func (s *Store) proveApproval(c *conn, session tpm2.Session, a *keystore.Approval, read tpm2.Session) error {
+	_, err := tpm2.PolicyPCR{PolicySession: session.Handle(), Pcrs: pcrSelection(s.cfg.PCRs)}.Execute(c)
+	if err != nil {
+		return fmt.Errorf("PolicyPCR: %w", err)
+	}
+	if err := s.approvalCounter.policy(c, session, read, tpm2.TPMEOUnsignedLE, a.State.Version); err != nil {
+		return fmt.Errorf("the approval is revoked: PolicyNV: %w", err)
+	}
+	approved, err := a.State.Policy()
+	if err != nil {
+		return err
+	}
+	ticket, keyName, err := s.verifyInTPM(c, approved, a.Signature)
+	if err != nil {
+		return err
+	}
+	_, err = tpm2.PolicyAuthorize{
+		PolicySession:  session.Handle(),
+		ApprovedPolicy: tpm2.TPM2BDigest{Buffer: approved[:]},
+		PolicyRef:      tpm2.TPM2BDigest{Buffer: []byte(keystore.ApprovalRef)},
+		KeySign:        keyName,
+		CheckTicket:    *ticket,
+	}.Execute(c)
+	if err != nil {
+		return fmt.Errorf("the boot state is not the approved one: PolicyAuthorize: %w", err)
+	}
+	return nil
+}
+
+// verifyInTPM lets the TPM verify the operator's signature and returns its
+// ticket and the operator key's name.
+func (s *Store) verifyInTPM(c *conn, approved [sha256.Size]byte, sig []byte) (*tpm2.TPMTTKVerified, tpm2.TPM2BName, error) {
+	key, err := tpm2.LoadExternal{
+		InPublic:  tpm2.BytesAs2B[tpm2.TPMTPublic](s.operatorPublic),
+		Hierarchy: tpm2.TPMRHOwner,
+	}.Execute(c)
+	if err != nil {
+		return nil, tpm2.TPM2BName{}, fmt.Errorf("load the operator key: %w", err)
+	}
+	digest := sha256.Sum256(append(approved[:], keystore.ApprovalRef...))
+	rsp, err := tpm2.VerifySignature{
+		KeyHandle: tpm2.NamedHandle{Handle: key.ObjectHandle, Name: key.Name},
+		Digest:    tpm2.TPM2BDigest{Buffer: digest[:]},
+		Signature: tpm2.TPMTSignature{
+			SigAlg: tpm2.TPMAlgECDSA,
+			Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgECDSA, &tpm2.TPMSSignatureECC{
+				Hash:       tpm2.TPMAlgSHA256,
+				SignatureR: tpm2.TPM2BECCParameter{Buffer: sig[:len(sig)/2]},
+				SignatureS: tpm2.TPM2BECCParameter{Buffer: sig[len(sig)/2:]},
+			}),
+		},
+	}.Execute(c)
+	if err = errors.Join(err, c.flush(key.ObjectHandle)); err != nil {
+		return nil, tpm2.TPM2BName{}, fmt.Errorf("verify the operator's signature: %w", err)
+	}
+	return &rsp.Validation, key.Name, nil
+}
+
+// difference says which PCRs are not as approved.
+func difference(approved, present []keystore.PCRValue) string {
+	var differ []int
+	for i := range min(len(approved), len(present)) {
+		if approved[i] != present[i] {
+			differ = append(differ, approved[i].Index)
+		}
+	}
+	if len(differ) == 0 {
+		return "the PCRs are as approved"
+	}
+	return fmt.Sprintf("PCRs %v are not as approved", differ)
+}

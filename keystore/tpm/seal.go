@@ -1,0 +1,198 @@
+package tpm
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/keystore/statedir"
+	"golang.org/x/crypto/cryptobyte"
+)
+
+// Seal implements keystore.Keystore.
+func (s *Store) Seal(epoch uint64, secret []byte) error {
+	value, err := s.counterValue()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, err := s.epochs()
+	if err != nil {
+		return err
+	}
+	current := e.at(value)
+	switch {
+	case epoch < current.Epoch:
+		return fmt.Errorf("seal for epoch %d: %w: the current epoch is %d", epoch, keystore.ErrErased, current.Epoch)
+	case epoch > current.Epoch:
+		value++
+	}
+	return s.seal(epoch, value, secret)
+}
+
+// seal seals under a value of the counter and writes the envelope.
+func (s *Store) seal(epoch, value uint64, secret []byte) error {
+	envelope := statedir.Sealed{Kind: statedir.KindTPM, Epoch: epoch, Binding: value}
+	sealed, err := statedir.Seal(s.rand, envelope, secret, func(key []byte) (wrapped []byte, err error) {
+		err = s.dev.run(func(c *conn) error {
+			wrapped, err = s.wrap(c, value, key)
+			return err
+		})
+		return wrapped, err
+	})
+	if err != nil {
+		return fmt.Errorf("seal for epoch %d: %w", epoch, err)
+	}
+	return s.dir.PutSealed(sealed)
+}
+
+// wrap makes an object of the TPM that holds key, under the policy for a value
+// of the counter.
+func (s *Store) wrap(c *conn, value uint64, key []byte) ([]byte, error) {
+	policy := keystore.SealPolicy(s.operatorPublic, s.cfg.Slot, value)
+	rsp, err := tpm2.Create{
+		ParentHandle: s.root.authorize(s.root.handle, s.root.name, both, ""),
+		InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
+			Data: tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: key}),
+		}},
+		InPublic: tpm2.New2B(sealedTemplate(policy)),
+	}.Execute(c)
+	if err != nil {
+		return nil, err
+	}
+	var b cryptobyte.Builder
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(rsp.OutPrivate.Buffer) })
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(rsp.OutPublic.Bytes()) })
+	return b.Bytes()
+}
+
+// sealedTemplate is data that opens by its policy only.
+func sealedTemplate(policy [sha256.Size]byte) tpm2.TPMTPublic {
+	return tpm2.TPMTPublic{
+		Type:    tpm2.TPMAlgKeyedHash,
+		NameAlg: tpm2.TPMAlgSHA256,
+		ObjectAttributes: tpm2.TPMAObject{
+			FixedTPM: true, FixedParent: true, AdminWithPolicy: true, NoDA: true,
+		},
+		AuthPolicy: tpm2.TPM2BDigest{Buffer: policy[:]},
+	}
+}
+
+// Unseal implements keystore.Keystore. When there is an envelope for the epoch,
+// it is the TPM that decides.
+func (s *Store) Unseal(epoch uint64) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, keystore.ErrClosed
+	}
+	e, err := s.epochs()
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := s.dir.Sealed(statedir.KindTPM, epoch)
+	switch {
+	case errors.Is(err, keystore.ErrNotFound) && epoch < e.Current.Epoch:
+		return nil, fmt.Errorf("unseal epoch %d: %w: the current epoch is %d", epoch, keystore.ErrErased, e.Current.Epoch)
+	case err != nil:
+		return nil, err
+	case epoch > e.latest():
+		return nil, fmt.Errorf("unseal epoch %d: %w", epoch, keystore.ErrPending)
+	}
+	return s.open(sealed)
+}
+
+// open unwraps the key of an envelope in the TPM and decrypts it.
+func (s *Store) open(sealed *statedir.Sealed) ([]byte, error) {
+	approvals, err := s.approvals()
+	if err != nil {
+		return nil, err
+	}
+	var key []byte
+	err = s.dev.run(func(c *conn) error {
+		key, err = s.unwrap(c, sealed, approvals)
+		return err
+	})
+	defer clear(key)
+	if err != nil {
+		return nil, err
+	}
+	return sealed.Open(key)
+}
+
+// unwrap loads the object of an envelope and proves its policy.
+func (s *Store) unwrap(c *conn, sealed *statedir.Sealed, approvals []*keystore.Approval) ([]byte, error) {
+	var private, public cryptobyte.String
+	in2 := cryptobyte.String(sealed.Wrapped)
+	if !in2.ReadUint16LengthPrefixed(&private) || !in2.ReadUint16LengthPrefixed(&public) || !in2.Empty() {
+		return nil, fmt.Errorf("epoch %d: %w: not an object of a TPM", sealed.Epoch, keystore.ErrCorrupt)
+	}
+	object, err := tpm2.Load{
+		ParentHandle: s.root.authorize(s.root.handle, s.root.name, in, ""),
+		InPrivate:    tpm2.TPM2BPrivate{Buffer: private},
+		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](public),
+	}.Execute(c)
+	if isTPMError(err) && !outOfRoom(err) {
+		return nil, s.refused(sealed, keystore.ErrForeignDevice, "it does not load what was sealed: %v", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	key, err := s.unsealObject(c, sealed, object, approvals)
+	return key, errors.Join(err, c.flush(object.ObjectHandle))
+}
+
+// unsealObject proves the policy of a loaded object and reads its data.
+func (s *Store) unsealObject(c *conn, sealed *statedir.Sealed, object *tpm2.LoadResponse, approvals []*keystore.Approval) ([]byte, error) {
+	read, endRead, err := tpm2.HMACSession(c, tpm2.TPMAlgSHA256, nonceSize, s.root.options(in, s.cfg.Auth)...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = endRead() }()
+	session, end, err := s.approvedSession(c, sealed, approvals, read)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if err := s.epochCounter.policy(c, session, read, tpm2.TPMEOEq, sealed.Binding); err != nil {
+		return nil, s.counterRefused(c, sealed, err)
+	}
+	rsp, err := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{
+		Handle: object.ObjectHandle, Name: object.Name, Auth: session,
+	}}.Execute(c)
+	if errors.Is(err, tpm2.TPMRCPolicyFail) {
+		return nil, s.refused(sealed, keystore.ErrNotApproved, "the policy is another one: %v", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("unseal epoch %d: %w", sealed.Epoch, err)
+	}
+	return rsp.OutData.Buffer, nil
+}
+
+// counterRefused explains why the TPM did not accept the counter's value.
+func (s *Store) counterRefused(c *conn, sealed *statedir.Sealed, refusal error) error {
+	if !errors.Is(refusal, tpm2.TPMRCPolicy) {
+		return fmt.Errorf("unseal epoch %d: %w", sealed.Epoch, refusal)
+	}
+	value, err := s.epochCounter.read(c)
+	if err != nil {
+		return err
+	}
+	if value < sealed.Binding {
+		return fmt.Errorf("unseal epoch %d: %w", sealed.Epoch, keystore.ErrPending)
+	}
+	return s.refused(sealed, keystore.ErrErased, "sealed under counter %d, which is at %d now: %v", sealed.Binding, value, refusal)
+}
+
+func (s *Store) refused(sealed *statedir.Sealed, reason error, format string, args ...any) error {
+	return &keystore.RefusedError{Device: "TPM", Epoch: sealed.Epoch, Reason: reason, Detail: fmt.Sprintf(format, args...)}
+}
+
+// isTPMError reports whether the TPM itself answered with an error.
+func isTPMError(err error) bool {
+	var code tpm2.TPMRC
+	return errors.As(err, &code)
+}

@@ -1,0 +1,100 @@
+package tpm
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/reseal-bft/reseal/keystore"
+)
+
+// Fixed properties of a TPM (TPM_PT).
+const (
+	propManufacturer = 0x105
+	propVendor       = 0x106 // four properties of four characters
+	propCount        = 5
+)
+
+// Status implements keystore.Keystore.
+func (s *Store) Status() (keystore.Status, error) {
+	st := keystore.Status{
+		Kind: kindName, PCRs: s.cfg.PCRs, Identity: keystore.Fingerprint(s.identityKey),
+		Capabilities: []string{
+			"The identity key was made in the TPM and cannot leave it.",
+			"Secrets open only in boot states that the operator's key approved, and only until the next epoch begins; the TPM enforces both.",
+			"The TPM proves by quotes what the machine booted, and how often.",
+		},
+		Cautions: []string{
+			"A session that was authorized before an epoch ended can unseal it until the TPM is reset.",
+		},
+	}
+	err := s.run(func(c *conn) (err error) {
+		if st.Counter, err = s.epochCounter.read(c); err != nil {
+			return err
+		}
+		if st.ApprovalVersion, err = s.approvalCounter.read(c); err != nil {
+			return err
+		}
+		if st.Device, st.Software, err = describe(c); err != nil {
+			return err
+		}
+		clock, err := tpm2.ReadClock{}.Execute(c)
+		if err != nil {
+			return fmt.Errorf("read the clock: %w", err)
+		}
+		st.ResetCount = clock.CurrentTime.ClockInfo.ResetCount
+		return nil
+	})
+	if err != nil {
+		return keystore.Status{}, err
+	}
+	if st.Software {
+		st.Cautions = append(st.Cautions, "This is a software TPM: its state is a file, which can be read, copied and put back.")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, err := s.epochs()
+	if err != nil {
+		return keystore.Status{}, err
+	}
+	st.Epoch = e.at(st.Counter).Epoch
+	approvals, err := s.approvals()
+	st.Approvals = len(approvals)
+	return st, err
+}
+
+// describe returns the maker and model, and whether it is an emulator.
+func describe(c *conn) (string, bool, error) {
+	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapTPMProperties, Property: propManufacturer, PropertyCount: propCount}.Execute(c)
+	if err != nil {
+		return "", false, fmt.Errorf("read the TPM's properties: %w", err)
+	}
+	list, err := rsp.CapabilityData.Data.TPMProperties()
+	if err != nil {
+		return "", false, fmt.Errorf("read the TPM's properties: %w", err)
+	}
+	var maker, model string
+	for _, p := range list.TPMProperty {
+		text := string(binary.BigEndian.AppendUint32(nil, p.Value))
+		switch {
+		case p.Property == propManufacturer:
+			maker = clean(text)
+		case p.Property >= propVendor && p.Property < propManufacturer+propCount:
+			model += text
+		}
+	}
+	model = clean(model)
+	software := maker == "IBM" || strings.HasPrefix(model, "SW") || strings.HasPrefix(model, "xCG")
+	return strings.TrimSpace(maker + " " + model), software, nil
+}
+
+// clean keeps the printable ASCII of a property, trimmed.
+func clean(s string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, s))
+}

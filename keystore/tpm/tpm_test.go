@@ -1,0 +1,133 @@
+package tpm_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/keystore/keystoretest"
+	"github.com/reseal-bft/reseal/keystore/swtpm"
+	"github.com/reseal-bft/reseal/keystore/tpm"
+	"github.com/stretchr/testify/require"
+)
+
+// shared is what the tests of this package have in common: an authority, a
+// manufactured TPM whose state is copied for each test, and an operator.
+var shared struct {
+	dir      string
+	ca       *swtpm.CA
+	roots    *x509.CertPool
+	operator *ecdsa.PrivateKey
+}
+
+func TestMain(m *testing.M) {
+	code, err := prepare(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func prepare(m *testing.M) (int, error) {
+	dir, err := os.MkdirTemp("", "tpm")
+	if err != nil {
+		return 1, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	shared.dir = dir
+	if shared.ca, err = swtpm.NewCA(filepath.Join(dir, "ca")); err != nil {
+		return 1, err
+	}
+	if shared.operator, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return 1, err
+	}
+	return m.Run(), nil
+}
+
+// numTPMs names the TPMs of the tests.
+var numTPMs atomic.Int32
+
+// newTPM makes and starts a TPM of its own for a test.
+func newTPM(t *testing.T) *swtpm.TPM {
+	t.Helper()
+	dir := filepath.Join(shared.dir, fmt.Sprint(numTPMs.Add(1)))
+	require.NoError(t, shared.ca.Manufacture(t.Context(), dir))
+	dev, err := swtpm.Start(t.Context(), dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, dev.Close()) })
+	return dev
+}
+
+func options(dir string) keystore.Options {
+	return keystore.NewOptions(
+		keystore.WithDir(dir),
+		keystore.WithOperatorKey(&shared.operator.PublicKey),
+		keystore.WithTimeout(10*time.Second))
+}
+
+// newStore makes a keystore and approves the present boot state.
+func newStore(t *testing.T, uri string) (*tpm.Store, string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "keystore")
+	s, err := tpm.Init(t.Context(), uri, options(dir))
+	require.NoError(t, err)
+	approvePresent(t, s)
+	return s, dir
+}
+
+// approvePresent approves the boot state that the TPM is in.
+func approvePresent(t *testing.T, s *tpm.Store) {
+	t.Helper()
+	values, err := s.ReadPCRs()
+	require.NoError(t, err)
+	approve(t, s, values)
+}
+
+func approve(t *testing.T, s *tpm.Store, values []keystore.PCRValue) {
+	t.Helper()
+	st, err := s.Status()
+	require.NoError(t, err)
+	a, err := keystore.Approve(rand.Reader, shared.operator, keystore.BootState{PCRs: values, Version: st.ApprovalVersion})
+	require.NoError(t, err)
+	require.NoError(t, s.AddApproval(a))
+}
+
+func openStore(t *testing.T, uri, dir string) *tpm.Store {
+	t.Helper()
+	s, err := tpm.Open(t.Context(), uri, options(dir))
+	require.NoError(t, err)
+	return s
+}
+
+func TestConformance(t *testing.T) {
+	dev := newTPM(t)
+	var slot int
+	keystoretest.Run(t, func(t *testing.T) keystoretest.Device {
+		uri := fmt.Sprintf("%s?slot=%d", dev.URI(), slot)
+		dir := filepath.Join(t.TempDir(), "keystore")
+		s, err := tpm.Init(t.Context(), uri, options(dir))
+		require.NoError(t, err)
+		values, err := s.ReadPCRs()
+		require.NoError(t, err)
+		st, err := s.Status()
+		require.NoError(t, err)
+		a, err := keystore.Approve(rand.Reader, shared.operator,
+			keystore.BootState{PCRs: values, Version: st.ApprovalVersion, Slot: uint8(slot)})
+		require.NoError(t, err)
+		require.NoError(t, s.AddApproval(a))
+		t.Cleanup(func() { require.NoError(t, tpm.Remove(t.Context(), uri, options(dir))) })
+		slot++
+		return keystoretest.Device{Dir: dir, Open: func(t *testing.T, dir string) keystore.Keystore {
+			return openStore(t, uri, dir)
+		}}
+	})
+}
