@@ -21,11 +21,13 @@ type Config struct {
 	Timeouts Timeouts
 }
 
-// Base is the final block below an epoch.
+// Base is a final block: the one below an epoch, or the last one that was executed.
 type Base struct {
 	Height Height
 	Digest Digest
 	Time   int64
+	// Root is the state's root after the block. The state below an epoch is never ready for a handoff.
+	Root Digest
 }
 
 // Timeouts are the time bounds of a view. The view timer doubles with consecutive nullified views up to ViewMax.
@@ -43,8 +45,9 @@ type Restored struct {
 	Votes        []Vote // own votes, with their partial signatures
 	Blocks       []*Block
 	Certificates []Certificate
-	// Final is the last final block that was executed, and ExecutedRoots the roots of the last few states.
+	// Final is the last final block that was executed and FinalView its view. Zero: the epoch's base.
 	Final     Base
 	FinalView View
-	Executed  []Executed
+	// Executed are the last few states up to Final, in order of height: from the StateHeight of the final block on.
+	Executed []Executed
 }

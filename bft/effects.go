@@ -59,8 +59,8 @@ func (Fetched) event()  {}
 func (Expired) event()  {}
 
 // Effect is an output of the core. The effects of a step are carried out in order; one that is durable
-// (StoreBlock, StoreCertificate, Sign) may be written in a group, but a vote is signed only when everything
-// before it is on disk.
+// (StoreBlock, StoreCertificate, Sign) may be written in a group, but a vote is signed, and a block that this replica
+// proposed is sent, only when everything before it is on disk: a restart must find again what others may have seen.
 type Effect interface{ effect() }
 
 // Sign asks the guard to record the vote durably and the key to sign it; answered by [Signed].
@@ -89,7 +89,7 @@ type Verify struct {
 
 // Propose asks for a block on the given parent; answered by [Proposed]. The header comes filled in but for Payload and Time
 // (which must be at least MinTime). When there are no operations to order, the replica waits for some until MayIdle has passed
-// (zero: an empty block is wanted at once).
+// (zero: an empty block is wanted at once). A later Propose replaces one that is not yet answered.
 type Propose struct {
 	Header  Header
 	MinTime int64
@@ -105,13 +105,16 @@ type StoreBlock struct{ Block *Block }
 type StoreCertificate struct{ Certificate Certificate }
 
 // Finalized says that a block is final; they come in order of height, each once. The replica executes it and answers [Executed].
-// The epoch's last block has Last set: after it the core stands still.
+// The epoch's last block has Last set, and comes only after its finalization certificate was stored and sent: after it the core
+// stands still.
 type Finalized struct {
 	Block *Block
 	Last  bool
 }
 
 // Fetch asks for the block with the given digest and those of its ancestors above Above that the replica lacks; answered by [Fetched].
+// It is asked again while the block is missing. A chain of more than [MaxFetch] blocks is the business of the replica's state
+// transfer.
 type Fetch struct {
 	Block Digest
 	View  View
@@ -133,13 +136,14 @@ const (
 	TimerResend
 )
 
-// Timer names one timer of one view.
+// Timer names a timer, and the view for which it was set. At most one of each kind is pending.
 type Timer struct {
 	View View
 	Kind TimerKind
 }
 
-// SetTimer asks for [Expired] after a while. Setting it again moves it.
+// SetTimer asks for [Expired] after a while, in place of the pending timer of the same kind. The core checks the time
+// again when it expires: an early or stale one does no harm.
 type SetTimer struct {
 	Timer Timer
 	After time.Duration

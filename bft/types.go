@@ -158,30 +158,33 @@ type Certificate struct {
 	Signature []byte
 }
 
-// SignedHeader is a header with its leader's signature: half of a proof of equivocation.
+// SignedHeader is a header with its leader's signature: half of a proof of equivocation. It is sent to a peer that voted for
+// another block of the view.
 type SignedHeader struct {
 	Header
 	Signature []byte
 }
 
-// Message is what replicas send each other: *Block, Vote, Certificate, Evidence, Status.
+// Message is what replicas send each other: *Block, Vote, Certificate, SignedHeader, Evidence, Status.
 type Message interface{ message() }
 
-// Evidence proves a leader Byzantine: two different headers that it signed for the same view.
+// Evidence proves a leader Byzantine: two different headers that it signed for the same view, the smaller digest first.
 type Evidence struct{ A, B SignedHeader }
 
 // Status tells peers where a replica stands, so that they send what it lacks. It is sent when a view makes no progress.
 type Status struct {
 	Epoch Epoch
-	View  View
+	// View asks for the certificates of this view and later ones.
+	View View
 	// FinalHeight is the height of the last block known to be final.
 	FinalHeight Height
-	// WantFinality asks for finalize votes on blocks that the sender holds notarized but not final.
+	// WantFinality asks for finalize votes: the sender holds blocks that are notarized and not final.
 	WantFinality bool
 }
 
-func (*Block) message()      {}
-func (Vote) message()        {}
-func (Certificate) message() {}
-func (Evidence) message()    {}
-func (Status) message()      {}
+func (*Block) message()       {}
+func (Vote) message()         {}
+func (Certificate) message()  {}
+func (SignedHeader) message() {}
+func (Evidence) message()     {}
+func (Status) message()       {}

@@ -1,0 +1,266 @@
+package bft
+
+import (
+	"fmt"
+	"time"
+)
+
+// Bounds on what a core holds and says.
+const (
+	// votesAhead is how far above its own view a replica counts votes.
+	votesAhead = 64
+	// blocksAhead is how far above its own view it keeps blocks.
+	blocksAhead = 8
+	// viewsBehind is how far below the final block's view it remembers what was voted.
+	viewsBehind = 32
+	// maxViews bounds the views that may pass without a final block: then a replica enters no more.
+	maxViews = 1 << 14
+	// maxFallback bounds the notarize votes counted of one replica in a view.
+	maxFallback = 4
+	// finalizeEvery is the interval of views that get finalize votes in any case, so that a proof of finality is never old.
+	finalizeEvery = 64
+	// maxProofs bounds the certificates in one answer to a Status.
+	maxProofs = 128
+)
+
+// Core is one replica's part in one epoch. It is not safe for concurrent use.
+type Core struct {
+	cfg   Config
+	rules ruleset
+	now   int64
+	out   []Effect
+
+	// view is the current view: every view below it is resolved.
+	view  View
+	views views
+	tree  map[Digest]*node
+	// orphans: some node may wait for its parent.
+	orphans bool
+
+	// final is the last block that was announced as final; it is the root of the tree.
+	final     *node
+	finalView View
+	// fast and certain are the highest blocks known to be final, by counting and by certificate, that cannot be announced yet.
+	fast, certain finality
+	// proof is the highest finalization certificate known.
+	proof Certificate
+	// provenHeight is the height of the last block that a finalization covers.
+	provenHeight Height
+
+	executed []Executed // consecutive heights, ending with the last executed
+	claims   []Header   // notarized headers that certify a state not yet executed
+	missing  []request
+
+	asked    *Propose // the proposal that the replica was asked for
+	clock    clock
+	peers    []peer // by replica, 1 to n
+	slow     bool   // the fast path was lost: finalize votes are cast at once
+	trouble  View   // the same up to this view, because a view was nullified lately
+	careful  View   // up to this view, some replica may know less to be final than this one
+	accused  [MaxReplicas + 1]bool
+	diverged bool
+	stopped  bool
+}
+
+// finality is a block known to be final.
+type finality struct {
+	view  View
+	block Digest
+}
+
+// peer is what a core knows of one other replica.
+type peer struct {
+	// forged: it sent a bad partial signature or certificate; its later ones are ignored.
+	forged bool
+	// verifying counts its certificates that are being checked.
+	verifying int
+	// answered is when its last Status was answered.
+	answered int64
+}
+
+// New returns the core of a replica for one epoch. The base of the epoch must be final and executed.
+func New(cfg Config, restored Restored) (*Core, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	c := &Core{
+		cfg:   cfg,
+		rules: rules{cfg.Size},
+		tree:  make(map[Digest]*node),
+		peers: make([]peer, cfg.Size.N()+1),
+	}
+	if err := c.restore(restored); err != nil {
+		return nil, fmt.Errorf("restore epoch %d: %w", cfg.Epoch, err)
+	}
+	return c, nil
+}
+
+// View returns the current view.
+func (c *Core) View() View { return c.view }
+
+// Final returns height and view of the last block that was announced as final.
+func (c *Core) Final() (Height, View) { return c.final.Height, c.finalView }
+
+// Step takes in one event at a time in milliseconds since 1970, and returns the effects to be carried out, in order. The
+// slice is valid until the next call. Time that runs backwards is taken to stand still.
+func (c *Core) Step(now int64, ev Event) []Effect {
+	if !c.begin(now) {
+		return nil
+	}
+	switch ev := ev.(type) {
+	case Receive:
+		c.receive(ev)
+	case Signed:
+		c.signed(ev)
+	case Combined:
+		c.combined(ev)
+	case Verified:
+		c.verified(ev)
+	case Proposed:
+		c.proposed(ev.Block)
+	case Executed:
+		c.onExecuted(ev)
+	case Fetched:
+		c.fetched(ev.Blocks)
+	case Expired:
+		c.expired(ev.Timer)
+	}
+	return c.out
+}
+
+// begin prepares a step. It reports false when the epoch is over.
+func (c *Core) begin(now int64) bool {
+	clear(c.out)
+	c.out = c.out[:0]
+	c.now = max(c.now, now)
+	return !c.stopped
+}
+
+func (c *Core) do(e Effect) { c.out = append(c.out, e) }
+
+// receive sorts a message of a peer. What breaks a limit or has the wrong epoch is dropped.
+func (c *Core) receive(ev Receive) {
+	if ev.From < 1 || int(ev.From) >= len(c.peers) || ev.From == c.cfg.Self {
+		return
+	}
+	switch m := ev.Message.(type) {
+	case *Block:
+		if c.rules.concerns(c.cfg.Epoch, m.Epoch) {
+			c.onBlock(m)
+		}
+	case Vote:
+		if c.rules.concerns(c.cfg.Epoch, m.Epoch) {
+			c.onVote(ev.From, m)
+		}
+	case Certificate:
+		if c.rules.concerns(c.cfg.Epoch, m.Epoch) {
+			c.onCertificate(ev.From, m)
+		}
+	case SignedHeader:
+		if c.rules.concerns(c.cfg.Epoch, m.Epoch) {
+			c.onHeader(m)
+		}
+	case Evidence:
+		if c.rules.concerns(c.cfg.Epoch, m.A.Epoch) {
+			c.onEvidence(m)
+		}
+	case Status:
+		if c.rules.concerns(c.cfg.Epoch, m.Epoch) {
+			c.onStatus(ev.From, m)
+		}
+	}
+}
+
+// onBlock takes in a proposal of the view's leader.
+func (c *Core) onBlock(b *Block) {
+	if b.View <= c.finalView || b.View > c.view+blocksAhead || b.Proposer != c.cfg.LeaderOf(b.View) {
+		return
+	}
+	r := c.ensure(b.View)
+	if r == nil {
+		return
+	}
+	digest := b.Digest()
+	c.hear(r, SignedHeader{b.Header, b.Signature}, digest)
+	if len(r.nodes) >= 2 || c.add(b, digest) == nil {
+		return
+	}
+	c.forget(digest)
+	c.advance(r)
+}
+
+// advance does what has become possible by news about view r.
+func (c *Core) advance(r *round) {
+	c.settle()
+	if r != nil {
+		c.tryFirst(r)
+	}
+	if r == nil || r.view != c.view {
+		if current := c.at(c.view); current != nil {
+			c.tryFirst(current)
+		}
+	}
+	c.tryPropose()
+}
+
+// onHeader takes in the header that a peer has from the view's leader.
+func (c *Core) onHeader(h SignedHeader) {
+	if h.View <= c.finalView || h.View > c.view+blocksAhead || h.Proposer != c.cfg.LeaderOf(h.View) {
+		return
+	}
+	if r := c.ensure(h.View); r != nil {
+		c.hear(r, h, h.Digest())
+	}
+}
+
+// onEvidence takes in a peer's proof that the leader of a view is Byzantine.
+func (c *Core) onEvidence(e Evidence) {
+	if e.Validate() != nil || e.A.View > c.view+votesAhead || e.A.Proposer != c.cfg.LeaderOf(e.A.View) {
+		return
+	}
+	if e.A.View < c.views.low {
+		c.accuse(e)
+		return
+	}
+	if r := c.ensure(e.A.View); r != nil {
+		c.convict(r, e)
+	}
+}
+
+// hear notes a header signed by the leader of r. The second one convicts it.
+func (c *Core) hear(r *round, h SignedHeader, digest Digest) {
+	if r.convicted {
+		return
+	}
+	if !r.heard {
+		r.heard, r.header, r.digest = true, h, digest
+		return
+	}
+	if r.digest != digest {
+		c.convict(r, newEvidence(r.header, h))
+	}
+}
+
+// convict spreads the evidence against the leader of r and counts the votes again without it.
+func (c *Core) convict(r *round, e Evidence) {
+	if r.convicted {
+		return
+	}
+	r.convicted, r.evidence = true, e
+	c.do(Broadcast{e})
+	c.accuse(e)
+	c.tryFallback(r)
+}
+
+// accuse tells the replica about a culprit, once in an epoch.
+func (c *Core) accuse(e Evidence) {
+	if id := e.A.Proposer; !c.accused[id] {
+		c.accused[id] = true
+		c.do(Accuse{id, e})
+	}
+}
+
+// milliseconds of a duration, at least one when it is positive.
+func milliseconds(d time.Duration) int64 {
+	return int64((d + time.Millisecond - 1) / time.Millisecond)
+}

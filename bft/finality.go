@@ -1,0 +1,234 @@
+package bft
+
+import "slices"
+
+// settle announces what is final and known down to the last final block, and asks for what is missing.
+func (c *Core) settle() {
+	if c.certain.view > c.finalView {
+		if n := c.reach(c.certain); n != nil {
+			c.commitCertified(n)
+		}
+	}
+	if c.fast.view > c.finalView && !c.stopped {
+		if n := c.reach(c.fast); n != nil {
+			c.commitFast(n)
+		}
+	}
+}
+
+// reach returns the node of a final block when the chain down to the last final block is known; otherwise it asks for the
+// missing part.
+func (c *Core) reach(f finality) *node {
+	n := c.tree[f.block]
+	if n == nil {
+		c.request(f.block, f.view)
+		return nil
+	}
+	for !n.linked {
+		p := c.tree[n.Parent]
+		if p == nil {
+			c.request(n.Parent, n.ParentView)
+			return nil
+		}
+		n = p
+	}
+	return c.tree[f.block]
+}
+
+// commitCertified announces a block that has its finalization, directly or through a descendant, and all before it.
+func (c *Core) commitCertified(n *node) {
+	if n.last == nil {
+		c.commit(n, false)
+		c.provenHeight = max(c.provenHeight, n.Height)
+		return
+	}
+	c.do(Broadcast{c.proof})
+	c.commit(n.last, true)
+}
+
+// commitFast announces a block that is final by counting, and all before it; but the epoch's last block waits for its certificate,
+// which the replicas of the next epoch need.
+func (c *Core) commitFast(n *node) {
+	if n.last == nil {
+		c.commit(n, false)
+		return
+	}
+	c.fast = finality{}
+	c.commit(n.last.parent, false)
+}
+
+// commit announces a block and its ancestors as final, oldest first.
+func (c *Core) commit(n *node, last bool) {
+	var chain []*node
+	for a := n; a != nil && a != c.final; a = a.parent {
+		chain = append(chain, a)
+	}
+	if len(chain) == 0 || chain[len(chain)-1].parent != c.final {
+		return
+	}
+	for _, a := range slices.Backward(chain) {
+		c.checkClaim(&a.Header)
+		c.store(a)
+		c.at(a.View).height = a.Height
+		c.do(Finalized{a.Block, last && a == n})
+	}
+	c.stopped = last
+	c.moveRoot(n)
+}
+
+// store makes a block durable, once.
+func (c *Core) store(n *node) {
+	if !n.stored {
+		n.stored = true
+		c.do(StoreBlock{n.Block})
+	}
+}
+
+// moveRoot makes a final block the root of the tree and forgets what it has decided.
+func (c *Core) moveRoot(n *node) {
+	delete(c.tree, c.final.digest)
+	from := c.finalView
+	c.final, c.finalView, n.parent = n, n.View, nil
+	for v := from + 1; v <= n.View; v++ {
+		r := c.at(v)
+		if r == nil {
+			continue
+		}
+		for _, old := range r.nodes {
+			if old != n {
+				delete(c.tree, old.digest)
+			}
+		}
+		clear(r.nodes)
+		r.nodes = r.nodes[:0]
+	}
+	c.missing = slices.DeleteFunc(c.missing, func(m request) bool { return m.view <= c.finalView })
+	keep := 0
+	for keep < len(c.executed)-1 && c.executed[keep].Height < n.StateHeight {
+		keep++
+	}
+	c.executed = slices.Delete(c.executed, 0, keep)
+	c.prune()
+	if c.view <= c.finalView {
+		c.enter(c.finalView + 1)
+	}
+}
+
+// onExecuted takes note of the state after a final block.
+func (c *Core) onExecuted(ev Executed) {
+	if ev.Height != c.executedHeight()+1 || ev.Height > c.final.Height {
+		return
+	}
+	c.executed = append(c.executed, ev)
+	claims := c.claims
+	c.claims = c.claims[:0]
+	for i := range claims {
+		c.checkClaim(&claims[i])
+	}
+	c.eachRound(max(c.finalView+1, c.view-min(c.view, votesAhead)), func(r *round) {
+		if r.view < c.view {
+			c.tryFirst(r)
+		}
+	})
+	c.advance(nil)
+}
+
+// executedHeight is the height of the last state known.
+func (c *Core) executedHeight() Height { return c.executed[len(c.executed)-1].Height }
+
+// executedAt returns the state after the block at a height, if it is remembered.
+func (c *Core) executedAt(h Height) (Executed, bool) {
+	lowest := c.executed[0].Height
+	if h < lowest || h-lowest >= Height(len(c.executed)) {
+		return Executed{}, false
+	}
+	return c.executed[h-lowest], true
+}
+
+// checkClaim compares a certified state with this replica's own. One that differs proves that its state cannot be trusted.
+func (c *Core) checkClaim(h *Header) {
+	if h.StateHeight > c.executedHeight() {
+		if len(c.claims) < maxNodes {
+			c.claims = append(c.claims, *h)
+		}
+		return
+	}
+	mine, ok := c.executedAt(h.StateHeight)
+	if ok && mine.Root != h.StateRoot && !c.diverged {
+		c.diverged = true
+		c.do(Diverged{h.StateHeight, h.StateRoot, mine.Root})
+	}
+}
+
+// request is a block that was asked for.
+type request struct {
+	block Digest
+	view  View
+}
+
+// maxMissing bounds the blocks asked for at a time.
+const maxMissing = 64
+
+// request asks for a missing block and its ancestors, once; clock.resend asks again.
+func (c *Core) request(block Digest, view View) {
+	if view <= c.finalView || len(c.missing) >= maxMissing || slices.Contains(c.missing, request{block, view}) {
+		return
+	}
+	c.missing = append(c.missing, request{block, view})
+	c.fetch(request{block, view})
+}
+
+func (c *Core) fetch(m request) {
+	c.do(Fetch{Block: m.block, View: m.view, Above: c.final.Height, Hint: c.holders(m)})
+}
+
+// holders names replicas that first-voted for a block, or else its leader.
+func (c *Core) holders(m request) []ReplicaID {
+	var ids []ReplicaID
+	if r := c.at(m.view); r != nil {
+		for id := range r.first {
+			if i := r.first[id]; i != 0 && r.tallies[i-1].Kind == Notarize && r.tallies[i-1].Block == m.block && ReplicaID(id) != c.cfg.Self {
+				ids = append(ids, ReplicaID(id))
+			}
+		}
+	}
+	if leader := c.cfg.LeaderOf(m.view); len(ids) == 0 && leader != c.cfg.Self {
+		ids = append(ids, leader)
+	}
+	return ids
+}
+
+// forget strikes a block off the list of the missing.
+func (c *Core) forget(block Digest) {
+	if len(c.missing) > 0 {
+		c.missing = slices.DeleteFunc(c.missing, func(m request) bool { return m.block == block })
+	}
+}
+
+// fetched takes in blocks that were asked for, with as many of their ancestors as came along.
+func (c *Core) fetched(blocks []*Block) {
+	if len(blocks) == 0 || len(blocks) > MaxFetch {
+		return
+	}
+	digests := make([]Digest, len(blocks))
+	for i, b := range blocks {
+		digests[i] = b.Digest()
+	}
+	top := len(blocks) - 1
+	if !slices.ContainsFunc(c.missing, func(m request) bool { return m.block == digests[top] }) {
+		return
+	}
+	first := top // the lowest block that hangs together with the one asked for
+	for first > 0 && blocks[first].Parent == digests[first-1] {
+		first--
+	}
+	for i := first; i <= top; i++ {
+		if b := blocks[i]; b.Epoch == c.cfg.Epoch && c.add(b, digests[i]) != nil {
+			c.forget(digests[i])
+		}
+	}
+	if lowest := blocks[first]; c.tree[lowest.Parent] == nil && lowest.Height > c.final.Height+1 {
+		c.request(lowest.Parent, lowest.ParentView)
+	}
+	c.advance(c.at(blocks[top].View))
+}

@@ -1,0 +1,175 @@
+// Package guard is the last check before a key signs a vote: a table of what was signed, and a refusal of whatever
+// contradicts it. It stands next to the key, knows nothing of the protocol's state, and shares no code with the core: a bug there
+// cannot make a replica contradict itself.
+//
+// # What it refuses
+//
+//   - a vote below its floor, or of another epoch than the first one it saw;
+//   - two different first votes in a view;
+//   - a finalize vote where anything but the first notarize vote for the same block was signed;
+//   - any vote in a view after a finalize vote in it;
+//   - more than four different notarize votes in a view.
+//
+// The same vote again is allowed: signing it says nothing new. Several fallback notarize votes in a view are allowed, the protocol
+// needs them (docs/protocol.md).
+//
+// # What it does not promise
+//
+// The table is in memory. Whoever signs must have made the vote durable first, and hands the stored votes to Restore after a restart.
+package guard
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/reseal-bft/reseal/bft"
+)
+
+// ErrContradiction is what a refusal wraps: the vote must not be signed, now or later.
+var ErrContradiction = errors.New("contradicts what was signed")
+
+// maxNotarize bounds the different blocks for which a replica may vote in one view.
+const maxNotarize = 4
+
+// Guard is the table for one epoch's key. It is safe for concurrent use.
+type Guard struct {
+	mu    sync.Mutex
+	epoch bft.Epoch // of the first vote
+	bound bool      // epoch is known
+	floor bft.View
+	rows  map[bft.View]*row
+}
+
+// row is what was signed in one view.
+type row struct {
+	firstSigned   bool
+	firstNullify  bool
+	firstBlock    bft.Digest
+	notarized     []bft.Digest
+	nullified     bool
+	finalized     bool
+	finalizeBlock bft.Digest
+}
+
+// New returns an empty guard that refuses views below the floor.
+func New(floor bft.View) *Guard {
+	return &Guard{floor: floor, rows: make(map[bft.View]*row)}
+}
+
+// Restore records the votes of an earlier run. It fails when they contradict each other: then the disk cannot be trusted.
+func (g *Guard) Restore(votes []bft.Vote) error {
+	for _, v := range votes {
+		if v.View < g.floor {
+			continue
+		}
+		if err := g.Check(v); err != nil {
+			return fmt.Errorf("stored votes: %w", err)
+		}
+	}
+	return nil
+}
+
+// Check records the vote and returns nil when it may be signed. A refusal wraps [ErrContradiction].
+func (g *Guard) Check(v bft.Vote) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.bound && v.Epoch != g.epoch {
+		return g.refuse(v, "it is of another epoch")
+	}
+	if v.View < g.floor {
+		return g.refuse(v, fmt.Sprintf("it is below the floor, view %d", g.floor))
+	}
+	r := g.rows[v.View]
+	if r == nil {
+		r = new(row)
+	}
+	if reason := r.admit(v); reason != "" {
+		return g.refuse(v, reason)
+	}
+	g.rows[v.View] = r
+	g.epoch, g.bound = v.Epoch, true
+	return nil
+}
+
+// Prune raises the floor and forgets the views below it.
+func (g *Guard) Prune(below bft.View) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if below <= g.floor {
+		return
+	}
+	g.floor = below
+	for v := range g.rows {
+		if v < below {
+			delete(g.rows, v)
+		}
+	}
+}
+
+func (g *Guard) refuse(v bft.Vote, reason string) error {
+	return fmt.Errorf("%s vote in view %d of epoch %d refused, %s: %w", v.Kind, v.View, v.Epoch, reason, ErrContradiction)
+}
+
+// admit enters a vote into the row, or says why not.
+func (r *row) admit(v bft.Vote) string {
+	if v.Kind == bft.Finalize {
+		return r.admitFinalize(v)
+	}
+	if r.finalized && !r.repeats(v) {
+		return "a finalize vote was signed in the view"
+	}
+	if v.First {
+		nullify := v.Kind == bft.Nullify
+		if r.firstSigned && (r.firstNullify != nullify || r.firstBlock != v.Block) {
+			return "another first vote was signed in the view"
+		}
+		r.firstSigned, r.firstNullify, r.firstBlock = true, nullify, v.Block
+	}
+	switch v.Kind {
+	case bft.Nullify:
+		if !v.Block.IsZero() {
+			return "it names a block"
+		}
+		r.nullified = true
+		return ""
+	case bft.Notarize:
+		return r.admitNotarize(v.Block)
+	}
+	return "its kind is unknown"
+}
+
+// repeats reports whether the vote was signed before.
+func (r *row) repeats(v bft.Vote) bool {
+	return v.Kind == bft.Notarize && v.First && r.firstSigned && !r.firstNullify && r.firstBlock == v.Block
+}
+
+func (r *row) admitNotarize(block bft.Digest) string {
+	for _, d := range r.notarized {
+		if d == block {
+			return ""
+		}
+	}
+	if len(r.notarized) >= maxNotarize {
+		return "too many blocks were voted for in the view"
+	}
+	r.notarized = append(r.notarized, block)
+	return ""
+}
+
+func (r *row) admitFinalize(v bft.Vote) string {
+	if r.finalized {
+		if r.finalizeBlock != v.Block {
+			return "another finalize vote was signed in the view"
+		}
+		return ""
+	}
+	if v.First || r.nullified || len(r.notarized) > 1 {
+		return "it needs a view without fallback or nullify votes"
+	}
+	if len(r.notarized) == 1 && (!r.firstSigned || r.firstBlock != v.Block || r.notarized[0] != v.Block) {
+		return "another notarize vote was signed in the view"
+	}
+	r.finalized, r.finalizeBlock = true, v.Block
+	return ""
+}

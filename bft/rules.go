@@ -1,0 +1,163 @@
+package bft
+
+import (
+	"errors"
+	"slices"
+)
+
+// This file is the protocol: what a replica may say, and when something counts. Everything else in the package moves data to these
+// rules and carries out what they decide. docs/protocol.md proves them; the references are Simplex (Chan, Pass: "Simplex
+// Consensus", section 2), Kudzu (Shoup, Sliwinski, Vonlanthen: "Kudzu: Fast and Simple High-Throughput BFT", section 4), SBFT (Golan Gueta et
+// al., section II) and Sousa et al. ("Highly Available Intrusion-Tolerant Services with Proactive-Reactive Recovery", section 3).
+
+// ruleset is the set of rules that a core obeys. There is one implementation, [rules]; the interface exists so that a
+// build with planted bugs (tag mutants) can override one rule at a time and show that the simulator finds it.
+type ruleset interface {
+	quorum() int
+	fastQuorum() int
+	countsFirst(v Vote) bool
+	concerns(own, of Epoch) bool
+	remembers(own []Vote) []Vote
+	mayFirst(own []Vote) bool
+	mayFallback(own []Vote, s Statement) bool
+	mayFinalize(own []Vote, block Digest) bool
+	proves(evidence bool) int
+	ruledOut(seen, count, proven int) bool
+	supported(count, proven int) bool
+	extends(h *Header, parent parentInfo, nullified func(View) bool) error
+	stateAgrees(h *Header, executed Executed) bool
+}
+
+// rules are the rules for one size of cluster.
+type rules struct{ Size }
+
+// quorum is the number of votes in a certificate, q = 2f + c + 1. Safe: two quorums share f + 1 replicas, so a correct one. Live: q correct
+// replicas are up when f are Byzantine and c are down (SBFT, section II; Sousa et al., section 3, with their k for c).
+func (r rules) quorum() int { return r.Quorum() }
+
+// fastQuorum is the number of first notarize votes that make a block final, n - p. Safe: at most p correct replicas did not first-vote
+// the block, so [rules.ruledOut] never holds for it at a correct replica, and p + f < q (Kudzu, section 4.2).
+func (r rules) fastQuorum() int { return r.FastQuorum() }
+
+// countsFirst says that a vote counts as its sender's first vote. Safe: fallback votes say that a block may be built upon, not
+// that the sender preferred it; counted for the fast path they would make final what the others have ruled out.
+func (r rules) countsFirst(v Vote) bool { return v.First }
+
+// concerns says that a message of one epoch concerns a replica of another. Safe: votes are bound to (epoch, view), so a share
+// of an old epoch, however it leaked, says nothing in this one.
+func (r rules) concerns(own, of Epoch) bool { return own == of }
+
+// remembers returns the own votes that bind a replica after a restart: all of them. Safe: a vote that was forgotten
+// could be contradicted.
+func (r rules) remembers(own []Vote) []Vote { return own }
+
+// mayFirst allows the first vote of a view to a replica that has cast no vote in it. Safe: n first votes at most are counted
+// by any two replicas, so the fast quorum of one is visible to the other.
+func (r rules) mayFirst(own []Vote) bool { return len(own) == 0 }
+
+// mayFallback allows a fallback vote after the first vote and before any finalize vote. Safe: a replica that voted finalize has promised
+// not to help a rival of its block or the nullification of its view (Simplex, section 2: finalize excludes timeout).
+func (r rules) mayFallback(own []Vote, s Statement) bool {
+	voted := false
+	for _, v := range own {
+		if v.Kind == Finalize || v.Kind == s.Kind && v.Block == s.Block {
+			return false
+		}
+		voted = voted || v.First
+	}
+	return voted
+}
+
+// mayFinalize allows a finalize vote for a notarized block to a replica whose only vote in the view, if any, was its first vote for that
+// block. Safe: of q finalizers f + c + 1 are correct and never vote for a rival or to nullify; the 2f + c others are fewer than q.
+func (r rules) mayFinalize(own []Vote, block Digest) bool {
+	return !slices.ContainsFunc(own, func(v Vote) bool { return v.Kind != Notarize || !v.First || v.Block != block })
+}
+
+// proves is the number of replicas known to be Byzantine in a view: its leader, when it signed two blocks for it. Its first vote is left
+// out of the count, and one less of the f Byzantine replicas is left to hide behind other votes (Kudzu, section 4.3).
+func (r rules) proves(evidence bool) int {
+	if evidence {
+		return 1
+	}
+	return 0
+}
+
+// ruledOut says that a block with count of the seen first votes cannot become final by the fast path at any correct replica, when proven
+// replicas are known to be Byzantine and left out. Safe: if it were final, at most p correct replicas voted otherwise,
+// and at most f - proven of the others did: fewer than f - proven + p + 1.
+func (r rules) ruledOut(seen, count, proven int) bool {
+	return seen-count >= r.F-proven+r.FastAbsent()+1
+}
+
+// supported says that a block has the first votes of so many replicas that it would not be ruled out among the q fewest: q - (f - proven) -
+// p of them. Safe: more than f - proven, so a correct replica voted for it: the block is valid and can be fetched.
+// Live: a block that stays possible at some correct replica is supported at all of them.
+func (r rules) supported(count, proven int) bool {
+	return count >= r.Quorum()-(r.F-proven)-r.FastAbsent()
+}
+
+// parentInfo is what the rules need to know of a block's parent.
+type parentInfo struct {
+	header *Header
+	// notarized: its notarization is known, or it is final.
+	notarized bool
+	// base: it is the block below the epoch.
+	base bool
+	// final is the view of the last final block.
+	final View
+}
+
+var (
+	errParentNotNotarized = errors.New("the parent is not known to be notarized")
+	errGap                = errors.New("a view between parent and block is not known to be nullified")
+	errForksFinal         = errors.New("the block leaves out a final block")
+	errHeight             = errors.New("the height is not the parent's plus one")
+	errTime               = errors.New("the time is before the parent's")
+	errStateHeight        = errors.New("the certified state is above the parent, below the parent's certified state, or too old")
+	errFiller             = errors.New("a block after the epoch's last is not an empty filler")
+)
+
+// MaxStateLag bounds how many blocks a header's certified state may lie behind the block: a cluster that executes slower than it orders
+// must slow down.
+const MaxStateLag = 128
+
+// extends says that a block may be built on its parent: the parent is notarized and all views in between are nullified. Safe: if a block was
+// final in one of them, that view could not be nullified, so the new block has it among its ancestors (Simplex,
+// section 2, by induction on the view). The certified state and the end of the epoch only move forward along a chain.
+func (r rules) extends(h *Header, parent parentInfo, nullified func(View) bool) error {
+	p := parent.header
+	parentView := p.View
+	if parent.base {
+		parentView = 0
+	}
+	switch {
+	case !parent.notarized:
+		return errParentNotNotarized
+	case h.ParentView != parentView || parentView >= h.View:
+		return errGap
+	case parentView < parent.final:
+		return errForksFinal
+	case h.Height != p.Height+1:
+		return errHeight
+	case h.Time < p.Time:
+		return errTime
+	case h.StateHeight < p.StateHeight, h.StateHeight > p.Height, h.Height-h.StateHeight > MaxStateLag:
+		return errStateHeight
+	case !parent.base && p.EpochEnd && !h.EpochEnd, h.EpochEnd && h.Payload != emptyPayload:
+		return errFiller
+	}
+	for v := parentView + 1; v < h.View; v++ {
+		if !nullified(v) {
+			return errGap
+		}
+	}
+	return nil
+}
+
+// stateAgrees says that a header certifies the state that the replica has itself executed, and ends the epoch exactly when that
+// state asks for it. Safe: every notarization holds a correct replica's first vote, so it proves the state to
+// anybody (SBFT, section V, does the same with a signature of its own).
+func (r rules) stateAgrees(h *Header, executed Executed) bool {
+	return h.StateHeight == executed.Height && h.StateRoot == executed.Root && h.EpochEnd == executed.HandoffReady
+}

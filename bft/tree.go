@@ -1,0 +1,95 @@
+package bft
+
+// Bounds on blocks that are not final.
+const (
+	// MaxFetch bounds the blocks that are accepted in one answer to [Fetch], and how far above the final block they may lie.
+	MaxFetch = 512
+	// maxNodes bounds the blocks held above the final one.
+	maxNodes = 2 * MaxFetch
+)
+
+var emptyPayload = PayloadDigest(nil)
+
+// node is a block in the tree above the final block.
+type node struct {
+	*Block
+	digest Digest
+	// parent is nil while the chain down to the final block is not known, and once the node is final.
+	parent *node
+	// linked: the chain is known.
+	linked    bool
+	notarized bool
+	// base: it is the block below the epoch, of which only what Config says is known.
+	base bool
+	// stored: the replica was told to make it durable.
+	stored bool
+	// full is the height of the last block with a payload, up to and including this one.
+	full Height
+	// last is the epoch's last block, when the chain up to here has it.
+	last *node
+}
+
+// position is the node's view, 0 for the block below the epoch.
+func (n *node) position() View {
+	if n.base {
+		return 0
+	}
+	return n.View
+}
+
+// add puts a block into the tree and its view, and returns its node. It is nil when the block cannot be of use or there is no room.
+func (c *Core) add(b *Block, digest Digest) *node {
+	if n := c.tree[digest]; n != nil {
+		return n
+	}
+	if b.View <= c.finalView || b.Height <= c.final.Height || b.Height > c.final.Height+maxNodes || len(c.tree) >= maxNodes {
+		return nil
+	}
+	r := c.ensure(b.View)
+	if r == nil {
+		return nil
+	}
+	n := &node{Block: b, digest: digest}
+	if t := r.find(Notarize, digest); t != nil && t.certificate != nil {
+		n.notarized = true
+	}
+	c.tree[digest] = n
+	r.nodes = append(r.nodes, n)
+	c.link(n)
+	return n
+}
+
+// link connects a node with its parent, and then the nodes that waited for it.
+func (c *Core) link(n *node) {
+	p := c.tree[n.Parent]
+	if p == nil || !p.linked {
+		c.orphans = c.orphans || p == nil
+		return
+	}
+	if n.Height != p.Height+1 || n.View <= p.position() {
+		return
+	}
+	n.parent, n.linked, n.last, n.full = p, true, p.last, p.full
+	if n.Header.Payload != emptyPayload {
+		n.full = n.Height
+	}
+	if n.EpochEnd && n.last == nil {
+		n.last = n
+	}
+	if n.notarized {
+		c.checkClaim(&n.Header)
+	}
+	if !c.orphans {
+		return
+	}
+	c.eachRound(n.View+1, func(r *round) {
+		for _, child := range r.nodes {
+			if !child.linked && child.Parent == n.digest {
+				c.link(child)
+			}
+		}
+	})
+}
+
+// isNotarized reports whether the node may be built upon.
+func (c *Core) isNotarized(n *node) bool { return n.notarized || n == c.final }

@@ -1,0 +1,270 @@
+package bft
+
+// onVote counts a vote that came on its sender's own channel. Nothing else attributes a vote: any q partial
+// signatures on a statement yield everybody's.
+func (c *Core) onVote(from ReplicaID, v Vote) {
+	if v.View < c.views.low || v.View > c.view+votesAhead || len(v.Partial) == 0 {
+		return
+	}
+	r := c.ensure(v.View)
+	if r == nil {
+		return
+	}
+	c.count(r, from, v)
+	if c.at(v.View) != r {
+		return // a block above became final
+	}
+	if v.Kind == Finalize { // the sender lacks finality: a finalize vote is also a request for others
+		if v.View%finalizeEvery != 0 {
+			c.careful = max(c.careful, v.View+View(c.cfg.Window))
+		}
+		c.tryFinalize(r, v.Block)
+		return
+	}
+	if v.First {
+		c.compare(r, from, v)
+	}
+	if v.View == c.view {
+		c.tryFallback(r)
+	}
+}
+
+// count adds a vote to its tally and draws the conclusions: a certificate to combine, a block that is final.
+func (c *Core) count(r *round, from ReplicaID, v Vote) {
+	first := v.Kind != Finalize && c.rules.countsFirst(v) && r.first[from] == 0
+	if !first && (c.peers[from].forged || c.tooMany(r, from, v)) {
+		return
+	}
+	t := c.tally(r, v.Kind, v.Block)
+	if t.partials[from] == nil && !c.peers[from].forged {
+		t.partials[from] = v.Partial
+		t.votes++
+		if v.Kind == Notarize {
+			r.notarizes[from]++
+		}
+	}
+	c.tryCombine(t)
+	if first {
+		r.countFirst(from, v.Kind, v.Block)
+		if v.Kind == Notarize && t.firsts >= c.rules.fastQuorum() {
+			c.fastFinal(v.View, v.Block)
+		}
+	}
+}
+
+// tooMany reports whether a vote for something new would exceed what one replica may vote for in a view.
+func (c *Core) tooMany(r *round, from ReplicaID, v Vote) bool {
+	switch v.Kind {
+	case Notarize:
+		return r.notarizes[from] >= maxFallback
+	case Finalize:
+		return r.finalizes(from)
+	default:
+		return v.Kind != Nullify
+	}
+}
+
+// finalizes reports whether a finalize vote of the replica was counted in the view.
+func (r *round) finalizes(from ReplicaID) bool {
+	for i := range r.tallies {
+		if t := &r.tallies[i]; t.Kind == Finalize && t.partials[from] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// fastFinal takes note that a block has its fast quorum. A block that ends the epoch
+// needs a certificate all the same.
+func (c *Core) fastFinal(v View, block Digest) {
+	c.slow = false
+	if v > c.finalView && v > c.fast.view {
+		c.fast = finality{v, block}
+		c.settle()
+	}
+}
+
+// tryCombine asks for a certificate when there are votes enough.
+func (c *Core) tryCombine(t *tally) {
+	if t.certificate != nil || t.combining || t.verifying > 0 || t.votes < c.rules.quorum() {
+		return
+	}
+	if t.View <= c.finalView && t.Kind == Nullify {
+		return
+	}
+	partials := make(map[ReplicaID][]byte, t.votes)
+	for i, p := range t.partials {
+		if p != nil {
+			partials[ReplicaID(i)] = p
+		}
+	}
+	t.combining = true
+	c.do(Combine{t.Statement, partials})
+}
+
+// combined takes in the answer to Combine. Whoever sent a bad partial signature is not counted again.
+func (c *Core) combined(ev Combined) {
+	r := c.at(ev.Statement.View)
+	if r == nil || ev.Statement.Epoch != c.cfg.Epoch {
+		return
+	}
+	t := r.find(ev.Statement.Kind, ev.Statement.Block)
+	if t == nil || !t.combining {
+		return
+	}
+	t.combining = false
+	dropped := false
+	for _, id := range ev.Bad {
+		if id < 1 || int(id) >= len(c.peers) {
+			continue
+		}
+		c.peers[id].forged = true
+		if t.partials[id] != nil {
+			t.partials[id] = nil
+			t.votes--
+			dropped = true
+		}
+	}
+	switch {
+	case t.certificate != nil:
+	case len(ev.Signature) > 0:
+		c.certified(Certificate{ev.Statement, ev.Signature})
+	case dropped:
+		c.tryCombine(t)
+	}
+}
+
+// compare sends a peer that first-voted for another block the header that this replica has from the leader, so that one of
+// them holds both and can prove the leader Byzantine.
+func (c *Core) compare(r *round, from ReplicaID, v Vote) {
+	if v.Kind == Notarize && r.heard && !r.convicted && r.digest != v.Block && c.tookFirst(r, from, v) {
+		c.do(Send{from, r.header})
+	}
+}
+
+// tookFirst reports whether v was counted as the first vote of its sender.
+func (c *Core) tookFirst(r *round, from ReplicaID, v Vote) bool {
+	i := r.first[from]
+	return i != 0 && r.tallies[i-1].Kind == v.Kind && r.tallies[i-1].Block == v.Block
+}
+
+// tryFirst casts the first vote of a view when its block is valid. The current view is the place for it; in a view
+// that its notarization ended before the block came, a late first vote for that block still helps the fast path.
+func (c *Core) tryFirst(r *round) {
+	if !c.mayVote() || r.view <= c.finalView || r.view > c.view || !c.rules.mayFirst(r.own) {
+		return
+	}
+	for _, n := range r.nodes {
+		if (r.view == c.view || n.notarized) && c.valid(n) {
+			c.store(n)
+			c.cast(r, Vote{Statement: Statement{c.cfg.Epoch, r.view, Notarize, n.digest}, First: true})
+			return
+		}
+	}
+}
+
+// mayVote reports whether this replica has a say.
+func (c *Core) mayVote() bool { return c.cfg.Voter && !c.diverged }
+
+// valid reports whether a block may get this replica's first vote, as far as is known by now.
+func (c *Core) valid(n *node) bool {
+	p := n.parent
+	if !n.linked || p == nil || n.Time > c.now+milliseconds(c.cfg.Timeouts.Ahead) {
+		return false
+	}
+	parent := parentInfo{header: &p.Header, notarized: c.isNotarized(p), base: p.base, final: c.finalView}
+	if c.rules.extends(&n.Header, parent, c.isNullified) != nil {
+		return false
+	}
+	executed, ok := c.executedAt(n.StateHeight)
+	return ok && c.rules.stateAgrees(&n.Header, executed)
+}
+
+// isNullified reports whether the nullification of a view is known.
+func (c *Core) isNullified(v View) bool {
+	r := c.at(v)
+	return r != nil && r.certified(Nullify) != nil
+}
+
+// tryFallback casts the fallback votes that the first votes of the current view call for.
+func (c *Core) tryFallback(r *round) {
+	if !c.mayVote() || r.view != c.view || r.seen < c.rules.quorum() || len(r.own) == 0 {
+		return
+	}
+	seen, proven := r.seen, c.rules.proves(r.convicted)
+	leader := c.cfg.LeaderOf(r.view)
+	if proven > 0 && r.first[leader] != 0 {
+		seen--
+	}
+	if seen < c.rules.quorum() {
+		return
+	}
+	possible, block := 0, Digest{} // the blocks that are not ruled out, and the last of them
+	for i := range r.tallies {
+		if t := &r.tallies[i]; t.Kind == Notarize && !c.rules.ruledOut(seen, r.firsts(i, leader, proven), proven) {
+			possible, block = possible+1, t.Block
+		}
+	}
+	for i := 0; i < len(r.tallies); i++ {
+		t := &r.tallies[i]
+		alone := possible == 0 || possible == 1 && block == t.Block
+		if t.Kind == Notarize && alone && c.rules.supported(r.firsts(i, leader, proven), proven) {
+			c.tryCast(r, Vote{Statement: t.Statement})
+		}
+	}
+	if possible == 0 && c.rules.ruledOut(seen, 0, proven) {
+		c.tryCast(r, Vote{Statement: Statement{c.cfg.Epoch, r.view, Nullify, Digest{}}})
+	}
+}
+
+// firsts returns the first votes for tally i, without the vote of the leader when it is proven Byzantine.
+func (r *round) firsts(i int, leader ReplicaID, proven int) int {
+	count := r.tallies[i].firsts
+	if proven > 0 && int(r.first[leader]) == i+1 {
+		count--
+	}
+	return count
+}
+
+// tryCast casts a fallback vote if the rules allow it.
+func (c *Core) tryCast(r *round, v Vote) {
+	if c.rules.mayFallback(r.own, v.Statement) {
+		c.cast(r, v)
+	}
+}
+
+// tryFinalize casts the finalize vote for a block whose notarization is known, if the rules allow it.
+func (c *Core) tryFinalize(r *round, block Digest) {
+	if !c.mayVote() {
+		return
+	}
+	if t := r.find(Notarize, block); t == nil || t.certificate == nil || !c.rules.mayFinalize(r.own, block) {
+		return
+	}
+	c.cast(r, Vote{Statement: Statement{c.cfg.Epoch, r.view, Finalize, block}})
+}
+
+// cast binds this replica to a vote and asks for its signature.
+func (c *Core) cast(r *round, v Vote) {
+	r.own = append(r.own, v)
+	c.do(Sign{v})
+}
+
+// signed sends a vote that was signed. One that the key refused stays cast: it is asked for again when the view makes no
+// progress, and never contradicted.
+func (c *Core) signed(ev Signed) {
+	v := ev.Vote
+	r := c.at(v.View)
+	if r == nil || ev.Err != nil || len(v.Partial) == 0 || v.Epoch != c.cfg.Epoch {
+		return
+	}
+	for i := range r.own {
+		if own := &r.own[i]; own.Statement == v.Statement && own.First == v.First && own.Partial == nil {
+			own.Partial = v.Partial
+			c.do(Broadcast{v})
+			c.count(r, c.cfg.Self, v)
+			c.tryFallback(r)
+			return
+		}
+	}
+}
