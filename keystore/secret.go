@@ -1,12 +1,17 @@
 package keystore
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"os"
+	"strings"
 )
 
 // Secret is a passphrase, a PIN or a key. It does not print; Reveal is the one
@@ -39,6 +44,36 @@ func (s Secret) Format(f fmt.State, _ rune)   { _, _ = f.Write([]byte(redacted))
 func (s Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
+
+// maxSecretFile bounds a file that a secret is read from, in bytes.
+const maxSecretFile = 4 << 10
+
+// SecretFrom reads a secret from "file:/path" or "env:NAME". One line end after
+// it is not part of it.
+func SecretFrom(source string) (Secret, error) {
+	kind, name, _ := strings.Cut(source, ":")
+	var data []byte
+	switch kind {
+	case "env":
+		data = []byte(os.Getenv(name))
+	case "file":
+		f, err := os.Open(name)
+		if err != nil {
+			return Secret{}, err
+		}
+		data, err = io.ReadAll(io.LimitReader(f, maxSecretFile))
+		if err = errors.Join(err, f.Close()); err != nil {
+			return Secret{}, err
+		}
+	default:
+		return Secret{}, errors.New("write file:/path or env:NAME")
+	}
+	data = bytes.TrimSuffix(bytes.TrimSuffix(data, []byte("\n")), []byte("\r"))
+	if len(data) == 0 {
+		return Secret{}, fmt.Errorf("%s %s is empty", kind, name)
+	}
+	return NewSecret(data), nil
+}
 
 // Fingerprint returns "SHA256:" and the base64 of the SHA-256 of a public key's
 // PKIX encoding, or "none" for a key that has no such encoding.

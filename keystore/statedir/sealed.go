@@ -183,9 +183,37 @@ func (d *Dir) Epochs() ([]uint64, error) {
 
 // RemoveBefore deletes the envelopes of the epochs before one.
 func (d *Dir) RemoveBefore(epoch uint64) error {
-	epochs, err := d.Epochs()
+	names, err := d.before(epoch)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	return d.Remove(names...)
+}
+
+// EraseBefore overwrites the envelopes of the epochs before one, and deletes
+// them. Whether the disk keeps the old blocks is up to the disk.
+func (d *Dir) EraseBefore(epoch uint64) error {
+	names, err := d.before(epoch)
 	if err != nil {
 		return err
+	}
+	for _, name := range names {
+		data, err := d.Read(name)
+		if err != nil {
+			return err
+		}
+		if err := d.writeSynced(d.file(name), make([]byte, len(data))); err != nil {
+			return fmt.Errorf("overwrite %s: %w", d.file(name), err)
+		}
+	}
+	return d.RemoveBefore(epoch)
+}
+
+// before lists the files of the envelopes of the epochs before one.
+func (d *Dir) before(epoch uint64) ([]string, error) {
+	epochs, err := d.Epochs()
+	if err != nil {
+		return nil, err
 	}
 	var names []string
 	for _, e := range epochs {
@@ -193,10 +221,7 @@ func (d *Dir) RemoveBefore(epoch uint64) error {
 			names = append(names, sealedName(e))
 		}
 	}
-	if len(names) == 0 {
-		return nil
-	}
-	return d.Remove(names...)
+	return names, nil
 }
 
 func sealedName(epoch uint64) string { return fmt.Sprintf("%s%020d", sealedPrefix, epoch) }
