@@ -1,0 +1,100 @@
+package threshold
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestSecretsDoNotPrint sends every secret type down every route that prints, and looks for the
+// digits of the secret and for anything that is not the placeholder.
+func TestSecretsDoNotPrint(t *testing.T) {
+	g := generate(t, defaultParams, 2)
+	dealing, err := Deal(rand.Reader, defaultParams, nil)
+	require.NoError(t, err)
+	part, err := dealing.Part(1)
+	require.NoError(t, err)
+	point, err := part.Point(2)
+	require.NoError(t, err)
+	digits := hex.EncodeToString(g.shares[0].SecretBytes()[2:])[:12]
+
+	for _, secret := range []any{g.shares[0], dealing, part, point, &point} {
+		var printed []string
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
+			printed = append(printed, fmt.Sprintf(verb, secret))
+		}
+		var log bytes.Buffer
+		slog.New(slog.NewTextHandler(&log, nil)).Info("m", "secret", secret)
+		slog.New(slog.NewJSONHandler(&log, nil)).Info("m", "secret", secret)
+		require.Equal(t, 2, strings.Count(log.String(), redactedText))
+		encoded, err := json.Marshal(secret)
+		require.NoError(t, err)
+		require.Equal(t, `"`+redactedText+`"`, string(encoded))
+		for _, p := range printed {
+			require.Equal(t, redactedText, p)
+		}
+		require.NotContains(t, log.String(), digits)
+		within := fmt.Sprintf("%+v", struct{ Inner any }{secret})
+		require.Equal(t, "{Inner:"+redactedText+"}", within)
+	}
+}
+
+func TestWipedSecretsDoNothing(t *testing.T) {
+	g := generate(t, defaultParams, 2)
+	share := g.shares[0]
+	share.Wipe()
+	require.True(t, share.secret.IsZero())
+	require.Nil(t, share.SecretBytes())
+	require.ErrorIs(t, g.sharing.VerifyPartial([]byte("m"), share.Sign([]byte("m"))), ErrInvalidSignature)
+	require.ErrorIs(t, g.sharing.CheckShare(share), ErrWiped)
+	_, err := Redeal(rand.Reader, defaultParams, nil, share)
+	require.ErrorIs(t, err, ErrWiped)
+
+	dealing, err := Deal(rand.Reader, defaultParams, nil)
+	require.NoError(t, err)
+	coefficients := dealing.coefficients
+	part, err := dealing.Part(1)
+	require.NoError(t, err)
+	row := part.row
+	dealing.Wipe()
+	_, err = dealing.Part(1)
+	require.ErrorIs(t, err, ErrWiped)
+	for i := range coefficients {
+		require.True(t, coefficients[i].IsZero())
+	}
+	part.Wipe()
+	require.True(t, row[0].IsZero())
+	require.Nil(t, part.SecretBytes())
+	_, err = part.Point(2)
+	require.ErrorIs(t, err, ErrWiped)
+	require.ErrorIs(t, dealing.Commitment().VerifyPart(part), ErrWiped)
+}
+
+// TestShareIsSafeForConcurrentUse is for the race detector.
+func TestShareIsSafeForConcurrentUse(t *testing.T) {
+	g := generate(t, defaultParams, 2)
+	msg := []byte("m")
+	done := make(chan error)
+	for range 4 {
+		go func() {
+			for i := 1; i <= 6; i++ {
+				if err := g.sharing.VerifyPartial(msg, g.shares[i-1].Sign(msg)); err != nil {
+					done <- err
+					return
+				}
+			}
+			_, _, err := g.sharing.Combine(msg, g.sign(msg, 1, 2, 3, 4))
+			done <- err
+		}()
+	}
+	for range 4 {
+		require.NoError(t, <-done)
+	}
+}
