@@ -18,7 +18,7 @@ import (
 const (
 	stateFile     = "tpm2-00.permall" // where swtpm keeps what survives power loss
 	dataSocket    = "tpm.sock"
-	controlSocket = "ctrl.sock"
+	controlSocket = "tpm.sock.ctrl" // where tpm2-tools look for it
 	logFile       = "swtpm.log"
 	maxSocketPath = 107 // of sockaddr_un on Linux
 	startTimeout  = 10 * time.Second
@@ -62,8 +62,7 @@ func Start(ctx context.Context, dir string) (*TPM, error) {
 			return nil, fmt.Errorf("swtpm: %w", err)
 		}
 	}
-	if conn, err := t.dial(controlSocket); err == nil {
-		_ = conn.Close()
+	if t.probe(controlSocket) == nil {
 		return nil, fmt.Errorf("swtpm: the TPM in %s runs already", abs)
 	}
 	if err := t.start(ctx); err != nil {
@@ -93,9 +92,9 @@ func (t *TPM) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for {
-		conn, err := t.dial(controlSocket)
+		err := errors.Join(t.probe(controlSocket), t.probe(dataSocket))
 		if err == nil {
-			return conn.Close()
+			return nil
 		}
 		select {
 		case <-t.exited:
@@ -107,8 +106,20 @@ func (t *TPM) start(ctx context.Context) error {
 	}
 }
 
+// probe checks that a socket takes connections.
+func (t *TPM) probe(socket string) error {
+	conn, err := t.dial(socket)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
 // URI returns the address by which a keystore opens the TPM.
-func (t *TPM) URI() string { return "tpm:unix:" + t.socket(dataSocket) }
+func (t *TPM) URI() string { return "tpm:unix:" + t.Socket() }
+
+// Socket returns the path of the socket that takes TPM commands.
+func (t *TPM) Socket() string { return t.socket(dataSocket) }
 
 // PID returns the id of the TPM's process.
 func (t *TPM) PID() int { return t.cmd.Process.Pid }
@@ -219,7 +230,18 @@ func (t *TPM) exchange(socket string, msg []byte, size int) ([]byte, error) {
 	return rsp, err
 }
 
-func (t *TPM) dial(socket string) (net.Conn, error) { return net.Dial("unix", t.socket(socket)) }
+// dial connects to a socket. When as many clients wait as the socket takes, it
+// waits too.
+func (t *TPM) dial(socket string) (net.Conn, error) {
+	deadline := time.Now().Add(startTimeout)
+	for {
+		conn, err := net.Dial("unix", t.socket(socket))
+		if !errors.Is(err, syscall.EAGAIN) || time.Now().After(deadline) {
+			return conn, err
+		}
+		time.Sleep(pollInterval)
+	}
+}
 
 func (t *TPM) socket(name string) string { return filepath.Join(t.sockets, name) }
 

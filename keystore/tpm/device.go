@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
@@ -65,7 +66,7 @@ func (d *device) run(f func(c *conn) error) error {
 	defer d.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
 	defer cancel()
-	rw, err := d.dial(ctx)
+	rw, err := d.connect(ctx)
 	if err != nil {
 		return fmt.Errorf("tpm:%s: %w: %w", d.address, keystore.ErrUnavailable, err)
 	}
@@ -85,6 +86,22 @@ func (d *device) run(f func(c *conn) error) error {
 		err = f(c)
 	}
 	return err
+}
+
+// connect dials. A socket refuses for the moment when as many clients wait as it
+// takes, and a device when another process has it open.
+func (d *device) connect(ctx context.Context) (io.ReadWriteCloser, error) {
+	for wait := retryFirst; ; wait = min(2*wait, retryMax) {
+		rw, err := d.dial(ctx)
+		if !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EBUSY) {
+			return rw, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("other processes have it, and keep it: %w", err)
+		case <-time.After(wait):
+		}
+	}
 }
 
 func outOfRoom(err error) bool {

@@ -1,10 +1,10 @@
 package tpm_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,16 +17,23 @@ import (
 	"github.com/reseal-bft/reseal/keystore/swtpm"
 	"github.com/reseal-bft/reseal/keystore/tpm"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 )
 
-// shared is what the tests of this package have in common: an authority, a
-// manufactured TPM whose state is copied for each test, and an operator.
+// shared is what the tests of this package have in common: an authority, two
+// manufactured TPMs whose state is copied for each test, and an operator.
 var shared struct {
 	dir      string
 	ca       *swtpm.CA
-	roots    *x509.CertPool
 	operator *ecdsa.PrivateKey
 }
+
+// The manufactured TPMs.
+const (
+	ours    = "ours"
+	theirs  = "theirs"
+	stateIn = "tpm2-00.permall"
+)
 
 func TestMain(m *testing.M) {
 	code, err := prepare(m)
@@ -50,18 +57,28 @@ func prepare(m *testing.M) (int, error) {
 	if shared.operator, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return 1, err
 	}
+	var g errgroup.Group
+	for _, name := range []string{ours, theirs} {
+		g.Go(func() error { return shared.ca.Manufacture(context.Background(), filepath.Join(dir, name)) })
+	}
+	if err := g.Wait(); err != nil {
+		return 1, err
+	}
 	return m.Run(), nil
 }
 
 // numTPMs names the TPMs of the tests.
 var numTPMs atomic.Int32
 
-// newTPM makes and starts a TPM of its own for a test.
-func newTPM(t *testing.T) *swtpm.TPM {
+// newTPM starts a copy of a manufactured TPM for a test.
+func newTPM(t testing.TB, manufactured string) *swtpm.TPM {
 	t.Helper()
 	dir := filepath.Join(shared.dir, fmt.Sprint(numTPMs.Add(1)))
-	require.NoError(t, shared.ca.Manufacture(t.Context(), dir))
-	dev, err := swtpm.Start(t.Context(), dir)
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	state, err := os.ReadFile(filepath.Join(shared.dir, manufactured, stateIn))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, stateIn), state, 0o600))
+	dev, err := swtpm.Start(context.Background(), dir)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, dev.Close()) })
 	return dev
@@ -109,7 +126,7 @@ func openStore(t *testing.T, uri, dir string) *tpm.Store {
 }
 
 func TestConformance(t *testing.T) {
-	dev := newTPM(t)
+	dev := newTPM(t, ours)
 	var slot int
 	keystoretest.Run(t, func(t *testing.T) keystoretest.Device {
 		uri := fmt.Sprintf("%s?slot=%d", dev.URI(), slot)

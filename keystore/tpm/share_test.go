@@ -1,0 +1,35 @@
+package tpm_test
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+)
+
+// TestManyClients lets several keystores, as of several processes, use one TPM
+// that serves one connection at a time.
+func TestManyClients(t *testing.T) {
+	dev := newTPM(t, ours)
+	s, dir := newStore(t, dev.URI())
+	require.NoError(t, s.Seal(0, []byte("share")))
+	var g errgroup.Group
+	for range 8 {
+		k := openStore(t, dev.URI(), dir)
+		g.Go(func() error {
+			digest := sha256.Sum256(nil)
+			for range 5 {
+				_, signErr := k.Identity().Sign(nil, digest[:], crypto.SHA256)
+				_, unsealErr := k.Unseal(0)
+				if err := errors.Join(signErr, unsealErr); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	require.NoError(t, g.Wait())
+}
