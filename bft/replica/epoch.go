@@ -1,0 +1,249 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/guard"
+)
+
+// epochRun is one epoch's core with what carries its effects out:
+//
+//	peers -> gateway -+                      +-> writer: disk, guard, signatures, network
+//	timers -----------+-> inbox -> core -> --+-> certifier: combining and verifying
+//	answers ----------+                      +-> executor, proposer, fetcher, timers
+//
+// Every arrow is a queue; the core's goroutine never waits for a disk, a signature or a peer.
+type epochRun struct {
+	r          *Replica
+	membership *Membership
+	config     bft.Config
+	keys       EpochKeys
+	guard      *guard.Guard
+	core       *bft.Core
+
+	events inbox[bft.Event]
+	writes inbox[bft.Effect]
+	checks inbox[bft.Effect]
+	finals inbox[bft.Finalized]
+
+	view     atomic.Uint64
+	diverged atomic.Bool
+	timers   map[bft.TimerKind]*time.Timer
+	headers  headerCache
+
+	group       *errgroup.Group
+	ctx         context.Context
+	endProposal context.CancelFunc
+}
+
+// errEpochEnded ends the run when the epoch's last block is executed.
+var errEpochEnded = errors.New("the epoch has ended")
+
+// runEpoch runs the core of one epoch until the epoch ends (nil), the replica falls behind, its keys change, or something fails.
+func (r *Replica) runEpoch(ctx context.Context, m *Membership, keys EpochKeys) error {
+	e, err := r.newRun(m, keys)
+	if err != nil {
+		return err
+	}
+	r.log.Info("epoch begins", "epoch", m.Epoch, "height", m.Base.Height, "voter", e.config.Voter)
+	e.group, e.ctx = errgroup.WithContext(ctx)
+	r.run.Store(e)
+	e.group.Go(e.stepLoop)
+	e.group.Go(e.writeLoop)
+	e.group.Go(e.checkLoop)
+	e.group.Go(e.executeLoop)
+	e.group.Go(e.watch)
+	e.group.Go(func() error { return r.handOnOverdue(e.ctx) })
+	err = e.group.Wait()
+	r.run.Store(nil)
+	e.close()
+	if failed := e.drain(); failed != nil {
+		return failed
+	}
+	if errors.Is(err, errEpochEnded) {
+		r.pool.release()
+		return nil
+	}
+	return err
+}
+
+// newRun makes a core from what the disk holds of the epoch.
+func (r *Replica) newRun(m *Membership, keys EpochKeys) (*epochRun, error) {
+	e := &epochRun{
+		r: r, membership: m, keys: keys,
+		timers: make(map[bft.TimerKind]*time.Timer), headers: newHeaderCache(),
+		config: bft.Config{
+			Cluster: r.cfg.Cluster, Epoch: m.Epoch, Size: m.Size, Self: r.cfg.Self, Leaders: m.Leaders,
+			Window: r.cfg.Window, Voter: keys.Signer != nil, Base: m.Base, Timeouts: r.cfg.Timeouts,
+		},
+		guard: guard.New(0),
+	}
+	var err error
+	if e.config.Base.Root, err = r.baseRoot(m); err != nil {
+		return nil, err
+	}
+	e.events.init()
+	e.writes.init()
+	e.checks.init()
+	e.finals.init()
+	restored, err := r.cfg.Store.Restore(m.Epoch)
+	if err != nil {
+		return nil, fmt.Errorf("read epoch %d from disk: %w", m.Epoch, err)
+	}
+	if err := e.resign(&restored); err != nil {
+		return nil, err
+	}
+	if restored.Final.Height < m.Base.Height {
+		restored.Final, restored.FinalView = m.Base, 0
+	}
+	restored.Executed = r.ledger.recent()
+	for _, b := range restored.Blocks {
+		e.headers.add(b.Digest(), b.Header)
+	}
+	if e.core, err = bft.New(e.config, restored); err != nil {
+		return nil, fmt.Errorf("start the core of epoch %d: %w", m.Epoch, err)
+	}
+	return e, nil
+}
+
+// resign gives the stored votes to the guard and makes their partial signatures again: both schemes are deterministic.
+func (e *epochRun) resign(restored *bft.Restored) error {
+	if err := e.guard.Restore(restored.Votes); err != nil {
+		return fmt.Errorf("the votes on disk contradict each other: do not run two replicas with one identity; %w", err)
+	}
+	if e.keys.Signer == nil {
+		restored.Votes = nil
+		return nil
+	}
+	for i := range restored.Votes {
+		v := &restored.Votes[i]
+		partial, err := e.keys.Signer.Sign(v.Statement.Bytes(e.config.Cluster))
+		if err != nil {
+			return fmt.Errorf("sign again what was signed before the restart: %w", err)
+		}
+		v.Partial = partial
+	}
+	return nil
+}
+
+func (e *epochRun) close() {
+	for _, t := range e.timers {
+		t.Stop()
+	}
+	e.events.close()
+	if e.endProposal != nil {
+		e.endProposal()
+	}
+}
+
+// stepLoop feeds the core: the only goroutine that touches it.
+func (e *epochRun) stepLoop() error {
+	e.dispatch(e.core.Start(now()))
+	var batch []bft.Event
+	for {
+		if batch = e.events.take(e.ctx, batch); batch == nil {
+			return e.ctx.Err()
+		}
+		for _, event := range batch {
+			e.dispatch(e.core.Step(now(), event))
+		}
+		e.view.Store(uint64(e.core.View()))
+	}
+}
+
+// dispatch hands each effect to what carries it out. Effects whose order matters (disk, signatures, network) share one queue.
+func (e *epochRun) dispatch(effects []bft.Effect) {
+	for _, effect := range effects {
+		switch x := effect.(type) {
+		case bft.Combine, bft.Verify:
+			e.checks.put(effect)
+		case bft.Propose:
+			e.propose(x)
+		case bft.Fetch:
+			e.group.Go(func() error { e.fetch(x); return nil })
+		case bft.SetTimer:
+			e.setTimer(x)
+		case bft.Accuse:
+			e.r.log.Error("a leader signed two blocks for one view", "replica", x.Replica, "view", x.Evidence.A.View)
+			if e.r.cfg.OnEvidence != nil {
+				e.r.cfg.OnEvidence(x.Replica, x.Evidence)
+			}
+		case bft.Diverged:
+			e.diverged.Store(true)
+			e.r.log.Error("this replica's state contradicts a certified one; it stops voting",
+				"height", x.Height, "certified", x.Certified, "mine", x.Mine)
+		case bft.Finalized:
+			e.writes.put(effect)
+			e.finals.put(x)
+		default:
+			e.writes.put(effect)
+		}
+	}
+}
+
+// setTimer replaces the pending timer of the same kind.
+func (e *epochRun) setTimer(s bft.SetTimer) {
+	if t, ok := e.timers[s.Timer.Kind]; ok {
+		t.Stop()
+	}
+	e.timers[s.Timer.Kind] = time.AfterFunc(s.After, func() { e.events.put(bft.Expired{Timer: s.Timer}) })
+}
+
+// watch ends the run when the replica has to be started differently.
+func (e *epochRun) watch() error {
+	for {
+		select {
+		case <-e.ctx.Done():
+			return e.ctx.Err()
+		case <-e.r.rekey:
+			return errRekey
+		case peer := <-e.r.behind:
+			if e.r.isAhead(e.ctx, peer) {
+				return errBehind
+			}
+		}
+	}
+}
+
+// headerCache keeps the headers of recent blocks, so that a notarization can be joined with the header it certifies.
+type headerCache struct {
+	mu      *sync.Mutex
+	headers map[bft.Digest]bft.Header
+	order   []bft.Digest
+}
+
+// cachedHeaders bounds the cache: far more than the views between a block and its notarization.
+const cachedHeaders = 1024
+
+func newHeaderCache() headerCache {
+	return headerCache{mu: new(sync.Mutex), headers: make(map[bft.Digest]bft.Header)}
+}
+
+func (c *headerCache) add(digest bft.Digest, h bft.Header) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.headers[digest]; ok {
+		return
+	}
+	if len(c.order) == cachedHeaders {
+		delete(c.headers, c.order[0])
+		c.order = c.order[1:]
+	}
+	c.headers[digest] = h
+	c.order = append(c.order, digest)
+}
+
+func (c *headerCache) get(digest bft.Digest) (bft.Header, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h, ok := c.headers[digest]
+	return h, ok
+}

@@ -1,0 +1,169 @@
+package replica
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/request"
+	"github.com/reseal-bft/reseal/bft/transport"
+)
+
+// Receive is the gateway for what peers send: the handler of the transport. Everything is validated here, on the goroutine of the peer's
+// connection; what passes, the core may rely on. It blocks while the core has much to do.
+func (r *Replica) Receive(from transport.Sender, frame []byte) {
+	member := r.Membership().Member(from.ID)
+	if member == nil || !member.Accepts(from.EpochKey) || len(frame) == 0 {
+		return // not a member of this epoch, or not under the key that the log has for it
+	}
+	var err error
+	switch frame[0] {
+	case frameMessage:
+		err = r.receiveMessage(from.ID, frame[1:])
+	case frameRequest:
+		err = r.receiveRequest(frame[1:])
+	default:
+		err = errors.New("unknown kind of frame")
+	}
+	if err != nil {
+		r.log.Warn("refused what a peer sent", "replica", from.ID, "error", err)
+	}
+}
+
+func (r *Replica) receiveRequest(raw []byte) error {
+	req, err := request.Parse(raw)
+	if err != nil {
+		return err
+	}
+	_, err = r.admit(req, false)
+	return err
+}
+
+// admit verifies a request and puts it into the pool. Own says that a client gave it to this replica. It reports whether the request is news.
+func (r *Replica) admit(req *request.Request, own bool) (bool, error) {
+	if req.Sequence <= lastSequence(r.ledger.latest.Load().sessions, req) {
+		return false, nil
+	}
+	known := r.pool.has(req.Digest())
+	if !known {
+		if err := req.Verify(r.cfg.Cluster); err != nil {
+			return false, err
+		}
+	}
+	return !known, r.pool.add(req, own, time.Now())
+}
+
+func (r *Replica) receiveMessage(from bft.ReplicaID, frame []byte) error {
+	message, err := bft.ParseMessage(frame)
+	if err != nil {
+		return err
+	}
+	run := r.run.Load()
+	if run == nil {
+		return nil // between two epochs: what matters is said again
+	}
+	epoch := epochOf(message)
+	switch {
+	case epoch > run.config.Epoch:
+		r.fallenBehind(from)
+		return nil
+	case epoch < run.config.Epoch:
+		if _, asks := message.(bft.Status); asks { // it will see from the epoch that it has fallen behind
+			r.cfg.Network.Send(from, messageFrame(bft.Status{Epoch: run.config.Epoch, View: bft.View(run.view.Load())}))
+		}
+		return nil
+	}
+	if err := run.validate(message); err != nil {
+		return err
+	}
+	if status, ok := message.(bft.Status); ok && status.FinalHeight > r.ledger.latest.Load().height+farBehind {
+		r.fallenBehind(from)
+	}
+	run.events.putPeer(bft.Receive{From: from, Message: message})
+	return nil
+}
+
+// farBehind is the distance beyond which the log is fetched in order, rather than block by block.
+const farBehind = 256
+
+func epochOf(m bft.Message) bft.Epoch {
+	switch x := m.(type) {
+	case *bft.Block:
+		return x.Epoch
+	case bft.Vote:
+		return x.Epoch
+	case bft.Certificate:
+		return x.Epoch
+	case bft.Evidence:
+		return x.A.Epoch
+	case bft.SignedHeader:
+		return x.Epoch
+	case bft.Status:
+		return x.Epoch
+	}
+	return 0
+}
+
+// validate checks what the core relies on and cannot check itself.
+func (e *epochRun) validate(m bft.Message) error {
+	if err := e.config.Check(m); err != nil {
+		return err
+	}
+	switch x := m.(type) {
+	case *bft.Block:
+		return e.validateBlock(x)
+	case bft.SignedHeader:
+		return e.validateSignature(&x.Header, x.Digest(), x.Signature)
+	case bft.Evidence:
+		for _, h := range []bft.SignedHeader{x.A, x.B} {
+			if err := e.validateSignature(&h.Header, h.Digest(), h.Signature); err != nil {
+				return fmt.Errorf("evidence: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// validateBlock checks a block's leader, signature, payload, and the signatures of the requests that are news.
+func (e *epochRun) validateBlock(b *bft.Block) error {
+	digest := b.Digest()
+	if bft.PayloadDigest(b.Payload) != b.Header.Payload {
+		return errors.New("a block's payload is not the one of its header")
+	}
+	if _, known := e.headers.get(digest); known {
+		return nil
+	}
+	if err := e.validateSignature(&b.Header, digest, b.Signature); err != nil {
+		return err
+	}
+	requests, err := request.ParsePayload(b.Payload)
+	if err != nil {
+		return err
+	}
+	var news []*request.Request
+	for _, r := range requests {
+		if !e.r.pool.has(r.Digest()) {
+			news = append(news, r)
+		}
+	}
+	for i, ok := range request.VerifyAll(e.config.Cluster, news) {
+		if !ok {
+			return fmt.Errorf("a block carries a request of client %x with a bad signature", news[i].Client[:4])
+		}
+	}
+	e.r.pool.carried(b.Height, requests)
+	return nil
+}
+
+func (e *epochRun) validateSignature(h *bft.Header, digest bft.Digest, signature []byte) error {
+	if h.Epoch != e.config.Epoch || h.Proposer != e.config.LeaderOf(h.View) {
+		return fmt.Errorf("a block of view %d/%d names replica %d as its leader", h.Epoch, h.View, h.Proposer)
+	}
+	leader := e.membership.Member(h.Proposer)
+	if leader == nil || !ed25519.Verify(leader.EpochKey, bft.ProposalBytes(e.config.Cluster, digest), signature) {
+		return fmt.Errorf("a block of view %d/%d does not carry its leader's signature", h.Epoch, h.View)
+	}
+	return nil
+}

@@ -1,0 +1,304 @@
+package replica
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/merkle"
+	"github.com/reseal-bft/reseal/bft/request"
+)
+
+// keptResults is the number of recent blocks whose results are held for clients that ask again.
+const keptResults = 4096
+
+// state is the replicated state after one block. Immutable.
+type state struct {
+	height         bft.Height
+	app            bft.State
+	sessions       merkle.Map
+	systemSnapshot []byte
+	appRoot        bft.Digest
+	systemRoot     bft.Digest
+	root           bft.Digest
+	handoffReady   bool
+}
+
+// certifiedState is a state whose root a certificate proves.
+type certifiedState struct {
+	*state
+	header      bft.Header
+	certificate bft.Certificate
+}
+
+// ledger executes final blocks in order and knows which state is certified. One goroutine executes; the rest is safe for concurrent use.
+type ledger struct {
+	cluster bft.ClusterID
+	app     bft.Application
+	system  System
+
+	latest    atomic.Pointer[state]
+	certified atomic.Pointer[certifiedState]
+
+	mu      sync.Mutex
+	states  map[bft.Height]*state // from the certified one to the latest
+	results map[sessionKey]outcome
+	byBlock map[bft.Height][]sessionKey
+	waiters map[sessionKey][]chan<- *request.Reply
+}
+
+// sessionKey names a request by client and sequence number.
+type sessionKey struct {
+	client   [32]byte
+	sequence uint64
+}
+
+func keyOf(r *request.Request) sessionKey { return sessionKey{[32]byte(r.Client), r.Sequence} }
+
+// outcome is what became of an executed request.
+type outcome struct {
+	record  request.Record
+	results [][]byte
+}
+
+func newLedger(cluster bft.ClusterID, app bft.Application, system System) *ledger {
+	l := &ledger{
+		cluster: cluster, app: app, system: system,
+		states:  make(map[bft.Height]*state),
+		results: make(map[sessionKey]outcome),
+		byBlock: make(map[bft.Height][]sessionKey),
+		waiters: make(map[sessionKey][]chan<- *request.Reply),
+	}
+	l.adopt(0, merkle.Map{})
+	return l
+}
+
+// adopt makes the state that the application and the system have now the ledger's, as of the given height.
+func (l *ledger) adopt(height bft.Height, sessions merkle.Map) *state {
+	s := &state{
+		height: height, app: l.app.State(), sessions: sessions,
+		systemSnapshot: l.system.Snapshot(), systemRoot: l.system.Root(), handoffReady: l.system.HandoffReady(),
+	}
+	s.appRoot = s.app.Root()
+	s.root = request.StateRoot(height, s.appRoot, bft.Digest(sessions.Root()), s.systemRoot)
+	l.mu.Lock()
+	l.states[height] = s
+	l.mu.Unlock()
+	l.latest.Store(s)
+	return s
+}
+
+// execute applies the next final block and returns the state after it. Last says that the block is its epoch's last.
+func (l *ledger) execute(block *bft.Block, digest bft.Digest, requests []*request.Request, last bool) (*state, error) {
+	before := l.latest.Load()
+	if block.Height != before.height+1 {
+		return nil, fmt.Errorf("block of height %d does not follow the state of height %d", block.Height, before.height)
+	}
+	info := BlockInfo{Epoch: block.Epoch, Height: block.Height, Digest: digest, Time: block.Time}
+	if last {
+		l.system.EndEpoch(info)
+		return l.adopt(block.Height, before.sessions), nil
+	}
+	fresh, records := l.fresh(before.sessions, requests, block.Height)
+	results := l.apply(info, fresh)
+	changes := make([]merkle.Change, 0, len(fresh))
+	outcomes := make([]outcome, len(fresh))
+	for i, r := range fresh {
+		request.LimitResults(results[i])
+		records[i].Results = request.ResultsDigest(results[i])
+		outcomes[i] = outcome{records[i], results[i]}
+		changes = append(changes, merkle.Change{Key: request.SessionLeaf(r.Client, r.Sequence), Value: records[i].MarshalBinary()})
+	}
+	next := l.adopt(block.Height, before.sessions.Update(changes))
+	l.remember(block.Height, fresh, outcomes)
+	return next, nil
+}
+
+// fresh returns the requests that are to be executed: each (client, sequence) once, and none that its session has passed.
+func (l *ledger) fresh(sessions merkle.Map, requests []*request.Request, height bft.Height) ([]*request.Request, []request.Record) {
+	type slot struct {
+		client [32]byte
+		slot   uint64
+	}
+	inBlock := make(map[slot]int, len(requests))
+	var fresh []*request.Request
+	var records []request.Record
+	for _, r := range requests {
+		at := slot{[32]byte(r.Client), r.Sequence % request.Window}
+		last := lastSequence(sessions, r)
+		if i, ok := inBlock[at]; ok {
+			last = records[i].Sequence
+		}
+		if r.Sequence <= last {
+			continue
+		}
+		inBlock[at] = len(fresh)
+		fresh = append(fresh, r)
+		records = append(records, request.Record{Sequence: r.Sequence, Height: height})
+	}
+	return fresh, records
+}
+
+// lastSequence returns the sequence number that the request's session slot has reached, 0 if none.
+func lastSequence(sessions merkle.Map, r *request.Request) uint64 {
+	value, ok := sessions.Get(request.SessionLeaf(r.Client, r.Sequence))
+	if !ok {
+		return 0
+	}
+	record, err := request.ParseRecord(value)
+	if err != nil {
+		panic("replica: the ledger wrote a session record that it cannot read: " + err.Error())
+	}
+	return record.Sequence
+}
+
+// apply hands the operations to the application and to the system, each in order, and returns the results by request.
+func (l *ledger) apply(info BlockInfo, requests []*request.Request) [][][]byte {
+	var operations [2][]bft.Operation
+	for _, r := range requests {
+		space := &operations[r.Space]
+		for _, data := range r.Operations {
+			*space = append(*space, bft.Operation{Client: r.Client, Data: data})
+		}
+	}
+	var flat [2][][]byte
+	flat[request.Application] = l.app.Apply(info.Height, info.Time, operations[request.Application])
+	flat[request.System] = l.system.Apply(info, operations[request.System])
+	results := make([][][]byte, len(requests))
+	for i, r := range requests {
+		of := &flat[r.Space]
+		results[i], *of = (*of)[:len(r.Operations)], (*of)[len(r.Operations):]
+	}
+	return results
+}
+
+// remember keeps the outcomes of a block for the clients that wait for them.
+func (l *ledger) remember(height bft.Height, requests []*request.Request, outcomes []outcome) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(requests) > 0 {
+		keys := make([]sessionKey, len(requests))
+		for i, r := range requests {
+			keys[i] = keyOf(r)
+			l.results[keys[i]] = outcomes[i]
+		}
+		l.byBlock[height] = keys
+	}
+	if height > keptResults {
+		for _, key := range l.byBlock[height-keptResults] {
+			delete(l.results, key)
+		}
+		delete(l.byBlock, height-keptResults)
+	}
+}
+
+// certify takes note that a certificate proves the state that the header names, and answers the clients that waited for it. It
+// returns the state if it is news. Certificates of epoch 0 prove nothing under the group key, so they do not count.
+func (l *ledger) certify(header bft.Header, certificate bft.Certificate) *certifiedState {
+	if header.Epoch == 0 {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.states[header.StateHeight]
+	current := l.certified.Load()
+	if s == nil || s.root != header.StateRoot || current != nil && current.height >= s.height {
+		return nil
+	}
+	c := &certifiedState{s, header, certificate}
+	l.certified.Store(c)
+	from := bft.Height(0)
+	if current != nil {
+		from = current.height
+	}
+	for h := from; h < s.height; h++ {
+		delete(l.states, h)
+	}
+	for h := from + 1; h <= s.height; h++ {
+		for _, key := range l.byBlock[h] {
+			for _, waiter := range l.waiters[key] {
+				waiter <- l.reply(c, key) // buffered: never blocks
+			}
+			delete(l.waiters, key)
+		}
+	}
+	return c
+}
+
+// reply proves the outcome of an executed request under a certified state; nil if its session has moved on or the outcome is no
+// longer held.
+func (l *ledger) reply(c *certifiedState, key sessionKey) *request.Reply {
+	out, ok := l.results[key]
+	if !ok || out.record.Height > c.height {
+		return nil
+	}
+	return &request.Reply{
+		Results: out.results, Record: out.record,
+		Proof:   c.sessions.Prove(request.SessionLeaf(key.client[:], key.sequence)),
+		AppRoot: c.appRoot, SystemRoot: c.systemRoot,
+		Header: c.header, Certificate: c.certificate,
+	}
+}
+
+// await returns a channel that will carry the reply to a request, or nil when it can no longer be given. Forget must be called in the end.
+func (l *ledger) await(key sessionKey) chan *request.Reply {
+	ch := make(chan *request.Reply, 1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if out, ok := l.results[key]; ok {
+		if c := l.certified.Load(); c != nil && c.height >= out.record.Height {
+			ch <- l.reply(c, key)
+			return ch
+		}
+	}
+	l.waiters[key] = append(l.waiters[key], ch)
+	return ch
+}
+
+// forget ends the wait on a channel that await returned.
+func (l *ledger) forget(key sessionKey, ch chan *request.Reply) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	waiting := l.waiters[key][:0]
+	for _, w := range l.waiters[key] {
+		if w != ch {
+			waiting = append(waiting, w)
+		}
+	}
+	if len(waiting) == 0 {
+		delete(l.waiters, key)
+		return
+	}
+	l.waiters[key] = waiting
+}
+
+// stale reports whether the request's session has passed it and its outcome is no longer held.
+func (l *ledger) stale(r *request.Request) bool {
+	if r.Sequence > lastSequence(l.latest.Load().sessions, r) {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, held := l.results[keyOf(r)]
+	return !held
+}
+
+// recent returns the executed roots from the certified state to the latest, oldest first, for a core that starts.
+func (l *ledger) recent() []bft.Executed {
+	latest := l.latest.Load()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []bft.Executed
+	for h := latest.height; ; h-- {
+		s := l.states[h]
+		if s == nil {
+			break
+		}
+		out = append([]bft.Executed{{Height: h, Root: s.root, HandoffReady: s.handoffReady}}, out...)
+		if h == 0 {
+			break
+		}
+	}
+	return out
+}

@@ -1,0 +1,41 @@
+package replica
+
+import (
+	"context"
+	"crypto/ed25519"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/request"
+)
+
+// propose answers a Propose effect beside the core: with requests as soon as there are some, or empty when the leader may idle no
+// longer. A new Propose makes the one before pointless.
+func (e *epochRun) propose(p bft.Propose) {
+	if e.endProposal != nil {
+		e.endProposal()
+	}
+	ctx, cancel := context.WithCancel(e.ctx)
+	e.endProposal = cancel
+	e.group.Go(func() error {
+		defer cancel()
+		var requests []*request.Request
+		if !p.Empty {
+			requests = e.r.pool.take(ctx, p.Header.Height, p.MayIdle)
+		}
+		if ctx.Err() != nil {
+			e.r.pool.giveBack(requests)
+			return nil
+		}
+		e.events.put(bft.Proposed{Block: e.makeBlock(p, requests)})
+		return nil
+	})
+}
+
+// makeBlock fills in the header and signs the block with the epoch key.
+func (e *epochRun) makeBlock(p bft.Propose, requests []*request.Request) *bft.Block {
+	block := &bft.Block{Header: p.Header, Payload: request.AppendPayload(nil, requests)}
+	block.Header.Payload = bft.PayloadDigest(block.Payload)
+	block.Header.Time = max(now(), p.MinTime)
+	block.Signature = ed25519.Sign(e.keys.BlockKey, bft.ProposalBytes(e.config.Cluster, block.Digest()))
+	return block
+}

@@ -1,0 +1,185 @@
+package replica
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/store"
+	"github.com/reseal-bft/reseal/bft/transport"
+)
+
+// Network is what a replica needs of [transport.Transport].
+type Network interface {
+	Send(to bft.ReplicaID, frame []byte)
+	Broadcast(frame []byte)
+	Call(ctx context.Context, to bft.ReplicaID, method string, request []byte) ([]byte, error)
+	Handle(method string, serve transport.Method)
+	HandleClient(method string, serve transport.Method)
+	SetPeers(peers []transport.Peer)
+}
+
+// EpochKeys are what a replica holds of one epoch's keys.
+type EpochKeys struct {
+	Scheme bft.Scheme
+	// Signer makes partial signatures with the epoch's share; nil without one: the replica then follows and says nothing.
+	Signer bft.Signer
+	// BlockKey is the epoch key of the replica; nil without one.
+	BlockKey ed25519.PrivateKey
+}
+
+// Config is what a replica is made of. All fields are needed but OnExecuted.
+type Config struct {
+	Cluster     bft.ClusterID
+	Self        bft.ReplicaID
+	Store       *store.Store
+	Network     Network
+	Application bft.Application
+	System      System
+	// Keys returns the keys for an epoch; it is called when the epoch begins, and again after [Replica.Rekey]. It may take as long as it
+	// takes to unseal or to complete them.
+	Keys func(context.Context, *Membership) (EpochKeys, error)
+	// Verifier returns what verifies the certificates of an epoch and of all later ones but, in epoch 0, of epoch 0 alone.
+	Verifier func(*Membership) (bft.Scheme, error)
+	Window   int
+	Timeouts bft.Timeouts
+	Log      *slog.Logger
+	// OnExecuted is called after each executed block, on the goroutine that executes: it must not block.
+	OnExecuted func(BlockInfo)
+	// OnEvidence is called with proof that a leader equivocated. It must not block.
+	OnEvidence func(bft.ReplicaID, bft.Evidence)
+}
+
+// Replica runs the consensus core in the world: it carries the core's effects out, executes final blocks and answers clients.
+type Replica struct {
+	cfg    Config
+	ledger *ledger
+	pool   *pool
+	log    *slog.Logger
+
+	snapshots snapshots
+
+	membership atomic.Pointer[Membership]
+	run        atomic.Pointer[epochRun] // the current epoch's; nil between epochs
+	rekey      chan struct{}
+	behind     chan bft.ReplicaID
+}
+
+// errBehind ends an epoch's run when only a catch-up over the log can help.
+var errBehind = errors.New("the cluster is ahead")
+
+// errRekey ends an epoch's run when its keys have changed.
+var errRekey = errors.New("the epoch's keys have changed")
+
+// New prepares a replica from what is on its disk: it restores the last snapshot and executes the final blocks after it. It
+// registers its methods with the network; [Replica.Run] runs it.
+func New(cfg Config) (*Replica, error) {
+	r := &Replica{
+		cfg: cfg, pool: newPool(), log: cfg.Log,
+		rekey: make(chan struct{}, 1), behind: make(chan bft.ReplicaID, 1),
+	}
+	r.ledger = newLedger(cfg.Cluster, cfg.Application, cfg.System)
+	if err := r.recover(); err != nil {
+		return nil, fmt.Errorf("recover the replica's state from disk: %w", err)
+	}
+	r.enter(cfg.System.Membership())
+	r.serve()
+	return r, nil
+}
+
+// enter makes m the current membership.
+func (r *Replica) enter(m *Membership) {
+	r.membership.Store(m)
+	peers := make([]transport.Peer, 0, len(m.Members))
+	for _, member := range m.Members {
+		if member.ID != r.cfg.Self {
+			peers = append(peers, transport.Peer{ID: member.ID, Address: member.Address, Identity: member.Identity})
+		}
+	}
+	r.cfg.Network.SetPeers(peers)
+}
+
+// Run runs the replica, epoch after epoch, until the context ends or its disk or keys fail.
+func (r *Replica) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := r.catchUp(ctx); err != nil {
+			return err
+		}
+		m := r.cfg.System.Membership()
+		r.enter(m)
+		keys, err := r.cfg.Keys(ctx, m)
+		if err != nil {
+			return fmt.Errorf("keys of epoch %d: %w", m.Epoch, err)
+		}
+		switch err := r.runEpoch(ctx, m, keys); {
+		case err == nil, errors.Is(err, errBehind), errors.Is(err, errRekey), ctx.Err() != nil:
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// Rekey says that the keys of the current epoch have changed: a share was completed.
+func (r *Replica) Rekey() { signal(r.rekey) }
+
+// fallenBehind says that a peer seems to be further than the core can follow.
+func (r *Replica) fallenBehind(peer bft.ReplicaID) {
+	select {
+	case r.behind <- peer:
+	default:
+	}
+}
+
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// Membership returns the current epoch's. It is not changed afterwards.
+func (r *Replica) Membership() *Membership { return r.membership.Load() }
+
+// Status is a snapshot of where a replica stands.
+type Status struct {
+	Epoch    bft.Epoch  `json:"epoch"`
+	View     bft.View   `json:"view"`
+	Height   bft.Height `json:"height"`
+	Voter    bool       `json:"voter"`
+	Diverged bool       `json:"diverged"`
+	// CertifiedHeight is the height of the last state that a certificate proves.
+	CertifiedHeight bft.Height `json:"certified_height"`
+	Root            string     `json:"state_root"`
+}
+
+// Status returns where the replica stands now.
+func (r *Replica) Status() Status {
+	latest := r.ledger.latest.Load()
+	s := Status{Epoch: r.Membership().Epoch, Height: latest.height, Root: fmt.Sprintf("%x", latest.root[:])}
+	if c := r.ledger.certified.Load(); c != nil {
+		s.CertifiedHeight = c.height
+	}
+	if run := r.run.Load(); run != nil {
+		s.View, s.Voter = bft.View(run.view.Load()), run.config.Voter
+		s.Diverged = run.diverged.Load()
+	}
+	return s
+}
+
+// Anchor returns the latest certified header and its notarization, 48 bytes under the group key: proof of a recent state, and a value that
+// nobody could predict. It is false while there is none.
+func (r *Replica) Anchor() (bft.Header, bft.Certificate, bool) {
+	c := r.ledger.certified.Load()
+	if c == nil {
+		return bft.Header{}, bft.Certificate{}, false
+	}
+	return c.header, c.certificate, true
+}
+
+func now() int64 { return time.Now().UnixMilli() }

@@ -1,0 +1,83 @@
+package replica_test
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/kv"
+)
+
+func (c *cluster) get(through int, key ed25519.PrivateKey, sequence uint64, name string) string {
+	operation, err := kv.Get([]byte(name))
+	require.NoError(c.t, err)
+	result, err := kv.ParseResult(c.submit(through, key, sequence, operation)[0])
+	require.NoError(c.t, err)
+	require.Equal(c.t, kv.OK, result.Status, "reading %q", name)
+	return string(result.Value)
+}
+
+func TestWritesAreOrderedAndProven(t *testing.T) {
+	c := newCluster(t, bft.Size{F: 1})
+	for i := range c.nodes {
+		c.start(i)
+	}
+	client := newClient(t)
+	for i := uint64(1); i <= 20; i++ {
+		c.put(int(i)%4, client, i, fmt.Sprint("key", i), fmt.Sprint("value", i))
+	}
+	require.Equal(t, "value7", c.get(2, client, 21, "key7"))
+}
+
+func TestTheSameRequestIsExecutedOnce(t *testing.T) {
+	c := newCluster(t, bft.Size{F: 1})
+	for i := range c.nodes {
+		c.start(i)
+	}
+	client := newClient(t)
+	swap := func(old, value string) []byte {
+		operation, err := kv.CompareAndSwap([]byte("x"), []byte(old), []byte(value))
+		require.NoError(t, err)
+		return operation
+	}
+	c.put(0, client, 1, "x", "a")
+	first := c.submit(1, client, 2, swap("a", "b"))
+	again := c.submit(2, client, 2, swap("a", "b"))
+	require.Equal(t, first, again, "the second submission gets the first one's result")
+}
+
+func TestTheServiceGoesOnWithOneReplicaDownAndItCatchesUp(t *testing.T) {
+	c := newCluster(t, bft.Size{F: 1})
+	for i := range c.nodes {
+		c.start(i)
+	}
+	client := newClient(t)
+	c.put(0, client, 1, "before", "1")
+	c.stop(3)
+	for i := uint64(2); i <= 12; i++ {
+		c.put(int(i)%3, client, i, "while", fmt.Sprint(i))
+	}
+	height := c.nodes[0].replica.Status().Height
+	c.start(3)
+	c.await(3, height)
+	require.Equal(t, "12", c.get(3, client, 13, "while"))
+}
+
+func TestAllReplicasRestartWithTheirDisks(t *testing.T) {
+	c := newCluster(t, bft.Size{F: 1})
+	for i := range c.nodes {
+		c.start(i)
+	}
+	client := newClient(t)
+	c.put(0, client, 1, "kept", "yes")
+	for i := range c.nodes {
+		c.stop(i)
+	}
+	for i := range c.nodes {
+		c.start(i)
+	}
+	require.Equal(t, "yes", c.get(1, client, 2, "kept"))
+}

@@ -1,0 +1,339 @@
+package recovery
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/threshold"
+)
+
+// handoff is one replica's part in one attempt to hand the group key to the next epoch: it deals its share, keeps its parts of the others'
+// dealings, collects acknowledgements of its own, and in the end combines the parts of the dealings that the log chose.
+type handoff struct {
+	node  *Node
+	epoch bft.Epoch
+	round Round
+	// secret and sharing are those of the epoch that ends; sharing is nil in epoch 0.
+	secret  *epochSecret
+	sharing *threshold.Sharing
+	params  threshold.Params
+	// epochKey is the one that this replica has in the next epoch.
+	epochKey ed25519.PrivateKey
+	// late says that the epoch has ended: the share can only be completed from the others' parts.
+	late bool
+
+	mu         sync.Mutex
+	dealt      chan struct{} // closed when dealing is set
+	dealing    *threshold.Dealing
+	ackMessage []byte
+	acks       map[bft.ReplicaID][]byte
+	sent       bool
+	held       map[bft.ReplicaID]heldDealing
+
+	completed chan struct{} // closed when next is set
+	next      *nextEpoch
+}
+
+// heldDealing is another replica's dealing, verified, with this replica's part of it.
+type heldDealing struct {
+	commitment *threshold.Commitment
+	part       *threshold.Part
+}
+
+// nextEpoch is what a completed handoff gives a replica.
+type nextEpoch struct {
+	epoch   bft.Epoch
+	secret  *epochSecret
+	sharing *threshold.Sharing
+	held    map[bft.ReplicaID]heldDealing
+}
+
+const dealingContextDomain = "reseal/v1/dealing-context\x00"
+
+// dealingContext is bound into a commitment's digest: no dealing counts in another round, or as another dealer's.
+func dealingContext(cluster bft.ClusterID, epoch bft.Epoch, round Round, dealer bft.ReplicaID) []byte {
+	b := append([]byte(dealingContextDomain), cluster[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(epoch))
+	b = binary.BigEndian.AppendUint64(b, uint64(round))
+	return binary.BigEndian.AppendUint16(b, uint16(dealer))
+}
+
+// retry bounds the pause between two tries to reach a peer: it may not have seen yet what this replica has seen.
+const (
+	retryFirst = 10 * time.Millisecond
+	retryMost  = 250 * time.Millisecond
+)
+
+// until tries until it succeeds or the context ends.
+func until(ctx context.Context, try func() error) error {
+	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+	}
+}
+
+// run takes part in the handoff until it is complete or the context ends. Dealers are the replicas that hold a share.
+func (h *handoff) run(ctx context.Context, dealers []bft.ReplicaID, chosen func(context.Context) ([]ChosenDealing, error)) error {
+	receiving, stop := context.WithCancel(ctx)
+	defer stop()
+	group, receiving := errgroup.WithContext(receiving)
+	if h.mayDeal() {
+		group.Go(func() error { return h.deal(receiving) })
+	}
+	for _, dealer := range dealers {
+		group.Go(func() error {
+			err := until(receiving, func() error { return h.receive(receiving, dealer) })
+			if err != nil && ctx.Err() == nil && receiving.Err() == nil {
+				h.node.log.Warn("a dealing did not arrive", "dealer", dealer, "error", err)
+			}
+			return nil
+		})
+	}
+	dealings, err := chosen(ctx)
+	stop()
+	if failed := group.Wait(); err == nil {
+		err = failed
+	}
+	if err != nil {
+		return err
+	}
+	return until(ctx, func() error { return h.complete(ctx, dealings) })
+}
+
+// mayDeal says whether this replica has something to deal: its share, or in epoch 0 a random secret.
+func (h *handoff) mayDeal() bool {
+	return h.secret != nil && (h.epoch == 0 || h.secret.share != nil)
+}
+
+// deal makes this replica's dealing and offers it.
+func (h *handoff) deal(ctx context.Context) error {
+	var dealing *threshold.Dealing
+	var err error
+	about := dealingContext(h.node.cluster, h.epoch, h.round, h.node.cfg.Self)
+	if h.epoch == 0 {
+		dealing, err = threshold.Deal(rand.Reader, h.params, about)
+	} else {
+		dealing, err = threshold.Redeal(rand.Reader, h.params, about, h.secret.share)
+	}
+	if err != nil {
+		return fmt.Errorf("deal: %w", err)
+	}
+	statement, err := h.statement(h.node.cfg.Self, dealing.Commitment())
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.dealing, h.ackMessage = dealing, statement
+	h.mu.Unlock()
+	close(h.dealt)
+	return nil
+}
+
+// statement is what receivers of a dealing sign.
+func (h *handoff) statement(dealer bft.ReplicaID, c *threshold.Commitment) ([]byte, error) {
+	key, err := c.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	return DealingStatement(h.node.cluster, h.epoch, h.round, dealer, c.Digest(), [PublicKeySize]byte(key.Bytes())), nil
+}
+
+// receive fetches this replica's part of a dealer's dealing, verifies it, stores it, and acknowledges it.
+func (h *handoff) receive(ctx context.Context, dealer bft.ReplicaID) error {
+	commitment, part, err := h.node.fetchPart(ctx, h, dealer)
+	if err != nil {
+		return err
+	}
+	if err := h.check(dealer, commitment); err != nil {
+		return err
+	}
+	if err := commitment.VerifyPart(part); err != nil {
+		return err
+	}
+	if err := h.keep(dealer, heldDealing{commitment, part}); err != nil {
+		return err
+	}
+	return h.acknowledge(ctx, dealer, commitment)
+}
+
+// check verifies that a commitment is the dealer's for this round, and that it deals what it should.
+func (h *handoff) check(dealer bft.ReplicaID, c *threshold.Commitment) error {
+	if string(c.Context()) != string(dealingContext(h.node.cluster, h.epoch, h.round, dealer)) || c.Params() != h.params {
+		return errors.New("the commitment is of another round, dealer or size")
+	}
+	if h.epoch > 0 && h.sharing != nil {
+		return c.VerifyRedeal(h.sharing, int(dealer))
+	}
+	return c.Verify()
+}
+
+// keep holds a verified dealing in memory and, encrypted, on disk: an acknowledgement promises that it is not lost by a restart.
+func (h *handoff) keep(dealer bft.ReplicaID, d heldDealing) error {
+	if h.secret != nil {
+		if err := h.node.storePart(&h.secret.vaultKey, h.epoch, h.round, dealer, d); err != nil {
+			return err
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held[dealer] = d
+	return nil
+}
+
+// acknowledge signs a dealing with this epoch's share and sends the signature to the dealer. Receivers without a share of this epoch only
+// receive.
+func (h *handoff) acknowledge(ctx context.Context, dealer bft.ReplicaID, c *threshold.Commitment) error {
+	_, signer, err := h.node.scheme(h.epoch, h.secret, h.sharing)
+	if err != nil || signer == nil {
+		return err
+	}
+	statement, err := h.statement(dealer, c)
+	if err != nil {
+		return err
+	}
+	ack, err := signer.Sign(statement)
+	if err != nil {
+		return fmt.Errorf("acknowledge: %w", err)
+	}
+	if dealer == h.node.cfg.Self {
+		return h.acknowledged(dealer, ack)
+	}
+	return h.node.sendAcknowledgement(ctx, h, dealer, ack)
+}
+
+// acknowledged takes an acknowledgement of this replica's dealing. With a quorum of them the dealing is certified and goes into the log.
+func (h *handoff) acknowledged(from bft.ReplicaID, ack []byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.dealing == nil || h.sent {
+		return nil
+	}
+	h.acks[from] = ack
+	scheme, _, err := h.node.scheme(h.epoch, h.secret, h.sharing)
+	if err != nil {
+		return err
+	}
+	if len(h.acks) < h.params.T {
+		return nil
+	}
+	certificate, bad, err := scheme.Combine(h.ackMessage, h.acks)
+	for _, id := range bad {
+		h.node.log.Warn("bad acknowledgement of a dealing", "replica", id)
+		delete(h.acks, id)
+	}
+	if err != nil {
+		return nil // others will acknowledge
+	}
+	key, err := h.dealing.Commitment().PublicKey()
+	if err != nil {
+		return err
+	}
+	h.sent = true
+	return h.node.order(&Dealing{
+		Epoch: h.epoch, Round: h.round, Dealer: h.node.cfg.Self,
+		Commitment: h.dealing.Commitment().Digest(), PublicKey: [PublicKeySize]byte(key.Bytes()), Certificate: certificate,
+	})
+}
+
+// complete makes this replica's share of the next epoch from the chosen dealings, fetching what it lacks of them, and seals it.
+func (h *handoff) complete(ctx context.Context, chosen []ChosenDealing) error {
+	held := make(map[bft.ReplicaID]heldDealing, len(chosen))
+	for _, c := range chosen {
+		d, err := h.obtain(ctx, c)
+		if err != nil {
+			return fmt.Errorf("dealing of %d: %w", c.Dealer, err)
+		}
+		held[c.Dealer] = d
+	}
+	commitments := make(map[int]*threshold.Commitment, len(held))
+	parts := make(map[int]*threshold.Part, len(held))
+	for dealer, d := range held {
+		commitments[int(dealer)], parts[int(dealer)] = d.commitment, d.part
+	}
+	transition, err := h.transition(ctx, commitments)
+	if err != nil {
+		return err
+	}
+	share, err := transition.Share(parts)
+	if err != nil {
+		return err
+	}
+	next, err := h.node.prepare(h, transition.Sharing(), share, held)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.next = next
+	h.mu.Unlock()
+	close(h.completed)
+	return nil
+}
+
+// obtain returns a chosen dealing: as received, or, if this replica missed it, completed from the points of others.
+func (h *handoff) obtain(ctx context.Context, c ChosenDealing) (heldDealing, error) {
+	h.mu.Lock()
+	d, ok := h.held[c.Dealer]
+	h.mu.Unlock()
+	if ok && d.commitment.Digest() == c.Commitment {
+		return d, nil
+	}
+	if d, ok := h.node.loadPart(h.secret, h.epoch, h.round, c); ok && d.commitment.VerifyPart(d.part) == nil {
+		return d, nil
+	}
+	commitment, err := h.node.fetchCommitment(ctx, h, c)
+	if err != nil {
+		return heldDealing{}, err
+	}
+	points := h.node.fetchPoints(ctx, h, c)
+	part, bad, err := commitment.Complete(int(h.node.cfg.Self), points)
+	if len(bad) > 0 {
+		h.node.log.Warn("bad points of a dealing", "from", bad, "dealer", c.Dealer)
+	}
+	if err != nil {
+		return heldDealing{}, err
+	}
+	d = heldDealing{commitment, part}
+	h.mu.Lock()
+	h.held[c.Dealer] = d
+	h.mu.Unlock()
+	return d, nil
+}
+
+// transition combines commitments into the next sharing. A replica that was away when this epoch began may lack its sharing; it takes that
+// of another, and the chosen dealings themselves tell whether it is the right one.
+func (h *handoff) transition(ctx context.Context, commitments map[int]*threshold.Commitment) (*threshold.Transition, error) {
+	if h.epoch == 0 {
+		return threshold.KeyGeneration(commitments)
+	}
+	if h.sharing != nil {
+		return threshold.Resharing(h.sharing, commitments)
+	}
+	return h.node.transitionByOthers(ctx, h.epoch, commitments)
+}
+
+// wipe erases what the handoff holds in memory of secrets of the epoch that ended.
+func (h *handoff) wipe() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.dealing != nil {
+		h.dealing.Wipe()
+	}
+}

@@ -1,0 +1,265 @@
+package recovery
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/replica"
+	"github.com/reseal-bft/reseal/bft/store"
+	"github.com/reseal-bft/reseal/bft/transport"
+	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/threshold"
+)
+
+// NodeConfig is what a node is made of.
+type NodeConfig struct {
+	Genesis *Genesis
+	Self    bft.ReplicaID
+	// Dir is the directory of the node's store. It is made if it does not exist.
+	Dir string
+	// Listen is the address to listen on; empty: the member's address in the genesis.
+	Listen string
+	// Keystore holds the node's identity and its sealed secrets. The caller closes it after the node.
+	Keystore    keystore.Keystore
+	Application bft.Application
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// Node is a replica that takes part in recovery rounds: it runs consensus, attests after a reboot, deals and receives shares, and hands over
+// from epoch to epoch. Safe for concurrent use.
+type Node struct {
+	cfg       NodeConfig
+	cluster   bft.ClusterID
+	log       *slog.Logger
+	started   time.Time
+	store     *store.Store
+	transport *transport.Transport
+	state     *State
+	replica   atomic.Pointer[replica.Replica]
+	client    *submitter
+
+	cancel  context.CancelFunc
+	done    chan struct{}
+	failure error
+	changed chan struct{}
+
+	mu sync.Mutex
+	// epoch is that of secret and sharing; held are the dealings that made them, for replicas that missed some.
+	epoch   bft.Epoch
+	secret  *epochSecret
+	sharing *threshold.Sharing
+	held    map[bft.ReplicaID]heldDealing
+	// nextKey is the fresh epoch key that this replica attests; attested is the round for which it sent evidence.
+	nextKey  ed25519.PrivateKey
+	attested Round
+	wearing  ed25519.PublicKey // the key of the present TLS credential
+	handoff  *handoff
+	stopping context.CancelFunc // ends the handoff
+
+	live atomic.Bool // the epoch's core runs: the state is not one of long ago
+}
+
+// credentialValidity is how long a TLS credential may be used. It hardly matters: a key counts only while the log names it.
+const credentialValidity = 10 * 365 * 24 * time.Hour
+
+// Start starts a node. It returns when the node is listening and has restored its state from disk; everything else goes on in the background until
+// Close, or until the node fails (see Wait).
+func Start(ctx context.Context, cfg NodeConfig) (*Node, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	n := &Node{
+		cfg: cfg, cluster: cfg.Genesis.ClusterID(), log: cfg.Log, started: time.Now(),
+		done: make(chan struct{}), changed: make(chan struct{}, 1),
+	}
+	if err := n.checkIdentity(); err != nil {
+		return nil, err
+	}
+	var err error
+	if n.state, err = New(cfg.Genesis); err != nil {
+		return nil, err
+	}
+	if n.store, err = store.Open(filepath.Clean(cfg.Dir), n.cluster, store.Options{}); err != nil {
+		return nil, err
+	}
+	if err := n.start(ctx); err != nil {
+		n.store.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// checkIdentity refuses a keystore of another member, before anything is touched.
+func (n *Node) checkIdentity() error {
+	members := n.cfg.Genesis.Members
+	if n.cfg.Self < 1 || int(n.cfg.Self) > len(members) {
+		return fmt.Errorf("replica %d is not in the genesis, which has members 1 to %d", n.cfg.Self, len(members))
+	}
+	identity, err := parseIdentity(members[n.cfg.Self-1].Identity)
+	if err != nil {
+		return err
+	}
+	if public, ok := n.cfg.Keystore.Identity().Public().(*ecdsa.PublicKey); !ok || !public.Equal(identity) {
+		return fmt.Errorf("the keystore holds another identity than the genesis names for replica %d: give this replica its own keystore", n.cfg.Self)
+	}
+	return nil
+}
+
+func (n *Node) start(ctx context.Context) error {
+	if err := n.unseal(); err != nil {
+		return err
+	}
+	if err := n.listen(); err != nil {
+		return err
+	}
+	var r *replica.Replica
+	var err error
+	if n.client, err = newSubmitter(n); err == nil {
+		r, err = replica.New(replica.Config{
+			Cluster: n.cluster, Self: n.cfg.Self, Store: n.store, Network: n.transport,
+			Application: n.cfg.Application, System: n.state,
+			Keys: n.keys, Verifier: n.verifier,
+			Window: n.cfg.Genesis.Window, Timeouts: n.cfg.Genesis.Timeouts.Bounds(), Log: n.log,
+			OnExecuted: func(replica.BlockInfo) { n.wake() }, OnEvidence: n.accuse,
+		})
+	}
+	if err != nil {
+		n.transport.Close()
+		return err
+	}
+	n.replica.Store(r)
+	n.serve()
+	ctx, n.cancel = context.WithCancel(ctx)
+	go n.run(ctx)
+	return nil
+}
+
+// unseal takes the secret of the keystore's epoch. That there is none, or that the device refuses it, is no reason to stop: the replica follows
+// without a share until it is given one.
+func (n *Node) unseal() error {
+	status, err := n.cfg.Keystore.Status()
+	if err != nil {
+		return fmt.Errorf("keystore: %w", err)
+	}
+	n.epoch = bft.Epoch(status.Epoch)
+	secret, err := unseal(n.cfg.Keystore, n.epoch)
+	var refused *keystore.RefusedError
+	switch {
+	case err == nil:
+		n.secret = secret
+		n.sharing = n.loadSharing(n.epoch)
+	case errors.Is(err, keystore.ErrNotFound), errors.Is(err, keystore.ErrErased), errors.Is(err, keystore.ErrNotApproved), errors.As(err, &refused):
+		n.log.Error("no secret for this epoch: the replica follows without a share until it has attested", "epoch", n.epoch, "error", err)
+	default:
+		return fmt.Errorf("keystore: %w", err)
+	}
+	return nil
+}
+
+// listen starts the transport under the epoch key, or, without one, under the fresh key that will be attested.
+func (n *Node) listen() error {
+	key, err := n.tlsKey()
+	if err != nil {
+		return err
+	}
+	credential, err := transport.Credential(n.cfg.Keystore.Identity(), n.cluster, n.cfg.Self, key, credentialValidity)
+	if err != nil {
+		return fmt.Errorf("the identity key could not certify the epoch key: %w", err)
+	}
+	n.wearing = key.Public().(ed25519.PublicKey)
+	listen := n.cfg.Listen
+	if listen == "" {
+		listen = n.cfg.Genesis.Members[n.cfg.Self-1].Address
+	}
+	n.transport, err = transport.New(transport.Config{
+		Cluster: n.cluster, Self: n.cfg.Self, Listen: listen, Certificate: credential, Log: n.log,
+		Handler: n.receive,
+	})
+	return err
+}
+
+// receive hands what peers send to the replica, once it is there.
+func (n *Node) receive(from transport.Sender, frame []byte) {
+	if r := n.replica.Load(); r != nil {
+		r.Receive(from, frame)
+	}
+}
+
+func (n *Node) tlsKey() (ed25519.PrivateKey, error) {
+	if n.secret != nil {
+		return n.secret.epochKey, nil
+	}
+	return n.freshKey()
+}
+
+// freshKey returns the key that this replica attests in its recovery, made on first use.
+func (n *Node) freshKey() (ed25519.PrivateKey, error) {
+	if n.nextKey == nil {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		n.nextKey = key
+	}
+	return n.nextKey, nil
+}
+
+func (n *Node) run(ctx context.Context) {
+	defer close(n.done)
+	defer n.cancel()
+	driven := make(chan struct{})
+	go func() { defer close(driven); n.drive(ctx) }()
+	if err := n.replica.Load().Run(ctx); err != nil && ctx.Err() == nil {
+		n.log.Error("the replica stops", "error", err)
+		n.failure = err
+	}
+	n.cancel()
+	<-driven
+}
+
+// Wait waits until the node has stopped, and returns why it failed, if it did.
+func (n *Node) Wait() error {
+	<-n.done
+	return n.failure
+}
+
+// Close stops the node and releases its directory.
+func (n *Node) Close() error {
+	n.cancel()
+	<-n.done
+	n.transport.Close()
+	err := n.store.Close()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.secret.wipe()
+	return err
+}
+
+// State returns the replicated state of the cluster, as this node knows it.
+func (n *Node) State() *View { return n.state.View() }
+
+// wake lets the driver look at the state.
+func (n *Node) wake() {
+	select {
+	case n.changed <- struct{}{}:
+	default:
+	}
+}
+
+// accuse submits proof that a leader equivocated.
+func (n *Node) accuse(_ bft.ReplicaID, evidence bft.Evidence) {
+	if err := n.order(&Accuse{evidence}); err != nil {
+		n.log.Warn("submitting evidence failed", "error", err)
+	}
+}

@@ -1,0 +1,113 @@
+package recovery
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/threshold"
+)
+
+func sharingName(epoch bft.Epoch) string { return fmt.Sprintf("sharing/%d", epoch) }
+
+// partName names a stored part by the epoch whose vault key encrypts it, the round that dealt it, and the dealer.
+func partName(epoch bft.Epoch, round Round, dealer bft.ReplicaID) string {
+	return fmt.Sprintf("part/%d/%d/%d", epoch, round, dealer)
+}
+
+// put writes a small durable record.
+func (n *Node) put(name string, value []byte) error {
+	batch := n.store.NewBatch()
+	err := batch.PutMeta(name, value)
+	if err == nil {
+		err = batch.Commit(true)
+	}
+	if err != nil {
+		return fmt.Errorf("write to disk: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) storeSharing(epoch bft.Epoch, sharing *threshold.Sharing) error {
+	raw, err := sharing.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	return n.put(sharingName(epoch), raw)
+}
+
+// loadSharing returns the public sharing of an epoch, nil if the disk has none that can be read.
+func (n *Node) loadSharing(epoch bft.Epoch) *threshold.Sharing {
+	raw, err := n.store.Meta(sharingName(epoch))
+	if err != nil || raw == nil {
+		return nil
+	}
+	sharing, err := threshold.ParseSharing(raw)
+	if err != nil {
+		n.log.Error("the sharing on disk is damaged", "epoch", epoch, "error", err)
+		return nil
+	}
+	return sharing
+}
+
+func (n *Node) storePart(vaultKey *[32]byte, epoch bft.Epoch, round Round, dealer bft.ReplicaID, d heldDealing) error {
+	name := partName(epoch, round, dealer)
+	sealed, err := encryptPart(vaultKey, d.part, name)
+	if err != nil {
+		return err
+	}
+	commitment, err := d.commitment.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	var b cryptobyte.Builder
+	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(commitment) })
+	b.AddBytes(sealed)
+	value, err := b.Bytes()
+	if err != nil {
+		return err
+	}
+	return n.put(name, value)
+}
+
+// loadPart returns a chosen dealing that was stored before a restart.
+func (n *Node) loadPart(secret *epochSecret, epoch bft.Epoch, round Round, c ChosenDealing) (heldDealing, bool) {
+	if secret == nil {
+		return heldDealing{}, false
+	}
+	d, err := n.readPart(&secret.vaultKey, partName(epoch, round, c.Dealer))
+	if err != nil || d.commitment.Digest() != c.Commitment {
+		return heldDealing{}, false
+	}
+	return d, true
+}
+
+func (n *Node) readPart(vaultKey *[32]byte, name string) (d heldDealing, err error) {
+	value, err := n.store.Meta(name)
+	if err != nil {
+		return d, err
+	}
+	s := cryptobyte.String(value)
+	var raw cryptobyte.String
+	if !s.ReadUint24LengthPrefixed(&raw) {
+		return d, errors.New("no such part on disk")
+	}
+	if d.commitment, err = threshold.ParseCommitment(raw); err != nil {
+		return d, err
+	}
+	d.part, err = decryptPart(vaultKey, s, name)
+	return d, err
+}
+
+// loadHeld reads back, after a restart, the dealings that made the present epoch's sharing: replicas that missed some may ask.
+func (n *Node) loadHeld(v *View) map[bft.ReplicaID]heldDealing {
+	held := make(map[bft.ReplicaID]heldDealing)
+	for _, c := range v.LastHandoff.Dealings {
+		if d, ok := n.loadPart(n.secret, v.Epoch, v.LastHandoff.Round, c); ok {
+			held[c.Dealer] = d
+		}
+	}
+	return held
+}
