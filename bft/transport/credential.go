@@ -1,0 +1,158 @@
+package transport
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/reseal-bft/reseal/bft"
+)
+
+// Peer is another replica.
+type Peer struct {
+	ID bft.ReplicaID
+	// Address is host:port.
+	Address string
+	// Identity is the public key of the peer's identity, on P-256. It is pinned.
+	Identity *ecdsa.PublicKey
+}
+
+// Sender is who sent a frame or made a call: a replica, and the epoch key that its identity has certified.
+type Sender struct {
+	ID       bft.ReplicaID
+	EpochKey ed25519.PublicKey
+}
+
+// clockSkew is what the clocks of two replicas may differ.
+const clockSkew = 10 * time.Minute
+
+// Credential issues the TLS certificate of a replica: a leaf for its epoch key, signed by its identity key (ECDSA on P-256), which is used
+// once. It is valid from now, but for the skew of clocks, for the given time.
+func Credential(identity crypto.Signer, cluster bft.ClusterID, id bft.ReplicaID, epochKey ed25519.PrivateKey, validity time.Duration) (tls.Certificate, error) {
+	public, ok := identity.Public().(*ecdsa.PublicKey)
+	if !ok || public.Curve != elliptic.P256() {
+		return tls.Certificate{}, errors.New("the identity key is not ECDSA on P-256: make it with one of the keystores")
+	}
+	// Derived from the key, the serial number is unique as long as keys are.
+	serial := sha256.Sum256(epochKey.Public().(ed25519.PublicKey))
+	now := time.Now()
+	leaf := &x509.Certificate{
+		SerialNumber:          new(big.Int).SetBytes(serial[:16]),
+		Subject:               pkix.Name{CommonName: fmt.Sprintf("replica %d", id)},
+		NotBefore:             now.Add(-clockSkew),
+		NotAfter:              now.Add(validity + clockSkew),
+		URIs:                  []*url.URL{replicaURI(cluster, id)},
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		BasicConstraintsValid: true,
+	}
+	issuer := &x509.Certificate{
+		Subject:            pkix.Name{CommonName: fmt.Sprintf("identity of replica %d", id)},
+		SignatureAlgorithm: x509.ECDSAWithSHA256,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, leaf, issuer, epochKey.Public(), identity)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("certify the epoch key with the identity key: %w", err)
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("certify the epoch key with the identity key: %w", err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: epochKey, Leaf: parsed}, nil
+}
+
+func replicaURI(cluster bft.ClusterID, id bft.ReplicaID) *url.URL {
+	return &url.URL{Scheme: "reseal", Host: hex.EncodeToString(cluster[:]), Path: fmt.Sprintf("/replica/%d", id)}
+}
+
+// claimedID returns the replica that a leaf names.
+func claimedID(cluster bft.ClusterID, leaf *x509.Certificate) (bft.ReplicaID, error) {
+	if len(leaf.URIs) != 1 {
+		return 0, errors.New("its certificate names no replica")
+	}
+	uri := leaf.URIs[0]
+	if uri.Scheme != "reseal" || uri.Host != hex.EncodeToString(cluster[:]) {
+		return 0, errors.New("its certificate is of another cluster")
+	}
+	number, ok := strings.CutPrefix(uri.Path, "/replica/")
+	id, err := strconv.ParseUint(number, 10, 16)
+	if !ok || err != nil || id == 0 || replicaURI(cluster, bft.ReplicaID(id)).String() != uri.String() {
+		return 0, errors.New("its certificate names no replica")
+	}
+	return bft.ReplicaID(id), nil
+}
+
+// checkLeaf checks that identity has issued the leaf to the replica, for this cluster and this time.
+func checkLeaf(cluster bft.ClusterID, id bft.ReplicaID, identity *ecdsa.PublicKey, leaf *x509.Certificate, now time.Time) (Sender, error) {
+	epochKey, ok := leaf.PublicKey.(ed25519.PublicKey)
+	if !ok {
+		return Sender{}, errors.New("its certificate is not over an Ed25519 key")
+	}
+	claimed, err := claimedID(cluster, leaf)
+	if err != nil {
+		return Sender{}, err
+	}
+	if claimed != id {
+		return Sender{}, fmt.Errorf("its certificate names replica %d", claimed)
+	}
+	digest := sha256.Sum256(leaf.RawTBSCertificate)
+	if leaf.SignatureAlgorithm != x509.ECDSAWithSHA256 || identity == nil || !ecdsa.VerifyASN1(identity, digest[:], leaf.Signature) {
+		return Sender{}, errors.New("its certificate was not issued by the identity that is pinned for it")
+	}
+	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
+		return Sender{}, fmt.Errorf("its certificate is valid from %s to %s: check the clocks, or renew it",
+			leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return Sender{ID: id, EpochKey: epochKey}, nil
+}
+
+// dialTLS is the configuration for a connection to a peer. The certificate is nil for a client.
+func dialTLS(cluster bft.ClusterID, to Peer, certificate func() *tls.Certificate) *tls.Config {
+	config := baseTLS()
+	config.InsecureSkipVerify = true // VerifyConnection checks against the pinned identity instead
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		if len(state.PeerCertificates) == 0 {
+			return fmt.Errorf("replica %d at %s shows no certificate", to.ID, to.Address)
+		}
+		if _, err := checkLeaf(cluster, to.ID, to.Identity, state.PeerCertificates[0], time.Now()); err != nil {
+			return fmt.Errorf("%s is not replica %d: %w", to.Address, to.ID, err)
+		}
+		return nil
+	}
+	if certificate != nil {
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate(), nil }
+	}
+	return config
+}
+
+// listenTLS is the configuration of a replica's server. Verify judges the leaf of a caller that shows one.
+func listenTLS(certificate func() *tls.Certificate, verify func(leaf *x509.Certificate) error) *tls.Config {
+	config := baseTLS()
+	config.ClientAuth = tls.RequestClientCert
+	config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate(), nil }
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		if len(state.PeerCertificates) == 0 {
+			return nil // a client
+		}
+		return verify(state.PeerCertificates[0])
+	}
+	return config
+}
+
+func baseTLS() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true, DynamicRecordSizingDisabled: true}
+}

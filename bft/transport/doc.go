@@ -1,0 +1,22 @@
+// Package transport carries frames and calls between replicas, and calls from clients, over mutual TLS 1.3 and gRPC.
+//
+// Each replica dials each of its peers. On that connection it keeps one stream, which carries its frames in order, and makes its calls.
+// So a frame is attributed to the replica that dialled; packages above rely on that for votes.
+//
+// # Identities
+//
+// A replica authenticates with a [Credential]: its Ed25519 epoch key in an X.509 leaf that its identity key (ECDSA P-256, which may
+// live in a TPM) has issued with one signature. The leaf names cluster and replica in the URI reseal://CLUSTER/replica/ID. Peers
+// pin the identity's public key; there is no certification authority. Clients connect without a certificate and may call only what
+// is registered for them by [Transport.HandleClient].
+//
+// # Delivery
+//
+// [Transport.Send] and [Transport.Broadcast] never block. Each peer has a queue bounded in bytes; when it is full, the oldest frames are
+// dropped and counted, and a slow peer never holds up another. Frames are lost when a connection breaks: what matters must be said again.
+// Frames that wait together travel together; none waits for another.
+//
+// # What it does not promise
+//
+// Frames are not acknowledged. An answer to a call is attributed to the identity that was dialled, not to its epoch key.
+package transport

@@ -1,0 +1,253 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/reseal-bft/reseal/bft"
+)
+
+// Limits on what travels and waits.
+const (
+	// MaxFrame bounds a frame and the request and the answer of a call, in bytes: a message and some words about it.
+	MaxFrame = bft.MaxMessage + 1<<10
+
+	batchBytes       = 256 << 10 // frames that travel as one gRPC message
+	maxGRPCMessage   = MaxFrame + batchBytes
+	windowBytes      = 16 << 20 // of unread data, for a stream and for a connection
+	bufferBytes      = 64 << 10 // of each connection's reads and writes
+	streamsPerConn   = 256      // calls in flight on one connection
+	handshakeTimeout = 5 * time.Second
+)
+
+// Method serves calls. From is nil when a client calls. The request may be kept; an error's text goes to the caller.
+type Method func(ctx context.Context, from *Sender, request []byte) ([]byte, error)
+
+// Config is what a transport is made of.
+type Config struct {
+	Cluster bft.ClusterID
+	Self    bft.ReplicaID
+	// Listen is the address to listen on, host:port.
+	Listen string
+	// Certificate is a [Credential].
+	Certificate tls.Certificate
+	// Peers are the other replicas.
+	Peers []Peer
+	// Handler is called with each frame that arrives: those of one peer in order, of different ones at once. While it
+	// blocks, nothing more is read from that peer. The frame may be kept but not changed.
+	Handler func(from Sender, frame []byte)
+	// OnConnect is called when frames to a peer begin to flow, again after each reconnection. It must not block. May be nil.
+	OnConnect func(id bft.ReplicaID)
+	// Log may be nil.
+	Log *slog.Logger
+	// QueueBytes bounds what waits for one peer; 0 stands for 64 MiB.
+	QueueBytes int
+	// MaxClients bounds the connections of clients, and MaxClientCalls their calls in flight; 0 stands for 1024 and 4096.
+	MaxClients, MaxClientCalls int
+}
+
+// Transport connects a replica with its peers and clients. Safe for concurrent use.
+type Transport struct {
+	cfg         Config
+	listener    net.Listener
+	server      *grpc.Server
+	certificate atomic.Pointer[tls.Certificate]
+	clientCalls chan struct{} // one element for each call in flight
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	mu       sync.RWMutex
+	peers    map[bft.ReplicaID]*peer
+	methods  map[string]method
+	incoming map[bft.ReplicaID]*incoming
+}
+
+type method struct {
+	serve   Method
+	clients bool
+}
+
+// New listens and connects to the peers; it returns without waiting for them.
+func New(cfg Config) (*Transport, error) {
+	if cfg.Handler == nil {
+		return nil, errors.New("transport: a handler is needed")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	setDefault(&cfg.QueueBytes, 64<<20)
+	setDefault(&cfg.MaxClients, 1024)
+	setDefault(&cfg.MaxClientCalls, 4096)
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("the address %s is in use: stop the process that listens there, or configure another port", cfg.Listen)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+	}
+	t := &Transport{
+		cfg: cfg, listener: listener,
+		clientCalls: make(chan struct{}, cfg.MaxClientCalls),
+		peers:       make(map[bft.ReplicaID]*peer),
+		methods:     make(map[string]method),
+		incoming:    make(map[bft.ReplicaID]*incoming),
+	}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.certificate.Store(&cfg.Certificate)
+	t.server = t.newServer()
+	t.done.Go(func() {
+		if err := t.server.Serve(listener); err != nil && t.ctx.Err() == nil {
+			t.cfg.Log.Error("the transport has stopped listening", "address", cfg.Listen, "error", err)
+		}
+	})
+	t.SetPeers(cfg.Peers)
+	return t, nil
+}
+
+func setDefault(n *int, value int) {
+	if *n == 0 {
+		*n = value
+	}
+}
+
+// Addr returns the address that the transport listens on.
+func (t *Transport) Addr() net.Addr { return t.listener.Addr() }
+
+// Close ends all connections and waits for all goroutines. Calls in flight fail.
+func (t *Transport) Close() error {
+	t.cancel()
+	t.server.Stop()
+	t.done.Wait()
+	return nil
+}
+
+// Send queues a frame for a peer. It never blocks; a frame for an unknown peer or beyond [MaxFrame] is dropped. The frame must not be
+// changed afterwards.
+func (t *Transport) Send(to bft.ReplicaID, frame []byte) {
+	if len(frame) > MaxFrame {
+		t.cfg.Log.Error("a frame is too large to send", "bytes", len(frame), "limit", MaxFrame)
+		return
+	}
+	if p := t.peer(to); p != nil {
+		p.queue.put(frame)
+	}
+}
+
+// Broadcast queues a frame for all peers; see [Transport.Send].
+func (t *Transport) Broadcast(frame []byte) {
+	if len(frame) > MaxFrame {
+		t.cfg.Log.Error("a frame is too large to send", "bytes", len(frame), "limit", MaxFrame)
+		return
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, p := range t.peers {
+		p.queue.put(frame)
+	}
+}
+
+func (t *Transport) peer(id bft.ReplicaID) *peer {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.peers[id]
+}
+
+// Handle registers what serves a method, such as "reseal/log", for replicas.
+func (t *Transport) Handle(name string, serve Method) { t.handle(name, method{serve: serve}) }
+
+// HandleClient registers what serves a method for clients and replicas alike.
+func (t *Transport) HandleClient(name string, serve Method) {
+	t.handle(name, method{serve: serve, clients: true})
+}
+
+func (t *Transport) handle(name string, m method) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.methods["/"+name] = m
+}
+
+// SetPeers replaces the set of peers. Connections to and from those that are gone, or have another address or identity, end;
+// the others stay.
+func (t *Transport) SetPeers(peers []Peer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ctx.Err() != nil {
+		return
+	}
+	wanted := make(map[bft.ReplicaID]Peer, len(peers))
+	for _, p := range peers {
+		if p.ID != t.cfg.Self {
+			wanted[p.ID] = p
+		}
+	}
+	for id, p := range t.peers {
+		if w, ok := wanted[id]; ok && w.Address == p.Address && w.Identity.Equal(p.Identity) {
+			continue
+		}
+		p.cancel()
+		delete(t.peers, id)
+		if in := t.incoming[id]; in != nil {
+			in.cancel()
+		}
+	}
+	for id, w := range wanted {
+		if t.peers[id] == nil {
+			t.peers[id] = t.startPeer(w)
+		}
+	}
+}
+
+// SetCertificate replaces the certificate, after a new epoch key was made, and connects anew so that peers see it.
+func (t *Transport) SetCertificate(certificate tls.Certificate) {
+	t.certificate.Store(&certificate)
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, p := range t.peers {
+		p.redial()
+	}
+}
+
+// Connected returns the peers to which frames flow.
+func (t *Transport) Connected() []bft.ReplicaID {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var ids []bft.ReplicaID
+	for id, p := range t.peers {
+		if p.connected.Load() {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// PeerStats says how a peer keeps up.
+type PeerStats struct {
+	ID        bft.ReplicaID
+	Connected bool
+	Queued    int    // bytes
+	Dropped   uint64 // frames, since the peer was added
+}
+
+// Stats returns how each peer keeps up.
+func (t *Transport) Stats() []PeerStats {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	stats := make([]PeerStats, 0, len(t.peers))
+	for id, p := range t.peers {
+		queued, dropped := p.queue.stats()
+		stats = append(stats, PeerStats{ID: id, Connected: p.connected.Load(), Queued: queued, Dropped: dropped})
+	}
+	return stats
+}
