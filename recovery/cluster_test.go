@@ -15,6 +15,7 @@ import (
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/replica"
+	"github.com/reseal-bft/reseal/bft/scheme"
 	"github.com/reseal-bft/reseal/threshold"
 )
 
@@ -172,25 +173,36 @@ func (c *cluster) refused(reason Reason, op Operation) string {
 // wait lets block time pass in empty blocks.
 func (c *cluster) wait(d time.Duration) {
 	c.t.Helper()
-	for until := c.block_.Time + d.Milliseconds(); c.block_.Time < until; {
-		c.block()
-	}
+	until := c.block_.Time + d.Milliseconds()
+	c.block()
+	c.block_.Time = max(until-2*blockTime, c.block_.Time)
+	c.block()
+	c.block()
 }
 
 // sign is a certificate of the epoch's scheme, by as many replicas as needed.
 func (c *cluster) sign(message []byte) []byte {
 	c.t.Helper()
+	var combiner bft.Scheme
+	partials := map[bft.ReplicaID][]byte{}
 	if c.sharing == nil {
-		return c.signList(message)
+		keys := map[bft.ReplicaID]ed25519.PublicKey{}
+		for id, key := range c.epochKeys {
+			keys[id] = key.Public().(ed25519.PublicKey)
+			partials[id] = ed25519.Sign(key, message)
+		}
+		combiner = scheme.List(keys, c.genesis.Size().Quorum(), nil)
+	} else {
+		for id, share := range c.shares {
+			signature := share.Sign(message).Signature
+			partials[id] = signature[:]
+		}
+		combiner = scheme.Threshold(c.sharing, nil)
 	}
-	var partials []threshold.PartialSignature
-	for _, share := range c.shares {
-		partials = append(partials, share.Sign(message))
-	}
-	signature, bad, err := c.sharing.Combine(message, partials[:c.genesis.Size().Quorum()])
+	signature, bad, err := combiner.Combine(message, partials)
 	require.NoError(c.t, err)
 	require.Empty(c.t, bad)
-	return signature[:]
+	return signature
 }
 
 // anchor is the latest block, notarized.

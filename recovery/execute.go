@@ -40,7 +40,7 @@ func (s *State) attest(e *Evidence) (refusal *Refusal, changed bool) {
 func (s *State) policy() *Policy {
 	a := s.genesis.Attestation
 	a.Approved = s.approved
-	return &Policy{Cluster: s.cluster, Epoch: s.epoch, Round: s.round.number, Opened: s.round.opened, Scheme: s.scheme, Attestation: a}
+	return &Policy{Cluster: s.cluster, Epoch: s.epoch, Round: s.round.number, Opened: s.round.opened, Scheme: s.verifier, Attestation: a}
 }
 
 func (s *State) subject(m *member) *Subject {
@@ -77,7 +77,7 @@ func (s *State) deal(d *Dealing) *Refusal {
 	if _, err := threshold.ParsePublicKey(d.PublicKey[:]); err != nil {
 		return refuse(ReasonMalformed, "dealing of replica %d: %v", d.Dealer, err)
 	}
-	if ok := s.scheme.Verify([][]byte{d.Statement(s.cluster)}, [][]byte{d.Certificate}); len(ok) != 1 || !ok[0] {
+	if ok := s.verifier.Verify([][]byte{d.Statement(s.cluster)}, [][]byte{d.Certificate}); len(ok) != 1 || !ok[0] {
 		return refuse(ReasonCertificate, "the certificate of the dealing of replica %d does not verify", d.Dealer)
 	}
 	s.round.dealings = append(s.round.dealings, ChosenDealing{Dealer: d.Dealer, Commitment: d.Commitment, PublicKey: d.PublicKey})
@@ -211,12 +211,7 @@ func (s *State) quarantine(block replica.BlockInfo, q *Quarantine) *Refusal {
 	if m.quarantined {
 		return refuse(ReasonOrder, "replica %d is quarantined already", m.id)
 	}
-	free := 0
-	for i := range s.members {
-		if !s.members[i].quarantined {
-			free++
-		}
-	}
+	free := s.count(func(m *member) bool { return !m.quarantined })
 	if free-1 < s.size.Quorum() {
 		return refuse(ReasonOrder, "with replica %d quarantined only %d are left, and %d are needed: release another first", m.id, free-1, s.size.Quorum())
 	}

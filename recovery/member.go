@@ -76,6 +76,9 @@ func (m *member) mayReceive() bool {
 	return !m.quarantined && (m.recovery.verdict == verdictAttested || m.leased() && !m.recovery.due)
 }
 
+// recovers: the end of this epoch completes the member's recovery.
+func (m *member) recovers() bool { return m.recovery.eligible && m.recovery.verdict == verdictAttested }
+
 // beginRecovery makes the member due, or not, in a new round. The verdict on earlier evidence of this epoch stays when it is not due again.
 func (m *member) beginRecovery(due bool, round Round) {
 	m.recovery.due, m.recovery.eligible = due, false
@@ -89,7 +92,7 @@ func (m *member) beginRecovery(due bool, round Round) {
 func (m *member) endEpoch(next bft.Epoch, round Round) {
 	r := &m.recovery
 	switch {
-	case r.eligible && r.verdict == verdictAttested:
+	case m.recovers():
 		m.epochKey = m.nextKey
 		m.attested, m.bootState = r.proven.Attested, r.proven.State
 		if r.proven.Attested {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -42,6 +43,7 @@ type OperatorSignature struct {
 // OrderBody is what an order asks for: [StartRound], [ApproveState], [RevokeState], [Quarantine] or [Release].
 type OrderBody interface {
 	Kind() OrderKind
+	validate() error
 	encodeBody(w *writer)
 }
 
@@ -85,6 +87,9 @@ func (o *Order) Sign(g *Genesis, operator crypto.Signer) error {
 	index := slices.IndexFunc(g.Operators, func(k ed25519.PublicKey) bool { return ok && k.Equal(public) })
 	if index < 0 {
 		return errors.New("order: this key is not one of the genesis's operators")
+	}
+	if err := o.Body.validate(); err != nil {
+		return fmt.Errorf("order: %w", err)
 	}
 	statement, err := o.statement(g.ClusterID())
 	if err != nil {
@@ -168,6 +173,40 @@ func (r *reader) orderBody(kind OrderKind) OrderBody {
 		return &Release{r.replica()}
 	}
 	r.check(false)
+	return nil
+}
+
+func (s *StartRound) validate() error {
+	for i, id := range s.Due {
+		if id < 1 || id > bft.MaxReplicas || slices.Contains(s.Due[:i], id) {
+			return fmt.Errorf("replica %d is named twice, or cannot be: name replicas by their number, from 1", id)
+		}
+	}
+	return nil
+}
+
+func (a *ApproveState) validate() error {
+	pcrs := slices.Sorted(maps.Keys(a.State.PCRs))
+	if len(pcrs) > 0 && (pcrs[0] < 0 || pcrs[len(pcrs)-1] >= keystore.NumPCRs) {
+		return fmt.Errorf("state %q: PCRs are 0 to %d", a.State.Name, keystore.NumPCRs-1)
+	}
+	return a.State.validate(pcrs)
+}
+
+func (q *Quarantine) validate() error {
+	if err := validReplica(q.Replica); err != nil {
+		return err
+	}
+	return validName("reason", q.Reason)
+}
+
+func (v *RevokeState) validate() error { return validName("name of the state", v.Name) }
+func (l *Release) validate() error     { return validReplica(l.Replica) }
+
+func validReplica(id bft.ReplicaID) error {
+	if id < 1 || id > bft.MaxReplicas {
+		return fmt.Errorf("replica %d: replicas are numbered from 1", id)
+	}
 	return nil
 }
 

@@ -1,6 +1,8 @@
 package recovery
 
 import (
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -56,11 +58,18 @@ type roundState struct {
 
 // ChosenDealing is a certified dealing that the log ordered among the first q of its round.
 type ChosenDealing struct {
-	Dealer bft.ReplicaID `json:"dealer"`
+	Dealer bft.ReplicaID
 	// Commitment is the digest by which the commitment can be fetched.
-	Commitment bft.Digest `json:"commitment"`
+	Commitment bft.Digest
 	// PublicKey is the public key of the dealt secret.
-	PublicKey [PublicKeySize]byte `json:"public_key"`
+	PublicKey [PublicKeySize]byte
+}
+
+// MarshalJSON writes digests and keys in hexadecimal.
+func (d ChosenDealing) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]any{
+		"dealer": d.Dealer, "commitment": hex.EncodeToString(d.Commitment[:]), "public_key": hex.EncodeToString(d.PublicKey[:]),
+	})
 }
 
 // Handoff is a completed one: the dealings whose combination gave the shares of epoch Epoch + 1.
@@ -125,12 +134,9 @@ func (s *State) beginAttempt(block replica.BlockInfo) {
 func (s *State) settle(block replica.BlockInfo) {
 	switch s.round.phase {
 	case PhaseAttesting:
-		for i := range s.members {
-			if s.members[i].pending() {
-				return
-			}
+		if s.count((*member).pending) == 0 {
+			s.startDealing(block)
 		}
-		s.startDealing(block)
 	case PhaseDealing:
 		if len(s.round.dealings) == s.size.Quorum() {
 			s.finishDealing(block)
@@ -150,15 +156,12 @@ func (s *State) startDealing(block replica.BlockInfo) {
 }
 
 // chooseReceivers fixes who receives a share, and counts them.
-func (s *State) chooseReceivers() (n int) {
+func (s *State) chooseReceivers() int {
 	for i := range s.members {
 		m := &s.members[i]
 		m.recovery.eligible = m.mayReceive()
-		if m.recovery.eligible {
-			n++
-		}
 	}
-	return n
+	return s.count(func(m *member) bool { return m.recovery.eligible })
 }
 
 // restartDealing begins the dealing again under a new number. An attempt that failed, for whatever reason, leaves nothing behind that could
@@ -211,11 +214,4 @@ func (s *State) nextOpening(began int64) int64 {
 	return 0
 }
 
-func (s *State) accused() bool {
-	for i := range s.members {
-		if s.members[i].accused {
-			return true
-		}
-	}
-	return false
-}
+func (s *State) accused() bool { return s.count(func(m *member) bool { return m.accused }) > 0 }

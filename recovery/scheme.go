@@ -2,34 +2,29 @@ package recovery
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"errors"
 
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/scheme"
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// groupScheme verifies certificates under the group key.
-type groupScheme struct{ key *threshold.PublicKey }
-
-// Verify checks certificates one by one: the log holds few.
-func (g groupScheme) Verify(messages, signatures [][]byte) []bool {
-	out := make([]bool, len(messages))
-	for i := range messages {
-		out[i] = len(signatures[i]) == threshold.SignatureLen &&
-			g.key.Verify(messages[i], threshold.Signature(signatures[i])) == nil
-	}
-	return out
-}
-
-// epochScheme verifies the certificates of the ledger's epoch: lists of signatures by epoch keys in epoch 0, then threshold signatures.
+// epochScheme verifies the certificates of the ledger's epoch: lists of signatures by epoch keys in epoch 0, then threshold signatures under the
+// group key. Both come to the same verdict on every replica.
 func (l *ledger) epochScheme() (Verifier, error) {
-	if l.epoch == 0 {
-		return newListScheme(l)
+	if l.epoch > 0 {
+		key, err := threshold.ParsePublicKey(l.groupKey)
+		if err != nil {
+			return nil, err
+		}
+		return scheme.Verifier(key), nil
 	}
-	key, err := threshold.ParsePublicKey(l.groupKey)
-	if err != nil {
-		return nil, err
+	keys := make(map[bft.ReplicaID]ed25519.PublicKey, len(l.members))
+	for i := range l.members {
+		keys[l.members[i].id] = l.members[i].epochKey
 	}
-	return groupScheme{key}, nil
+	return scheme.List(keys, l.size.Quorum(), nil), nil
 }
 
 // nextGroupKey is the public key of the sharing that the chosen dealings combine into. In epoch 0 it is the sum of the dealt public

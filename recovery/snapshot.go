@@ -47,11 +47,11 @@ func (s *State) Restore(snapshot []byte) error {
 	if err := l.check(); err != nil {
 		return fmt.Errorf("system snapshot: %w", err)
 	}
-	scheme, err := l.epochScheme()
+	verifier, err := l.epochScheme()
 	if err != nil {
 		return fmt.Errorf("system snapshot: %w", err)
 	}
-	s.ledger, s.scheme = *l, scheme
+	s.ledger, s.verifier = *l, verifier
 	s.publish()
 	return nil
 }
@@ -66,6 +66,10 @@ func (l *ledger) check() error {
 	switch {
 	case n != l.size.N():
 		return fmt.Errorf("%d members, not %d", n, l.size.N())
+	case l.count(func(m *member) bool { return m.holdsShare }) < l.size.Quorum():
+		return errors.New("fewer holders of shares than a quorum")
+	case l.round.phase >= PhaseDealing && l.count(func(m *member) bool { return m.recovery.eligible }) < l.size.Quorum():
+		return errors.New("fewer receivers than a quorum")
 	case len(l.leaders) == 0:
 		return errors.New("no leaders")
 	case l.round.phase == PhaseReady && len(l.round.dealings) != l.size.Quorum():

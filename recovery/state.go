@@ -18,7 +18,7 @@ type State struct {
 	ledger
 
 	// What follows is derived from the ledger.
-	scheme   Verifier
+	verifier Verifier
 	snapshot []byte // nil when the ledger has changed since
 	root     bft.Digest
 	view     atomic.Pointer[View]
@@ -135,7 +135,7 @@ func (s *State) EndEpoch(block replica.BlockInfo) {
 	s.base = bft.Base{Height: block.Height, Digest: block.Digest, Time: block.Time}
 	for i := range s.members {
 		m := &s.members[i]
-		if m.recovery.eligible && m.recovery.verdict == verdictAttested {
+		if m.recovers() {
 			s.counts.recoveries++
 		}
 		m.endEpoch(s.epoch, s.round.number)
@@ -168,13 +168,23 @@ func (s *State) member(id bft.ReplicaID) *member {
 	return &s.members[id-1]
 }
 
+// count counts the members for which a property holds.
+func (l *ledger) count(property func(*member) bool) (n int) {
+	for i := range l.members {
+		if property(&l.members[i]) {
+			n++
+		}
+	}
+	return n
+}
+
 // derive computes what hangs on the ledger after a change of epoch.
 func (s *State) derive() error {
-	scheme, err := s.epochScheme()
+	verifier, err := s.epochScheme()
 	if err != nil {
 		return err
 	}
-	s.scheme = scheme
+	s.verifier = verifier
 	s.publish()
 	return nil
 }

@@ -1,0 +1,239 @@
+package recovery
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/reseal-bft/reseal/bft"
+)
+
+// Each case bends what replica 3 shows after its reboot. Refusals that anybody could have provoked in its name leave it pending; the others
+// count against it.
+func TestPolicy(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		// prepare bends the world before the evidence is made, bend the challenge, forge the evidence after it was signed.
+		prepare func(*cluster)
+		bend    func(*cluster, *Challenge)
+		forge   func(*cluster, *Evidence)
+		reason  Reason
+		says    string
+	}{
+		{name: "clean", reason: ReasonNone},
+		{name: "safe is not asked for, suspended in between", prepare: func(c *cluster) { c.tpms[3].resetCount += 7 }},
+		{
+			name: "other identity", prepare: func(c *cluster) { c.identities[3] = c.identities[2] },
+			reason: ReasonIdentity, says: "not signed by the identity key of replica 3",
+		},
+		{
+			name: "changed after signing", forge: func(_ *cluster, e *Evidence) { e.EpochKey[0] ^= 1 },
+			reason: ReasonIdentity,
+		},
+		{
+			name: "another cluster", bend: func(_ *cluster, ch *Challenge) { ch.Cluster[0] ^= 1 },
+			reason: ReasonIdentity,
+		},
+		{
+			name: "in another replica's name", bend: func(_ *cluster, ch *Challenge) { ch.Replica = 2 },
+			reason: ReasonNotDue, says: "replica 2 is not due",
+		},
+		{
+			name: "no such replica", bend: func(_ *cluster, ch *Challenge) { ch.Replica = 99 },
+			reason: ReasonUnknownReplica, says: "no replica 99",
+		},
+		{
+			name: "another round", bend: func(_ *cluster, ch *Challenge) { ch.Round-- },
+			reason: ReasonRound, says: "epoch 1, round 1; this is epoch 1, round 2",
+		},
+		{
+			name: "another epoch", bend: func(_ *cluster, ch *Challenge) { ch.Epoch++ },
+			reason: ReasonRound,
+		},
+		{
+			name: "anchor from before the round", bend: func(c *cluster, ch *Challenge) { c.anchorAt(ch, c.state.View().Opened-1, bft.Notarize) },
+			reason: ReasonStaleAnchor, says: "before the round",
+		},
+		{
+			name: "anchor of another epoch", bend: func(c *cluster, ch *Challenge) { c.block_.Epoch = 0; c.anchorAt(ch, 100, bft.Notarize) },
+			reason: ReasonStaleAnchor,
+		},
+		{
+			name: "certificate of another block", bend: func(_ *cluster, ch *Challenge) { ch.Anchor.Height++ },
+			reason: ReasonAnchor,
+		},
+		{
+			name: "finalization instead of notarization", bend: func(c *cluster, ch *Challenge) { c.anchorAt(ch, c.block_.Height, bft.Finalize) },
+			reason: ReasonAnchor,
+		},
+		{
+			name: "certificate that does not verify", bend: func(c *cluster, ch *Challenge) {
+				ch.Certificate.Signature = c.sign([]byte("something else"))
+			},
+			reason: ReasonCertificate, says: "under the group key",
+		},
+		{
+			name: "certificate that is no signature", bend: func(_ *cluster, ch *Challenge) { ch.Certificate.Signature = make([]byte, 48) },
+			reason: ReasonCertificate,
+		},
+		{
+			name: "certificate of another length", bend: func(_ *cluster, ch *Challenge) { ch.Certificate.Signature = nil },
+			reason: ReasonCertificate,
+		},
+		{
+			name: "no quote", bend: func(c *cluster, _ *Challenge) { c.tpms[3] = nil },
+			reason: ReasonNoQuote, says: "holds no quote",
+		},
+		{
+			name: "another TPM", bend: func(c *cluster, _ *Challenge) { c.tpms[3] = c.tpms[4] },
+			reason: ReasonQuote, says: "not that of the attestation key",
+		},
+		{
+			name: "tampered binary", prepare: func(c *cluster) { c.tpms[3].pcrs[14] = bad14 },
+			reason: ReasonPCR, says: `PCR 14 is not approved: it holds ` + bad14.String()[:16] + `..., state "v1" has`,
+		},
+		{
+			name: "tampered boot loader", prepare: func(c *cluster) { c.tpms[3].pcrs[7] = bad14 },
+			reason: ReasonPCR, says: "PCR 7",
+		},
+		{
+			name: "a register is not quoted", prepare: func(c *cluster) { delete(c.tpms[3].pcrs, 7) },
+			reason: ReasonPCR, says: "PCR 7 is not in the quote",
+		},
+		{name: "more registers than needed", prepare: func(c *cluster) { c.tpms[3].pcrs[23] = bad14 }},
+		{
+			name: "not rebooted", prepare: func(c *cluster) { c.tpms[3].resetCount-- },
+			reason: ReasonNoReboot, says: "still 5",
+		},
+		{
+			name: "cleared", prepare: func(c *cluster) { c.tpms[3].resetCount = 1 },
+			reason: ReasonResetCountFell, says: "fell from 5 to 1",
+		},
+		{
+			name: "old firmware", prepare: func(c *cluster) { c.tpms[3].firmware = 0xf_ffff },
+			reason: ReasonFirmware, says: "older than 0x100000",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := inEpoch1(t)
+			c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
+			c.tpms[3].boot(good14)
+			if test.prepare != nil {
+				test.prepare(c)
+			}
+			challenge := c.challenge(3)
+			if test.bend != nil {
+				test.bend(c, &challenge)
+			}
+			e := c.answer(3, challenge)
+			if test.forge != nil {
+				test.forge(c, e)
+			}
+			if test.reason == ReasonNone {
+				c.accepted(&Attest{e})
+				require.Equal(t, []bft.ReplicaID{3}, c.state.View().Attested)
+				return
+			}
+			require.Contains(t, c.refused(test.reason, &Attest{e}), test.says)
+			require.Equal(t, test.reason.heldAgainst(), len(c.state.View().Refused) == 1)
+			if !test.reason.heldAgainst() {
+				require.Equal(t, PhaseAttesting, c.phase(), "the replica itself can still attest")
+			}
+		})
+	}
+}
+
+// answer makes evidence for a challenge, bent or not.
+func (c *cluster) answer(id bft.ReplicaID, challenge Challenge) *Evidence {
+	c.t.Helper()
+	public, _ := epochKey(c.t)
+	var quote func([]byte) ([]byte, error)
+	if tpm := c.tpms[id]; tpm != nil {
+		quote = tpm.quote
+	}
+	e, err := NewEvidence(rand.Reader, challenge, public, c.identities[id], quote)
+	require.NoError(c.t, err)
+	return e
+}
+
+// anchorAt gives a challenge an anchor at another height, or another certificate.
+func (c *cluster) anchorAt(challenge *Challenge, height bft.Height, kind bft.VoteKind) {
+	h := bft.Header{Epoch: c.block_.Epoch, View: bft.View(height), Height: height, Proposer: 1}
+	s := bft.Statement{Epoch: h.Epoch, View: h.View, Kind: kind, Block: h.Digest()}
+	challenge.Anchor = h
+	challenge.Certificate = bft.Certificate{Statement: s, Signature: c.sign(s.Bytes(c.genesis.ClusterID()))}
+}
+
+func TestQuoteOfAnotherNonceIsRefused(t *testing.T) {
+	c := inEpoch1(t)
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
+	c.tpms[3].boot(good14)
+	public, _ := epochKey(t)
+	e, err := NewEvidence(rand.Reader, c.challenge(3), public, c.identities[3], func(nonce []byte) ([]byte, error) {
+		nonce[0] ^= 1
+		return c.tpms[3].quote(nonce)
+	})
+	require.NoError(t, err)
+	require.Contains(t, c.refused(ReasonQuote, &Attest{e}), "another nonce")
+}
+
+func TestEpochKeyMustBeFresh(t *testing.T) {
+	for _, id := range []bft.ReplicaID{3, 5} {
+		c := inEpoch1(t)
+		c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
+		c.tpms[3].boot(good14)
+		e, err := NewEvidence(rand.Reader, c.challenge(3), c.epochKeys[id].Public().(ed25519.PublicKey), c.identities[3], c.tpms[3].quote)
+		require.NoError(t, err)
+		c.refused(ReasonKeyReused, &Attest{e})
+	}
+}
+
+func TestEvidenceOfAnEarlierRoundIsWorthNothing(t *testing.T) {
+	c := inEpoch1(t)
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
+	old := c.reboot(3)
+	c.accepted(old)
+	c.handoff()
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
+	c.refused(ReasonRound, old)
+	c.refused(ReasonNoReboot, c.evidence(3))
+}
+
+func TestLaterEvidenceOfTheSameRoundCounts(t *testing.T) {
+	c := inEpoch1(t, size(1, 2))
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3, 4}}))
+	first := c.reboot(3)
+	c.accepted(first)
+	second := c.reboot(3) // it crashed and lost its fresh key
+	c.accepted(second)
+	require.Equal(t, second.Evidence.EpochKey, c.state.Membership().Member(3).NextKey)
+	c.refused(ReasonSuperseded, first)
+	c.tpms[3].boot(bad14)
+	c.refused(ReasonPCR, c.evidence(3))
+	require.Equal(t, []bft.ReplicaID{3}, c.state.View().Refused, "its own TPM says that it is no longer clean")
+	require.Nil(t, c.state.Membership().Member(3).NextKey)
+}
+
+func TestWithoutTPMNothingIsAttested(t *testing.T) {
+	c := inEpoch1(t, withoutTPM)
+	c.accepted(c.order(&StartRound{}))
+	c.accepted(c.evidence(1))
+	c.handoff()
+	m := c.state.View().Member(1)
+	require.True(t, m.HoldsShare)
+	require.False(t, m.Attested)
+	require.EqualValues(t, 1, m.Recoveries)
+	require.EqualValues(t, 2, m.RecoveredEpoch)
+}
+
+func TestNearestStateIsNamed(t *testing.T) {
+	c := inEpoch1(t)
+	v2 := ApprovedState{Name: "v2", PCRs: map[int]Measurement{7: {1}, 14: {2}}}
+	c.accepted(c.order(&ApproveState{v2}))
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
+	c.tpms[3].boot(Measurement{3})
+	require.Contains(t, c.refused(ReasonPCR, c.evidence(3)), `state "v1"`)
+}
