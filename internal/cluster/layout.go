@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -44,3 +45,9 @@ func (d ReplicaDir) TPM() string { return filepath.Join(string(d), "tpm") }
 
 // Log is the file of the replica's output, when another command runs it.
 func (d ReplicaDir) Log() string { return filepath.Join(string(d), "replica.log") }
+
+// HasTPM reports whether the replica has a software TPM of its own.
+func (d ReplicaDir) HasTPM() bool {
+	info, err := os.Stat(d.TPM())
+	return err == nil && info.IsDir()
+}

@@ -72,7 +72,7 @@ func (r *Report) Verdict() error {
 		{r.GroupKeyBefore != "" && r.GroupKeyBefore == r.GroupKeyAfter, "the group public key changed"},
 		{r.CertificateBytes == 48, fmt.Sprintf("a certificate has %d bytes instead of 48", r.CertificateBytes)},
 		{r.recoveredAll(), "not every replica recovered"},
-		{r.OldSharesRefused >= len(r.Recoveries), fmt.Sprintf("only %d of %d old shares were refused", r.OldSharesRefused, len(r.Recoveries))},
+		{!r.hasTPM() || r.OldSharesRefused >= len(r.Recoveries), fmt.Sprintf("only %d of %d old shares were refused", r.OldSharesRefused, len(r.Recoveries))},
 		{!r.hasTPM() || r.allAttested(), "a replica recovered without a TPM quote of a later boot"},
 		{!r.hasTPM() || !r.Tampered.Admitted && r.Tampered.Reason != "", "the tampered replica was admitted"},
 		{!r.hasTPM() || r.Restored, "the tampered replica was not admitted after it was restored"},

@@ -47,7 +47,7 @@ func TestVerdict(t *testing.T) {
 
 func TestVerdictWithoutHardwareNeedsNoAttestation(t *testing.T) {
 	r := good()
-	r.Keystore, r.Tampered, r.Restored = "file", Tampered{}, false
+	r.Keystore, r.Tampered, r.Restored, r.OldSharesRefused = "file", Tampered{}, false, 0
 	for i := range r.Recoveries {
 		r.Recoveries[i] = Recovery{Replica: r.Recoveries[i].Replica, Seconds: 3}
 	}

@@ -1,0 +1,78 @@
+package cluster
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/x509"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/recovery"
+)
+
+func (p *Plan) genesis(founders []founder, operator ed25519.PublicKey, approval *ecdsa.PrivateKey) (*recovery.Genesis, error) {
+	g := &recovery.Genesis{
+		Name: printableName(filepath.Base(string(p.Dir))), Created: time.Now().UTC().Truncate(time.Second),
+		F: p.Size.F, C: p.Size.C,
+		Operators: []ed25519.PublicKey{operator}, OperatorQuorum: 1,
+		RoundDeadline: recovery.Duration(time.Minute),
+		Window:        4,
+		Timeouts: recovery.Timeouts{
+			View: recovery.Duration(time.Second), ViewMax: recovery.Duration(16 * time.Second),
+			Finalize: recovery.Duration(50 * time.Millisecond), Idle: recovery.Duration(200 * time.Millisecond),
+			Resend: recovery.Duration(500 * time.Millisecond), Ahead: recovery.Duration(5 * time.Second),
+		},
+	}
+	for _, f := range founders {
+		g.Members = append(g.Members, f.member)
+	}
+	if p.Keystore != SWTPM {
+		return g, nil
+	}
+	var err error
+	if g.BootApproval, err = x509.MarshalPKIXPublicKey(&approval.PublicKey); err != nil {
+		return nil, err
+	}
+	g.Attestation = recovery.Attestation{Required: true, PCRs: keystore.DefaultPCRs.Indexes(), Approved: approvedStates(founders)}
+	return g, nil
+}
+
+// approvedStates lists the different boot states of the founders; on machines of one kind there is one.
+func approvedStates(founders []founder) []recovery.ApprovedState {
+	var states []recovery.ApprovedState
+	for _, f := range founders {
+		state := ApprovedState(fmt.Sprintf("genesis-%d", len(states)+1), f.boot)
+		if !slices.ContainsFunc(states, func(s recovery.ApprovedState) bool { return maps.Equal(s.PCRs, state.PCRs) }) {
+			states = append(states, state)
+		}
+	}
+	return states
+}
+
+// ApprovedState puts PCR values in the form in which the log approves them.
+func ApprovedState(name string, values []keystore.PCRValue) recovery.ApprovedState {
+	state := recovery.ApprovedState{Name: name, PCRs: map[int]recovery.Measurement{}}
+	for _, v := range values {
+		state.PCRs[v.Index] = recovery.Measurement(v.Digest)
+	}
+	return state
+}
+
+// printableName makes a cluster's name of a directory's.
+func printableName(base string) string {
+	name := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, base)
+	if name == "" {
+		return "cluster"
+	}
+	return name[:min(len(name), 64)]
+}

@@ -1,0 +1,96 @@
+package cluster
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/reseal-bft/reseal/bft"
+)
+
+// methodInfo is what a replica answers with its [Info].
+const methodInfo = "reseal/info"
+
+// Info is what a replica says of itself, as far as this program reads it. It proves nothing by itself: see [Members.Agreed].
+type Info struct {
+	Epoch           bft.Epoch  `json:"epoch"`
+	View            bft.View   `json:"view"`
+	Height          bft.Height `json:"height"`
+	CertifiedHeight bft.Height `json:"certified_height"`
+	Voter           bool       `json:"voter"`
+	Diverged        bool       `json:"diverged"`
+	Keystore        string     `json:"keystore"`
+	// State is the replicated state of the cluster: the same bytes from every replica that has come as far.
+	State json.RawMessage `json:"state"`
+}
+
+// The phases of a recovery round that this program waits for.
+const PhaseAttesting = "attesting"
+
+// State is the replicated state that governs a cluster, see recovery.View.
+type State struct {
+	Cluster       string          `json:"cluster"`
+	Epoch         bft.Epoch       `json:"epoch"`
+	GroupKey      string          `json:"group_key"`
+	Phase         string          `json:"phase"`
+	Round         uint64          `json:"round"`
+	Note          string          `json:"note"`
+	Due           []bft.ReplicaID `json:"due"`
+	Members       []MemberState   `json:"members"`
+	Leaders       []bft.ReplicaID `json:"leaders"`
+	Approved      []BootState     `json:"approved"`
+	OrderSequence uint64          `json:"order_sequence"`
+}
+
+// MemberState is one member in a [State].
+type MemberState struct {
+	ID             bft.ReplicaID `json:"id"`
+	Address        string        `json:"address"`
+	HoldsShare     bool          `json:"holds_share"`
+	Status         string        `json:"status"`
+	Attested       bool          `json:"attested"`
+	ResetCount     uint32        `json:"reset_count"`
+	BootState      string        `json:"state"`
+	RecoveredEpoch bft.Epoch     `json:"recovered_epoch"`
+}
+
+// BootState names an approved boot state.
+type BootState struct {
+	Name string `json:"name"`
+}
+
+// Member returns the member with the given ID. Every state that [Members.Agreed] returns has all members of the genesis.
+func (s *State) Member(id bft.ReplicaID) *MemberState { return &s.Members[id-1] }
+
+// laterThan compares two states of one cluster.
+func (s *State) laterThan(t *State) bool {
+	return s.Epoch > t.Epoch || s.Epoch == t.Epoch && (s.Round > t.Round || s.Round == t.Round && s.OrderSequence > t.OrderSequence)
+}
+
+func parseInfo(answer []byte) (*Info, error) {
+	var info Info
+	if err := json.Unmarshal(answer, &info); err != nil {
+		return nil, fmt.Errorf("it answers nonsense: %w", err)
+	}
+	if len(info.State) == 0 {
+		return nil, errors.New("it answers without a state")
+	}
+	return &info, nil
+}
+
+// parseState reads a state and checks what callers rely on.
+func parseState(raw []byte, members int) (*State, error) {
+	var s State
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return nil, fmt.Errorf("state of the cluster: %w", err)
+	}
+	if len(s.Members) != members {
+		return nil, fmt.Errorf("state of the cluster: %d members instead of %d", len(s.Members), members)
+	}
+	for i, m := range s.Members {
+		if int(m.ID) != i+1 {
+			return nil, fmt.Errorf("state of the cluster: member %d stands in place %d", m.ID, i+1)
+		}
+	}
+	return &s, nil
+}

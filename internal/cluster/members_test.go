@@ -1,0 +1,112 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/recovery"
+)
+
+// stateText is a state of a cluster of four in JSON, with fields that this program does not know.
+func stateText(epoch, round int) string {
+	return fmt.Sprintf(`{"epoch":%d,"round":%d,"future":true,"members":[{"id":1},{"id":2},{"id":3,"status":"well"},{"id":4}]}`, epoch, round)
+}
+
+func told(t *testing.T, states ...string) []Member {
+	var members []Member
+	for i, state := range states {
+		m := Member{ID: bft.ReplicaID(i + 1), Err: "no answer"}
+		if state != "" {
+			info, err := parseInfo([]byte(`{"epoch":1,"height":7,"state":` + state + `}`))
+			require.NoError(t, err)
+			m.Info, m.Err = info, ""
+		}
+		members = append(members, m)
+	}
+	return members
+}
+
+func TestAgreedIsWhatMoreThanFTell(t *testing.T) {
+	p := plan(t, File)
+	genesis, err := Create(t.Context(), p)
+	require.NoError(t, err)
+	members, err := Dial(genesis)
+	require.NoError(t, err)
+	defer members.Close()
+	old, now, lie := stateText(1, 1), stateText(2, 3), stateText(9, 9)
+
+	state, err := members.Agreed(told(t, now, now, old, lie))
+	require.NoError(t, err)
+	require.EqualValues(t, 2, state.Epoch)
+	require.Equal(t, "well", state.Member(3).Status)
+
+	state, err = members.Agreed(told(t, old, now, old, now))
+	require.NoError(t, err)
+	require.EqualValues(t, 2, state.Epoch, "the later of two that are told often enough")
+
+	_, err = members.Agreed(told(t, old, now, lie, ""))
+	require.ErrorIs(t, err, ErrNoAgreement)
+	_, err = members.Agreed(told(t, "", "", "", ""))
+	require.ErrorIs(t, err, ErrNoAgreement)
+	few := `{"members":[{"id":1}]}`
+	_, err = members.Agreed(told(t, few, few, "", ""))
+	require.ErrorContains(t, err, "1 members instead of 4")
+	swapped := `{"members":[{"id":2},{"id":1},{"id":3},{"id":4}]}`
+	_, err = members.Agreed(told(t, swapped, swapped, "", ""))
+	require.ErrorContains(t, err, "stands in place")
+}
+
+func TestParseInfoRefusesNonsense(t *testing.T) {
+	for _, text := range []string{``, `[]`, `{}`, `{"epoch":-1}`} {
+		_, err := parseInfo([]byte(text))
+		require.Error(t, err, text)
+	}
+}
+
+func TestAskSaysWhoDoesNotAnswer(t *testing.T) {
+	genesis, err := Create(t.Context(), plan(t, File))
+	require.NoError(t, err)
+	members, err := Dial(genesis)
+	require.NoError(t, err)
+	defer members.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for _, m := range members.Ask(ctx) {
+		require.Nil(t, m.Info)
+		require.NotEmpty(t, m.Err)
+	}
+	require.NoError(t, ctx.Err(), "that nobody listens is known at once")
+}
+
+func TestGroupKeyIsKept(t *testing.T) {
+	p := plan(t, File)
+	genesis, err := Create(t.Context(), p)
+	require.NoError(t, err)
+	members, err := Dial(genesis)
+	require.NoError(t, err)
+	defer members.Close()
+	_, err = members.GroupKeyOf(t.Context(), p.Dir)
+	require.ErrorIs(t, err, ErrNoAgreement)
+
+	// The public key of drand's quicknet network, a point of G2 in the form that is used here.
+	const key = "83cf0f2896adee7eb8b5f01fcad3912212c437e0073e911fb90022d3e760183c8c4b450b6a0a6c3ac6a5776a2d1064510d1fec758c921cc22b0e17e63aaf4bcb5ed66304de9cf809bd274ca73bab4af5a6e9c76a4bc09e76eae8991ef5ece45a"
+	require.NoError(t, os.WriteFile(p.Dir.GroupKey(), []byte(key+"\n"), 0o600))
+	got, err := members.GroupKeyOf(t.Context(), p.Dir)
+	require.NoError(t, err)
+	require.Equal(t, key, fmt.Sprintf("%x", got.Bytes()))
+
+	require.NoError(t, os.WriteFile(p.Dir.GroupKey(), []byte("nonsense"), 0o600))
+	_, err = members.GroupKeyOf(t.Context(), p.Dir)
+	require.ErrorContains(t, err, "remove it")
+}
+
+func TestPeersOfRefusesAnotherKindOfKey(t *testing.T) {
+	_, err := peersOf(&recovery.Genesis{Members: []recovery.GenesisMember{{ID: 1, Identity: []byte("no key")}}})
+	require.ErrorContains(t, err, "replica 1")
+}
