@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -26,7 +27,7 @@ type cluster struct {
 	genesis    *Genesis
 	state      *State
 	twin       *State
-	identities map[bft.ReplicaID]*ecdsa.PrivateKey
+	identities map[bft.ReplicaID]crypto.Signer
 	epochKeys  map[bft.ReplicaID]ed25519.PrivateKey
 	nextKeys   map[bft.ReplicaID]ed25519.PrivateKey
 	tpms       map[bft.ReplicaID]*fakeTPM
@@ -48,7 +49,7 @@ func withoutTPM(g *Genesis) { g.Attestation = Attestation{} }
 // newCluster is a cluster in epoch 0: f=1, c=1, attestation required, unless options say otherwise.
 func newCluster(t *testing.T, options ...option) *cluster {
 	c := &cluster{
-		t: t, identities: map[bft.ReplicaID]*ecdsa.PrivateKey{}, epochKeys: map[bft.ReplicaID]ed25519.PrivateKey{},
+		t: t, identities: map[bft.ReplicaID]crypto.Signer{}, epochKeys: map[bft.ReplicaID]ed25519.PrivateKey{},
 		nextKeys: map[bft.ReplicaID]ed25519.PrivateKey{}, tpms: map[bft.ReplicaID]*fakeTPM{},
 	}
 	g := &Genesis{
