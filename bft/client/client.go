@@ -1,0 +1,181 @@
+package client
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/request"
+	"github.com/reseal-bft/reseal/bft/transport"
+)
+
+// Methods of the replicas.
+const (
+	methodSubmit = "reseal/submit"
+	methodQuery  = "reseal/query"
+	methodInfo   = "reseal/info"
+)
+
+// Config is what a client is made of.
+type Config struct {
+	Cluster bft.ClusterID
+	// Peers are the replicas to ask, with the identities that are pinned for them.
+	Peers []transport.Peer
+	// GroupKey verifies certificates: a [Verifier], which clients of one process should share.
+	GroupKey request.GroupKey
+	// Key signs the requests.
+	Key ed25519.PrivateKey
+	// Patience is how long one replica is waited for before the next one is asked too; 0 stands for one second.
+	Patience time.Duration
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// Client talks to a cluster. Safe for concurrent use.
+type Client struct {
+	cfg       Config
+	conns     []*transport.Client // like cfg.Peers
+	slots     chan *slot          // those that are free
+	preferred atomic.Uint32       // index of the replica to ask first
+	seen      atomic.Uint64       // height of the newest state that was written or read
+}
+
+// slot is one slot of the session: its requests come one after the other.
+type slot struct{ next uint64 }
+
+// New makes a client. It connects when it is used.
+func New(cfg Config) (*Client, error) {
+	if len(cfg.Peers) == 0 || cfg.GroupKey == nil || len(cfg.Key) != ed25519.PrivateKeySize {
+		return nil, errors.New("a client needs replicas to ask, the group public key, and a key of its own")
+	}
+	if cfg.Patience == 0 {
+		cfg.Patience = time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	c := &Client{cfg: cfg, slots: make(chan *slot, request.Window)}
+	base := uint64(time.Now().UnixMicro()) / request.Window * request.Window
+	for i := range uint64(request.Window) {
+		c.slots <- &slot{next: base + i}
+	}
+	// Keys are random: so clients spread over the replicas.
+	c.preferred.Store(binary.BigEndian.Uint32(c.PublicKey()) % uint32(len(cfg.Peers)))
+	for _, peer := range cfg.Peers {
+		conn, err := transport.Dial(cfg.Cluster, peer)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("replica %d: %w", peer.ID, err), c.Close())
+		}
+		c.conns = append(c.conns, conn)
+	}
+	return c, nil
+}
+
+// PublicKey names the client.
+func (c *Client) PublicKey() ed25519.PublicKey { return c.cfg.Key.Public().(ed25519.PublicKey) }
+
+// Close ends the connections; calls under way fail.
+func (c *Client) Close() error {
+	var errs []error
+	for _, conn := range c.conns {
+		errs = append(errs, conn.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Submit has operations of the application executed, all in one request, and returns their results, which are proven. It tries on
+// until ctx ends; after an error the operations may have been executed, or may still be, once.
+func (c *Client) Submit(ctx context.Context, operations ...[]byte) ([][]byte, error) {
+	return c.submit(ctx, request.Application, operations)
+}
+
+// SubmitSystem is [Client.Submit] for operations of the system; these prove by themselves that they are allowed.
+func (c *Client) SubmitSystem(ctx context.Context, operations ...[]byte) ([][]byte, error) {
+	return c.submit(ctx, request.System, operations)
+}
+
+func (c *Client) submit(ctx context.Context, space request.Space, operations [][]byte) ([][]byte, error) {
+	var s *slot
+	select {
+	case s = <-c.slots:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("submit: %d requests are outstanding: %w", request.Window, ctx.Err())
+	}
+	defer func() { c.slots <- s }()
+	r, err := request.New(c.cfg.Cluster, c.cfg.Key, s.next, space, operations)
+	if err != nil {
+		return nil, err
+	}
+	s.next += request.Window
+
+	var reply *request.Reply
+	err = c.ask(ctx, methodSubmit, r.Raw(), func(answer []byte) error {
+		parsed, err := request.ParseReply(answer)
+		if err != nil {
+			return err
+		}
+		if len(parsed.Results) != len(operations) {
+			return fmt.Errorf("it gives %d results for %d operations", len(parsed.Results), len(operations))
+		}
+		if err := parsed.Verify(c.cfg.Cluster, c.cfg.GroupKey, r.Client, r.Sequence); err != nil {
+			return err
+		}
+		reply = parsed
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("submit: %w", err)
+	}
+	c.saw(reply.Record.Height)
+	return reply.Results, nil
+}
+
+// Query reads from one replica. The reply is of a certified state that is at most maxAge old by the clocks of client and replicas (0: of
+// any age), and no older than what this client has written or read before. Check verifies the answer against the reply's AppRoot in the way of the
+// application; it may be nil. Where a reply does not satisfy, another replica is asked, until ctx ends.
+func (c *Client) Query(ctx context.Context, query []byte, maxAge time.Duration, check func(*request.ReadReply) error) (*request.ReadReply, error) {
+	var reply *request.ReadReply
+	err := c.ask(ctx, methodQuery, query, func(answer []byte) error {
+		r, err := request.ParseReadReply(answer)
+		if err != nil {
+			return err
+		}
+		if err := r.Verify(c.cfg.Cluster, c.cfg.GroupKey); err != nil {
+			return err
+		}
+		if seen := bft.Height(c.seen.Load()); r.Header.StateHeight < seen {
+			return fmt.Errorf("its state is of height %d, and this client has seen %d", r.Header.StateHeight, seen)
+		}
+		if age := time.Since(r.Time()); maxAge > 0 && age > maxAge {
+			return fmt.Errorf("its state is %s old", age.Round(time.Millisecond))
+		}
+		if check != nil {
+			if err := check(r); err != nil {
+				return err
+			}
+		}
+		reply = r
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("query: %w", err)
+	}
+	c.saw(reply.Header.StateHeight)
+	return reply, nil
+}
+
+// saw notes a height that later reads must not fall behind.
+func (c *Client) saw(h bft.Height) {
+	for {
+		seen := c.seen.Load()
+		if uint64(h) <= seen || c.seen.CompareAndSwap(seen, uint64(h)) {
+			return
+		}
+	}
+}
