@@ -103,9 +103,7 @@ func (s *State) accuse(block replica.BlockInfo, e *bft.Evidence) *Refusal {
 		}
 	}
 	m.accused = true
-	if s.round.phase == PhaseIdle {
-		s.openRound(block, s.automaticDue())
-	}
+	s.passTime(block) // opens a round now, if none is open
 	return nil
 }
 

@@ -127,6 +127,27 @@ func TestAccusedDuringARoundIsDueInTheNext(t *testing.T) {
 	require.Equal(t, PhaseIdle, c.phase())
 }
 
+func TestOneThatEquivocatesAgainAndAgainDoesNotKeepTheOthersFromTheirTurn(t *testing.T) {
+	c := inEpoch1(t, interval(time.Minute))
+	due := map[bft.ReplicaID]int{}
+	for range 40 {
+		if !c.state.View().Member(4).Accused {
+			c.accepted(c.equivocate(4))
+		}
+		if c.phase() == PhaseIdle {
+			c.block()
+		}
+		require.Equal(t, PhaseAttesting, c.phase(), "rounds follow each other at once")
+		id := c.state.View().Due[0]
+		due[id]++
+		c.accepted(c.reboot(id))
+		c.handoff()
+		c.block_.Time += 30_000
+	}
+	require.Len(t, due, 6)
+	require.Less(t, due[4], 25)
+}
+
 func TestHostileAccusations(t *testing.T) {
 	c := inEpoch1(t)
 	for name, bend := range map[string]func(a, b *bft.SignedHeader){

@@ -94,7 +94,7 @@ func (p *Policy) verifyQuote(e *Evidence, subject *Subject) (*Verdict, *Refusal)
 	nonce := Nonce(p.Cluster, e.Replica, e.Epoch, e.Round, e.Certificate.Signature, e.EpochKey)
 	claims, err := keystore.VerifyQuote(subject.AttestationKey, nonce[:], q)
 	if err != nil {
-		return nil, refuse(quoteReason(err), "quote of replica %d: %v", e.Replica, err)
+		return nil, refuse(quoteReason(q, subject.AttestationKey, nonce[:]), "quote of replica %d: %v", e.Replica, err)
 	}
 	state, r := p.Attestation.judge(claims)
 	if r != nil {

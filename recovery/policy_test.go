@@ -88,7 +88,7 @@ func TestPolicy(t *testing.T) {
 		},
 		{
 			name: "another TPM", bend: func(c *cluster, _ *Challenge) { c.tpms[3] = c.tpms[4] },
-			reason: ReasonQuote, says: "not that of the attestation key",
+			reason: ReasonAttestationKey, says: "not that of the attestation key",
 		},
 		{
 			name: "tampered binary", prepare: func(c *cluster) { c.tpms[3].pcrs[14] = bad14 },
@@ -177,7 +177,7 @@ func TestQuoteOfAnotherNonceIsRefused(t *testing.T) {
 		return c.tpms[3].quote(nonce)
 	})
 	require.NoError(t, err)
-	require.Contains(t, c.refused(ReasonQuote, &Attest{e}), "another nonce")
+	require.Contains(t, c.refused(ReasonNonce, &Attest{e}), "another nonce")
 }
 
 func TestEpochKeyMustBeFresh(t *testing.T) {

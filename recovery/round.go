@@ -44,8 +44,10 @@ type roundState struct {
 	opened bft.Height
 	// deadline is the block time at which the phase is over; 0 in epoch 0 before the first block, and in phases without one.
 	deadline int64
-	// next is the block time at which the next round opens by itself, in phase Idle; 0: not by itself.
-	next int64
+	// accusation: the round was opened because of an accusation, and does not stand for the regular one.
+	accusation bool
+	// notBefore is the block time before which an accusation opens no round, after one was abandoned.
+	notBefore int64
 	// attempts counts the dealing attempts that failed in a row.
 	attempts uint8
 	// dealings are the certified dealings, in the order of the log: at most a quorum.
@@ -86,8 +88,11 @@ const maxBackoff = 4
 func (s *State) passTime(block replica.BlockInfo) bool {
 	r := &s.round
 	switch {
-	case r.phase == PhaseIdle && r.next != 0 && block.Time >= r.next:
+	case r.phase == PhaseIdle && s.regular != 0 && block.Time >= s.regular:
 		s.openRound(block, s.automaticDue())
+	case r.phase == PhaseIdle && s.accused() && block.Time >= r.notBefore:
+		s.openRound(block, s.accusedDue())
+		s.round.accusation = true
 	case r.phase == PhaseAttesting && block.Time >= r.deadline:
 		s.startDealing(block)
 	case r.phase == PhaseDealing && r.deadline == 0: // the first block of all
@@ -188,30 +193,34 @@ func (s *State) finishDealing(block replica.BlockInfo) {
 	s.round.phase, s.round.deadline, s.round.groupKey = PhaseReady, 0, key
 }
 
-// abandon goes back to Idle. The next round opens by itself after an interval, or after a deadline when somebody is accused.
+// abandon goes back to Idle. The next regular round comes after its interval; accusations wait for the time of a deadline.
 func (s *State) abandon(block replica.BlockInfo, note string) {
 	s.counts.abandoned++
-	s.round = roundState{number: s.round.number, phase: PhaseIdle, note: note}
-	switch {
-	case s.genesis.RoundInterval > 0:
-		s.round.next = block.Time + s.genesis.RoundInterval.milliseconds()
-	case s.accused():
-		s.round.next = block.Time + s.genesis.RoundDeadline.milliseconds()
+	s.setRegular(block.Time)
+	s.round = roundState{
+		number: s.round.number, phase: PhaseIdle, note: note,
+		notBefore: block.Time + s.genesis.RoundDeadline.milliseconds(),
 	}
 	for i := range s.members {
 		s.members[i].recovery.due, s.members[i].recovery.eligible = false, false
 	}
 }
 
-// nextOpening is when the first round of an epoch that begins at the given time opens by itself.
-func (s *State) nextOpening(began int64) int64 {
-	if s.accused() {
-		return began
+// setRegular says when the next regular round opens, after a round that ended at the given time. Rounds opened by accusation do not put it off: a
+// replica that equivocates again and again would keep the others from their turn.
+func (s *State) setRegular(ended int64) {
+	if interval := s.genesis.RoundInterval.milliseconds(); interval > 0 && !s.round.accusation {
+		s.regular = ended + interval
 	}
-	if s.genesis.RoundInterval > 0 {
-		return began + s.genesis.RoundInterval.milliseconds()
-	}
-	return 0
 }
 
+// nextRound is the block time at which a round opens by itself, in phase Idle; 0: none does.
+func (s *State) nextRound() int64 {
+	if s.round.phase == PhaseIdle && s.accused() {
+		return max(s.base.Time, s.round.notBefore)
+	}
+	return s.regular
+}
+
+// accused says whether somebody is accused.
 func (s *State) accused() bool { return s.count(func(m *member) bool { return m.accused }) > 0 }

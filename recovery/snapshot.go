@@ -115,6 +115,7 @@ func (w *writer) ledger(l *ledger) {
 		w.approvedState(&l.approved[i])
 	}
 	w.u64(l.sequence)
+	w.time(l.regular)
 	w.round(&l.round)
 	w.u64(uint64(l.last.Epoch))
 	w.u64(uint64(l.last.Round))
@@ -145,7 +146,7 @@ func (r *reader) ledger(pcrs []int) *ledger {
 		names[state.Name] = true
 		l.approved = append(l.approved, state)
 	}
-	l.sequence = r.u64()
+	l.sequence, l.regular = r.u64(), r.time()
 	l.round = r.round()
 	l.last = Handoff{Epoch: bft.Epoch(r.u64()), Round: Round(r.u64()), Dealings: r.dealings()}
 	l.counts = counts{recoveries: r.u64(), abandoned: r.u64(), restarted: r.u64()}
@@ -160,7 +161,8 @@ func (w *writer) round(s *roundState) {
 	w.u8(uint8(s.phase))
 	w.u64(uint64(s.opened))
 	w.time(s.deadline)
-	w.time(s.next)
+	w.bool(s.accusation)
+	w.time(s.notBefore)
 	w.u8(s.attempts)
 	w.dealings(s.dealings)
 	w.bytes(s.groupKey)
@@ -169,7 +171,7 @@ func (w *writer) round(s *roundState) {
 
 func (r *reader) round() roundState {
 	s := roundState{
-		number: Round(r.u64()), phase: Phase(r.u8()), opened: bft.Height(r.u64()), deadline: r.time(), next: r.time(), attempts: r.u8(),
+		number: Round(r.u64()), phase: Phase(r.u8()), opened: bft.Height(r.u64()), deadline: r.time(), accusation: r.bool(), notBefore: r.time(), attempts: r.u8(),
 		dealings: r.dealings(), groupKey: r.bytes(PublicKeySize), note: string(r.bytes(maxSentence)),
 	}
 	r.check(s.phase < numPhases && s.attempts <= maxBackoff)

@@ -37,9 +37,11 @@ type ledger struct {
 	approved []ApprovedState
 	// sequence is that of the last order.
 	sequence uint64
-	round    roundState
-	last     Handoff
-	counts   counts
+	// regular is the block time at which the next regular round opens; 0: rounds open by order or accusation only.
+	regular int64
+	round   roundState
+	last    Handoff
+	counts  counts
 }
 
 // counts are kept for operators.
@@ -140,8 +142,8 @@ func (s *State) EndEpoch(block replica.BlockInfo) {
 		}
 		m.endEpoch(s.epoch, s.round.number)
 	}
+	s.setRegular(block.Time)
 	s.round = roundState{number: s.round.number, phase: PhaseIdle}
-	s.round.next = s.nextOpening(block.Time)
 	s.leaders = s.schedule()
 	if err := s.derive(); err != nil {
 		panic("recovery: " + err.Error()) // the group key was parsed when the handoff became ready

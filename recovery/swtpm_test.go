@@ -62,7 +62,7 @@ func TestRecoveryWithARealTPM(t *testing.T) {
 		return attest.Evidence.Quote, nil
 	})
 	require.NoError(t, err)
-	require.Contains(t, c.refused(ReasonQuote, &Attest{replay}), "another nonce")
+	require.Contains(t, c.refused(ReasonNonce, &Attest{replay}), "another nonce")
 }
 
 // realTPM makes and runs a TPM, with a keystore in it.

@@ -25,7 +25,7 @@ type View struct {
 	Opened bft.Height `json:"opened"`
 	// Deadline is the block time in milliseconds at which the phase is over; 0: none.
 	Deadline int64 `json:"deadline,omitempty"`
-	// NextRound is the block time at which the next round opens by itself; 0: it does not.
+	// NextRound is the block time at which the next round opens by itself; 0: none does.
 	NextRound int64 `json:"next_round,omitempty"`
 	// Note says how the last round was abandoned.
 	Note string `json:"note,omitempty"`
@@ -93,7 +93,7 @@ func (s *State) newView() *View {
 	v := &View{
 		Cluster: hex.EncodeToString(s.cluster[:]), Epoch: s.epoch, F: s.size.F, C: s.size.C, N: s.size.N(), Quorum: s.size.Quorum(),
 		GroupKey: hex.EncodeToString(s.groupKey),
-		Phase:    s.round.phase, Round: s.round.number, Opened: s.round.opened, Deadline: s.round.deadline, NextRound: s.round.next, Note: s.round.note,
+		Phase:    s.round.phase, Round: s.round.number, Opened: s.round.opened, Deadline: s.round.deadline, NextRound: s.nextRound(), Note: s.round.note,
 		Due: []bft.ReplicaID{}, Attested: []bft.ReplicaID{}, Refused: []bft.ReplicaID{}, Eligible: []bft.ReplicaID{},
 		Dealings: slices.Clone(s.round.dealings), LastHandoff: s.last,
 		Leaders: slices.Clone(s.leaders), Approved: s.approved, OrderSequence: s.sequence,
