@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/reseal-bft/reseal/hsm"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/keystore/file"
 	"github.com/reseal-bft/reseal/keystore/tpm"
@@ -21,6 +22,10 @@ var backends = map[string]backend{
 	tpm.Scheme: {
 		open: adapt(tpm.Open),
 		init: adapt(tpm.Init),
+	},
+	hsm.Scheme: {
+		open: adapt(hsm.Open),
+		init: adapt(hsm.Init),
 	},
 	file.Scheme: {
 		open: adapt(file.Open),
