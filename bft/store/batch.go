@@ -19,6 +19,9 @@ func (s *Store) NewBatch() *Batch { return &Batch{s: s, b: s.db.NewBatch()} }
 
 // PutBlock adds a block.
 func (b *Batch) PutBlock(block *bft.Block) error {
+	if err := checkBlock(block); err != nil {
+		return err
+	}
 	digest := block.Digest()
 	op := b.b.SetDeferred(len(blockKey(0, digest)), blockSize(block))
 	copy(op.Key, blockKey(block.Height, digest))

@@ -1,43 +1,27 @@
 package store
 
 import (
-	"encoding/binary"
-
-	"golang.org/x/crypto/cryptobyte"
+	"fmt"
 
 	"github.com/reseal-bft/reseal/bft"
 )
 
-const headerSize = 8 + 8 + 8 + 2 + 32 + 8 + 8 + 32 + 8 + 32 + 1
+// headerSize is the size of an encoded header.
+const headerSize = 147
 
-// blockSize is the size of a block's record: header, signature behind its length (2 bytes), payload.
-func blockSize(b *bft.Block) int { return headerSize + 2 + len(b.Signature) + len(b.Payload) }
+// blockSize is the size of a block's record, which is the block's wire encoding: header, signature, payload.
+func blockSize(b *bft.Block) int { return headerSize + bft.SignatureSize + len(b.Payload) }
 
+// checkBlock refuses what could not be read back.
+func checkBlock(b *bft.Block) error {
+	if len(b.Signature) != bft.SignatureSize || len(b.Payload) > bft.MaxPayload {
+		return fmt.Errorf("store: block %s has a signature of %d bytes and a payload of %d", b.Digest(), len(b.Signature), len(b.Payload))
+	}
+	return nil
+}
+
+// appendBlock writes a block's record, without the copy that a call of MarshalBinary would make of the payload.
 func appendBlock(dst []byte, b *bft.Block) []byte {
 	dst = b.Header.AppendBinary(dst)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(len(b.Signature)))
 	return append(append(dst, b.Signature...), b.Payload...)
-}
-
-// parseBlock parses a record; the parts are copies.
-func parseBlock(data []byte) (*bft.Block, bool) {
-	s := cryptobyte.String(append([]byte(nil), data...))
-	b := new(bft.Block)
-	var signature cryptobyte.String
-	if !readHeader(&s, &b.Header) || !s.ReadUint16LengthPrefixed(&signature) {
-		return nil, false
-	}
-	b.Signature, b.Payload = signature, s
-	return b, true
-}
-
-func readHeader(s *cryptobyte.String, h *bft.Header) bool {
-	var time uint64
-	var end uint8
-	ok := s.ReadUint64((*uint64)(&h.Epoch)) && s.ReadUint64((*uint64)(&h.View)) && s.ReadUint64((*uint64)(&h.Height)) &&
-		s.ReadUint16((*uint16)(&h.Proposer)) &&
-		s.CopyBytes(h.Parent[:]) && s.ReadUint64((*uint64)(&h.ParentView)) && s.ReadUint64(&time) && s.CopyBytes(h.Payload[:]) &&
-		s.ReadUint64((*uint64)(&h.StateHeight)) && s.CopyBytes(h.StateRoot[:]) && s.ReadUint8(&end)
-	h.Time, h.EpochEnd = int64(time), end == 1
-	return ok && end <= 1
 }
