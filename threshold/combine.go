@@ -50,6 +50,19 @@ func (s *Sharing) Combine(msg []byte, ps []PartialSignature) (sig Signature, bad
 	return sig, bad, nil
 }
 
+// CombineUnverified is Combine without any verification, for callers who verify what it returns, in a
+// batch with other signatures say (VerifyBatch). It fails only if there are no T distinct indices with
+// partial signatures that decode.
+func (s *Sharing) CombineUnverified(ps []PartialSignature) (Signature, error) {
+	c := s.combinations.Get().(*combination)
+	defer s.combinations.Put(c)
+	if !s.gather(c, ps) {
+		return Signature{}, fmt.Errorf("%w: %d of the %d needed", ErrTooFewPartials, len(c.indices), s.params.T)
+	}
+	point := c.combiner.Combine(c.indices, c.points)
+	return Signature(point.Compress()), nil
+}
+
 // gather decodes the first T partial signatures with distinct indices, as far as they decode, and
 // reports whether there are as many. Points outside the subgroup pass: they would show in the result.
 func (s *Sharing) gather(c *combination, ps []PartialSignature) bool {

@@ -41,6 +41,20 @@ func TestCombineNamesTheBad(t *testing.T) {
 	require.Equal(t, []int{2}, bad)
 }
 
+func TestCombineUnverified(t *testing.T) {
+	g := generate(t, defaultParams, 2)
+	msg := []byte("m")
+	sig, err := g.sharing.CombineUnverified(g.sign(msg, 2, 2, 5, 3, 6))
+	require.NoError(t, err)
+	require.NoError(t, g.sharing.GroupKey().Verify(msg, sig))
+	bad := append(g.sign(msg, 1, 2, 3), g.sign([]byte("other"), 4)...)
+	sig, err = g.sharing.CombineUnverified(bad)
+	require.NoError(t, err)
+	require.ErrorIs(t, g.sharing.GroupKey().Verify(msg, sig), ErrInvalidSignature)
+	_, err = g.sharing.CombineUnverified(bad[:3])
+	require.ErrorIs(t, err, ErrTooFewPartials)
+}
+
 func TestVerifyBatch(t *testing.T) {
 	g, h := generate(t, defaultParams, 2), generate(t, defaultParams, 2)
 	var items []BatchItem

@@ -1,0 +1,129 @@
+package threshold
+
+import (
+	"crypto/rand"
+	"fmt"
+	"math/big"
+
+	blst "github.com/supranational/blst/bindings/go"
+
+	"github.com/reseal-bft/reseal/threshold"
+)
+
+var message = []byte("a vote: cluster, epoch, kind, view and block digest of a real one are about this long, 80 bytes.")
+
+// group is a sharing with all its shares, made by one dealer: good enough to measure with.
+type group struct {
+	sharing *threshold.Sharing
+	shares  []*threshold.Share
+}
+
+func newGroup(p threshold.Params) (*group, error) {
+	dealing, err := threshold.Deal(rand.Reader, threshold.Params{N: p.N, T: p.T}, nil)
+	if err != nil {
+		return nil, err
+	}
+	tr, err := threshold.KeyGeneration(map[int]*threshold.Commitment{1: dealing.Commitment()})
+	if err != nil {
+		return nil, err
+	}
+	g := &group{sharing: tr.Sharing()}
+	for j := 1; j <= p.N; j++ {
+		part, err := dealing.Part(j)
+		if err != nil {
+			return nil, err
+		}
+		share, err := tr.Share(map[int]*threshold.Part{1: part})
+		if err != nil {
+			return nil, err
+		}
+		g.shares = append(g.shares, share)
+	}
+	return g, nil
+}
+
+// partials are those of T signers spread over all receivers: neither the first nor the last ones, whose
+// Lagrange coefficients would be the smallest.
+func (g *group) partials(msg []byte) []threshold.PartialSignature {
+	p := g.sharing.Params()
+	ps := make([]threshold.PartialSignature, p.T)
+	for i := range ps {
+		ps[i] = g.shares[i*p.N/p.T].Sign(msg)
+	}
+	return ps
+}
+
+func measureSignatures(m *meter, p threshold.Params, row *Row) error {
+	g, err := newGroup(p)
+	if err != nil {
+		return err
+	}
+	ps := g.partials(message)
+	sig, _, err := g.sharing.Combine(message, ps)
+	if err != nil {
+		return err
+	}
+	key := g.sharing.GroupKey()
+	row.CertificateBytes = len(sig)
+	row.Sign = m.median(func() error { g.shares[0].Sign(message); return nil })
+	row.PartialVerify = m.median(func() error { return g.sharing.VerifyPartial(message, ps[0]) })
+	row.Combine = m.median(func() error { _, err := g.sharing.CombineUnverified(ps); return err })
+	row.Verify = m.median(func() error { return key.Verify(message, sig) })
+	row.CombineAndVerify = m.median(func() error { _, _, err := g.sharing.Combine(message, ps); return err })
+	row.Primitives = measurePrimitives(m, g, ps)
+
+	batch, err := g.certificates(16)
+	if err != nil {
+		return err
+	}
+	row.BatchVerify16 = m.median(func() error { return threshold.VerifyBatch(rand.Reader, batch) })
+	return nil
+}
+
+// certificates makes signatures on n messages.
+func (g *group) certificates(n int) ([]threshold.BatchItem, error) {
+	var items []threshold.BatchItem
+	for i := range n {
+		msg := fmt.Appendf(nil, "%s %d", message, i)
+		sig, _, err := g.sharing.Combine(msg, g.partials(msg))
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, threshold.BatchItem{Key: g.sharing.GroupKey(), Message: msg, Signature: sig})
+	}
+	return items, nil
+}
+
+// measurePrimitives does with blst's Go binding what combining and verifying takes at least: decoding
+// T points, one multi-scalar multiplication with coefficients of full length, one verification with its
+// check of the subgroup. It is the yardstick for CombineAndVerify.
+func measurePrimitives(m *meter, g *group, ps []threshold.PartialSignature) float64 {
+	order, _ := new(big.Int).SetString("73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001", 16)
+	scalars := make([]byte, 0, 32*len(ps))
+	for range ps {
+		k, err := rand.Int(rand.Reader, order)
+		if err != nil {
+			m.err = err
+			return 0
+		}
+		scalars = append(scalars, new(blst.Scalar).FromBEndian(k.FillBytes(make([]byte, 32))).Serialize()...)
+	}
+	key := new(blst.P2Affine).Uncompress(g.sharing.GroupKey().Bytes())
+	sig, _, err := g.sharing.Combine(message, ps)
+	if err != nil {
+		m.err = err
+		return 0
+	}
+	valid := new(blst.P1Affine).Uncompress(sig[:])
+	points := make(blst.P1Affines, len(ps))
+	return m.median(func() error {
+		for i := range ps {
+			points[i].Uncompress(ps[i].Signature[:])
+		}
+		points.Mult(scalars, 255)
+		if !valid.Verify(true, key, false, message, []byte(threshold.Ciphersuite)) {
+			return threshold.ErrInvalidSignature
+		}
+		return nil
+	})
+}
