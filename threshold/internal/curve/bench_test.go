@@ -105,3 +105,19 @@ func BenchmarkCombine(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkCommit(b *testing.B) {
+	ks := random(b, 100)
+	b.Run("table", func(b *testing.B) {
+		for b.Loop() {
+			Commit1(ks)
+		}
+	})
+	b.Run("blst", func(b *testing.B) {
+		for b.Loop() {
+			for i := range ks {
+				Mult1(nil, &ks[i])
+			}
+		}
+	})
+}

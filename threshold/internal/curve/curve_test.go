@@ -43,6 +43,26 @@ func TestMultiplesAgree(t *testing.T) {
 	}
 }
 
+// TestCommitments compares multiplication from the table with blst's, edge cases included.
+func TestCommitments(t *testing.T) {
+	ks := random(t, 64)
+	ks[0] = Fr{}
+	for i := 1; i < 20; i++ {
+		ks[i].SetSmall(uint64(i))
+		if i%2 == 0 {
+			ks[i].Neg(&ks[i])
+		}
+	}
+	for w := range 12 {
+		limbs := [4]uint64{}
+		limbs[w/4] = 8 << (w % 4 * 16)
+		ks[20+w].setLimbs(&limbs)
+	}
+	for i, p := range Commit1(ks) {
+		require.Equal(t, Mult1(nil, &ks[i]), p, "%x", ks[i].Bytes())
+	}
+}
+
 func TestPairings(t *testing.T) {
 	k := random(t, 1)[0]
 	h := HashToG1([]byte("m"), []byte("dst"))

@@ -104,12 +104,19 @@ func Mult2(base *G2, k *Fr) (out G2) {
 	return out
 }
 
+// baseTable holds multiples of the generator of G1, 49 kB, made at the first use.
+var baseTable = sync.OnceValue(func() *C.rs_base_table {
+	table := new(C.rs_base_table)
+	C.rs_base_prepare(table)
+	return table
+})
+
 // Commit1 returns the multiples of the generator of G1 by secret scalars.
 func Commit1(ks []Fr) []G1 {
 	out := make([]G1, len(ks))
 	if len(ks) > 0 {
 		scratch := make([]blst.P1, len(ks))
-		C.rs_g1_commit(c1(&out[0]), (*C.rs_p1)(unsafe.Pointer(&scratch[0])), ks[0].c(), C.size_t(len(ks)))
+		C.rs_g1_commit(c1(&out[0]), (*C.rs_p1)(unsafe.Pointer(&scratch[0])), ks[0].c(), C.size_t(len(ks)), baseTable())
 	}
 	return out
 }

@@ -11,6 +11,7 @@ BLST(bool, blst_scalar_from_be_bytes, rs_scalar *, const uint8_t *, size_t);
 BLST(void, blst_fr_from_scalar, rs_fr *, const rs_scalar *);
 BLST(void, blst_scalar_from_fr, rs_scalar *, const rs_fr *);
 BLST(void, blst_fr_from_uint64, rs_fr *, const uint64_t *);
+BLST(void, blst_uint64_from_fr, uint64_t *, const rs_fr *);
 BLST(void, blst_fr_add, rs_fr *, const rs_fr *, const rs_fr *);
 BLST(void, blst_fr_sub, rs_fr *, const rs_fr *, const rs_fr *);
 BLST(void, blst_fr_mul, rs_fr *, const rs_fr *, const rs_fr *);
@@ -23,6 +24,7 @@ BLST(void, blst_p1_to_affine, rs_p1_affine *, const rs_p1 *);
 BLST(void, blst_p1_mult, rs_p1 *, const rs_p1 *, const uint8_t *, size_t);
 BLST(void, blst_p1_cneg, rs_p1 *, bool);
 BLST(void, blst_p1_double, rs_p1 *, const rs_p1 *);
+BLST(void, blst_p1_add_affine, rs_p1 *, const rs_p1 *, const rs_p1_affine *);
 BLST(void, blst_p1_add_or_double, rs_p1 *, const rs_p1 *, const rs_p1 *);
 BLST(void, blst_p1_compress, uint8_t *, const rs_p1 *);
 BLST(void, blst_p1s_to_affine, rs_p1_affine *, const rs_p1 *const *, size_t);
@@ -253,15 +255,68 @@ void rs_g2_mult(rs_p2_affine *out, const rs_p2_affine *base, const rs_fr *k)
     wipe(&s, sizeof s);
 }
 
-void rs_g1_commit(rs_p1_affine *out, rs_p1 *scratch, const rs_fr *k, size_t n)
+void rs_base_prepare(rs_base_table *out)
 {
-    rs_scalar s;
-    for (size_t i = 0; i < n; i++) {
-        blst_scalar_from_fr(&s, &k[i]);
-        blst_p1_mult(&scratch[i], blst_p1_generator(), s.b, 255);
+    rs_p1 multiples[8], base = *blst_p1_generator();
+    const rs_p1 *all[2] = { multiples, NULL };
+
+    for (int w = 0; w < RS_WINDOWS; w++) {
+        multiples[0] = base;
+        for (int d = 1; d < 8; d++)
+            blst_p1_add_or_double(&multiples[d], &multiples[d - 1], &base);
+        blst_p1s_to_affine(out->p[w], all, 8);
+        blst_p1_double(&base, &multiples[7]);
     }
-    wipe(&s, sizeof s);
+}
+
+// select_multiple reads row[digit-1] (infinity for 0) without an access or a branch that depends on it.
+static void select_multiple(rs_p1_affine *out, const rs_p1_affine row[8], uint64_t digit)
+{
+    uint64_t *o = (uint64_t *)out;
+    for (size_t i = 0; i < sizeof *out / sizeof *o; i++)
+        o[i] = 0;
+    for (uint64_t d = 1; d <= 8; d++) {
+        const uint64_t *r = (const uint64_t *)&row[d - 1];
+        uint64_t keep = ((d ^ digit) - 1) >> 63; // 1 if equal
+        keep = 0 - keep;
+        for (size_t i = 0; i < sizeof *out / sizeof *o; i++)
+            o[i] |= keep & r[i];
+    }
+}
+
+// base_mult multiplies the generator in constant time: k = sum of digits from -8 to 7 times powers of
+// 16, one addition from the table for each. The addition formula would fail on equal operands; the sum
+// so far is less than the power that follows, so that takes one of a handful of scalars out of 2^255.
+static void base_mult(rs_p1 *out, const rs_fr *k, const rs_base_table *table)
+{
+    uint64_t limbs[4], carry = 0;
+    rs_p1_affine multiple;
+
+    blst_uint64_from_fr(limbs, k);
+    for (int i = 0; i < 4; i++) { // add 8 to every digit
+        uint64_t eights = 0x8888888888888888u, sum = limbs[i] + eights;
+        uint64_t overflow = sum < eights;
+        limbs[i] = sum + carry;
+        carry = overflow | (limbs[i] < carry);
+    }
+    for (size_t i = 0; i < sizeof *out; i++)
+        ((uint8_t *)out)[i] = 0;
+    for (int w = 0; w < RS_WINDOWS; w++) {
+        int64_t digit = (int64_t)(limbs[w / 16] >> (w % 16 * 4) & 15) - 8;
+        int64_t negative = digit >> 63;
+        select_multiple(&multiple, table->p[w], (uint64_t)((digit ^ negative) - negative));
+        blst_fp_cneg(&multiple.y, &multiple.y, negative & 1);
+        blst_p1_add_affine(out, out, &multiple);
+    }
+    wipe(limbs, sizeof limbs);
+    wipe(&multiple, sizeof multiple);
+}
+
+void rs_g1_commit(rs_p1_affine *out, rs_p1 *scratch, const rs_fr *k, size_t n, const rs_base_table *table)
+{
     const rs_p1 *all[2] = { scratch, NULL };
+    for (size_t i = 0; i < n; i++)
+        base_mult(&scratch[i], &k[i], table);
     blst_p1s_to_affine(out, all, n);
 }
 

@@ -28,6 +28,9 @@ typedef struct { rs_fp2 x, y; } rs_p2_affine;
 #define RS_LINES 68                            // line functions of one fixed G2 point
 typedef struct { rs_fp6 l[RS_LINES]; } rs_lines;
 
+#define RS_WINDOWS 64                          // of 4 bits
+typedef struct { rs_p1_affine p[RS_WINDOWS][8]; } rs_base_table; // p[w][d-1] = d * 16^w * generator
+
 // Scalars.
 bool rs_fr_from_be(rs_fr *out, const uint8_t in[32]);
 void rs_fr_to_be(uint8_t out[32], const rs_fr *in);
@@ -49,7 +52,8 @@ void rs_powers(rs_fr *out, size_t n, uint64_t x);
 // Groups. A NULL base means the generator.
 void rs_g1_mult(rs_p1_affine *out, const rs_p1_affine *base, const rs_fr *k);
 void rs_g2_mult(rs_p2_affine *out, const rs_p2_affine *base, const rs_fr *k);
-void rs_g1_commit(rs_p1_affine *out, rs_p1 *scratch, const rs_fr *k, size_t n);
+void rs_g1_commit(rs_p1_affine *out, rs_p1 *scratch, const rs_fr *k, size_t n, const rs_base_table *table);
+void rs_base_prepare(rs_base_table *out);
 void rs_g2_commit(rs_p2_affine *out, rs_p2 *scratch, const rs_fr *k, size_t n);
 size_t rs_g1_msm_scratch(size_t n);
 size_t rs_g2_msm_scratch(size_t n);
