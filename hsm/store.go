@@ -257,3 +257,17 @@ func Remove(_ context.Context, uri string, o keystore.Options) error {
 	err = t.do(func(x *session) error { return x.removeAll(t.where.name) })
 	return errors.Join(err, t.close())
 }
+
+// Inventory counts the objects in the token at uri that its user sees.
+func Inventory(_ context.Context, uri string, o keystore.Options) (n int, err error) {
+	_, t, err := connect(uri, o)
+	if err != nil {
+		return 0, err
+	}
+	err = t.do(func(x *session) error {
+		found, err := x.find()
+		n = len(found)
+		return err
+	})
+	return n, errors.Join(err, t.close())
+}

@@ -1,0 +1,127 @@
+package tpm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/reseal-bft/reseal/keystore"
+)
+
+// Remove evicts the keystore of a slot from the TPM at uri, identity and all. The
+// storage root key stays, as other software may use it.
+func Remove(_ context.Context, uri string, o keystore.Options) error {
+	address, slot, err := parseURI(uri)
+	if err != nil {
+		return err
+	}
+	dev, err := newDevice(address, o.Timeout)
+	if err != nil {
+		return err
+	}
+	cfg := &config{Slot: slot}
+	return dev.run(func(c *conn) error {
+		r, err := ensureRoot(c)
+		if err != nil {
+			return err
+		}
+		for _, h := range []tpm2.TPMHandle{cfg.identityHandle(), cfg.attestationHandle()} {
+			if err := evict(c, r, h); err != nil {
+				return err
+			}
+		}
+		for _, index := range []uint32{keystore.EpochCounter(slot), keystore.ApprovalCounter(slot)} {
+			if err := newCounter(index, "", r).undefine(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// evict removes a persistent key, if it is there.
+func evict(c *conn, r *root, h tpm2.TPMHandle) error {
+	_, name, err := readPublic(c, h)
+	if errors.Is(err, tpm2.TPMRCHandle) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = tpm2.EvictControl{
+		Auth:             r.hierarchy(tpm2.TPMRHOwner, plain),
+		ObjectHandle:     tpm2.NamedHandle{Handle: h, Name: name},
+		PersistentHandle: h,
+	}.Execute(c)
+	if err != nil {
+		return fmt.Errorf("evict %#x: %w", uint32(h), err)
+	}
+	return nil
+}
+
+// RemoveRoot evicts the storage root key. Only who made it should: what other
+// software keeps under it does not load until it is made again.
+func RemoveRoot(_ context.Context, uri string, o keystore.Options) error {
+	dev, err := deviceAt(uri, o)
+	if err != nil {
+		return err
+	}
+	return dev.run(func(c *conn) error {
+		r, err := ensureRoot(c)
+		if err != nil {
+			return err
+		}
+		return evict(c, r, rootHandle)
+	})
+}
+
+// RootHandle is the persistent handle of the storage root key.
+const RootHandle = uint32(rootHandle)
+
+// Handle ranges that Inventory lists: NV indices, loaded and saved sessions,
+// transient and persistent objects.
+var inventoried = []uint32{0x01000000, 0x02000000, 0x03000000, 0x80000000, 0x81000000}
+
+// Inventory lists the handles of everything that is in the TPM at uri at the
+// moment, ascending: NV indices, sessions, transient and persistent objects.
+func Inventory(_ context.Context, uri string, o keystore.Options) ([]uint32, error) {
+	dev, err := deviceAt(uri, o)
+	if err != nil {
+		return nil, err
+	}
+	var all []uint32
+	err = dev.run(func(c *conn) error {
+		for _, first := range inventoried {
+			handles, err := c.handles(first)
+			if err != nil {
+				return err
+			}
+			for _, h := range handles {
+				all = append(all, uint32(h))
+			}
+		}
+		return nil
+	})
+	slices.Sort(all)
+	return slices.Compact(all), err
+}
+
+// ResetPCR sets a PCR to zero. TPMs allow it for PCRs 16 (debug) and 23
+// (application) only.
+func ResetPCR(_ context.Context, uri string, pcr int, o keystore.Options) error {
+	dev, err := deviceAt(uri, o)
+	if err != nil {
+		return err
+	}
+	return dev.run(func(c *conn) error {
+		_, err := tpm2.PCRReset{PCRHandle: tpm2.AuthHandle{
+			Handle: tpm2.TPMHandle(pcr), Name: tpm2.HandleName(tpm2.TPMHandle(pcr)), Auth: tpm2.PasswordAuth(nil),
+		}}.Execute(c)
+		if err != nil {
+			return fmt.Errorf("reset PCR %d: %w", pcr, err)
+		}
+		return nil
+	})
+}
