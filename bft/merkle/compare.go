@@ -28,14 +28,14 @@ func (p Prefix) Halves() (left, right Prefix, ok bool) {
 // NodeHash returns the hash of a subtree: zero where it is empty, the leaf's hash where it holds one key. Two maps agree under a
 // prefix exactly if their hashes there are equal. So a replica finds what differs from another by descending where
 // the hashes differ, checking each answer of its peer with [Splits].
-func (m Map) NodeHash(p Prefix) bft.Digest { return digestOf(m.under(p)) }
+func (m Map) NodeHash(p Prefix) bft.Digest { return m.under(p).hash }
 
 // Splits reports whether a subtree of hash parent can have halves of the hashes left and right.
 func Splits(parent, left, right bft.Digest) bool {
 	if left.IsZero() && parent == right || right.IsZero() && parent == left {
 		return true // empty, or a single leaf
 	}
-	return hashInner(left, right) == parent
+	return hashInner(&left, &right) == parent
 }
 
 // Under yields keys and values of a subtree, in the order of the keys. Values must not be changed.
@@ -43,27 +43,17 @@ func (m Map) Under(p Prefix) iter.Seq2[bft.Digest, []byte] {
 	return func(yield func(bft.Digest, []byte) bool) { walk(m.under(p), yield) }
 }
 
-// under returns the subtree at the prefix, nil where it is empty. A prefix of invalid length names nothing.
-func (m Map) under(p Prefix) node {
+// under returns the subtree at the prefix. A prefix of invalid length names nothing.
+func (m Map) under(p Prefix) *ref {
 	if p.Bits < 0 || p.Bits > maxDepth {
-		return nil
+		return new(ref)
 	}
-	n := m.root
-	for depth := range p.Bits {
-		switch t := n.(type) {
-		case *inner:
-			n = t.left
-			if bit(&p.Key, depth) == 1 {
-				n = t.right
-			}
-		case *leaf:
-			if sharesBits(&t.key, &p.Key, p.Bits) {
-				return t
-			}
-			return nil
-		default:
-			return nil
-		}
+	at := &m.root
+	for depth := 0; depth < p.Bits && at.inner != nil; depth++ {
+		at, _ = at.inner.child(&p.Key, depth)
 	}
-	return n
+	if at.leaf != nil && !sharesBits(&at.leaf.key, &p.Key, p.Bits) {
+		return new(ref)
+	}
+	return at
 }

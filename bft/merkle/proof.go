@@ -26,25 +26,16 @@ type OtherLeaf struct{ Key, ValueHash bft.Digest }
 // Prove returns the proof of what the map holds under key: its value, or nothing.
 func (m Map) Prove(key bft.Digest) Proof {
 	var p Proof
-	n := m.root
-	for depth := 0; ; depth++ {
-		switch t := n.(type) {
-		case *inner:
-			next, sibling := t.left, t.right
-			if bit(&key, depth) == 1 {
-				next, sibling = sibling, next
-			}
-			p.Siblings = append(p.Siblings, digestOf(sibling))
-			n = next
-		case *leaf:
-			if t.key != key {
-				p.Other = &OtherLeaf{Key: t.key, ValueHash: sha256.Sum256(t.value)}
-			}
-			return p
-		default:
-			return p
-		}
+	at := &m.root
+	for depth := 0; at.inner != nil; depth++ {
+		towards, sibling := at.inner.child(&key, depth)
+		p.Siblings = append(p.Siblings, sibling.hash)
+		at = towards
 	}
+	if at.leaf != nil && at.leaf.key != key {
+		p.Other = &OtherLeaf{Key: at.leaf.key, ValueHash: sha256.Sum256(at.leaf.value)}
+	}
+	return p
 }
 
 // Root returns the root of a map in which the proof shows that key has the given value, or is absent. It fails where the proof can
@@ -58,18 +49,19 @@ func (p Proof) Root(key bft.Digest, value []byte, present bool) (bft.Digest, err
 	case present && p.Other != nil:
 		return bft.Digest{}, ErrProof
 	case present:
-		h = hashLeaf(key, sha256.Sum256(value))
+		valueHash := bft.Digest(sha256.Sum256(value))
+		h = hashLeaf(&key, &valueHash)
 	case p.Other != nil:
 		if p.Other.Key == key || !sharesBits(&p.Other.Key, &key, len(p.Siblings)) {
 			return bft.Digest{}, ErrProof
 		}
-		h = hashLeaf(p.Other.Key, p.Other.ValueHash)
+		h = hashLeaf(&p.Other.Key, &p.Other.ValueHash)
 	}
 	for depth := len(p.Siblings) - 1; depth >= 0; depth-- {
 		if bit(&key, depth) == 0 {
-			h = hashInner(h, p.Siblings[depth])
+			h = hashInner(&h, &p.Siblings[depth])
 		} else {
-			h = hashInner(p.Siblings[depth], h)
+			h = hashInner(&p.Siblings[depth], &h)
 		}
 	}
 	return h, nil

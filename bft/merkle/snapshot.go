@@ -2,6 +2,7 @@ package merkle
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -60,32 +61,32 @@ func Read(r io.Reader) (Map, error) {
 		return Map{}, errSnapshot
 	}
 	count := binary.BigEndian.Uint64(head[len(snapshotMagic):])
-	var entries []Change
+	var entries []*Change
 	for i := range count {
 		entry, err := readEntry(r)
 		if err != nil {
 			return Map{}, fmt.Errorf("%w: entry %d: %w", errSnapshot, i, err)
 		}
-		if i > 0 && compareKeys(&entries[i-1].Key, &entry.Key) >= 0 {
+		if i > 0 && bytes.Compare(entries[i-1].Key[:], entry.Key[:]) >= 0 {
 			return Map{}, fmt.Errorf("%w: keys out of order", errSnapshot)
 		}
 		entries = append(entries, entry)
 	}
 	var u updater
-	root := u.build(nil, 0, entries)
+	root := u.build(ref{}, 0, entries)
 	return Map{root: root, size: u.size}, nil
 }
 
-func readEntry(r io.Reader) (Change, error) {
+func readEntry(r io.Reader) (*Change, error) {
 	var head [36]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return Change{}, err
+		return nil, err
 	}
 	n := binary.BigEndian.Uint32(head[32:])
 	if n > MaxValue {
-		return Change{}, errors.New("value too large")
+		return nil, errors.New("value too large")
 	}
-	entry := Change{Key: bft.Digest(head[:32]), Value: make([]byte, n)}
+	entry := &Change{Key: bft.Digest(head[:32]), Value: make([]byte, n)}
 	_, err := io.ReadFull(r, entry.Value)
 	return entry, err
 }
