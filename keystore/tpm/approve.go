@@ -136,12 +136,19 @@ func (s *Store) approvedSession(c *conn, sealed *statedir.Sealed, approvals []*k
 			return session, end, nil
 		}
 		end()
-		if !isTPMError(err) || outOfRoom(err) {
-			return nil, nil, err
+		if !unapproved(err) {
+			return nil, nil, fmt.Errorf("unseal epoch %d: %w", sealed.Epoch, err)
 		}
 		refusal = err
 	}
 	return nil, nil, s.refused(sealed, keystore.ErrNotApproved, "%v; %s", refusal, difference(candidates[0].State.PCRs, present))
+}
+
+// unapproved reports the errors by which a TPM says that an approval does not
+// hold: revoked (PolicyNV), not signed (VerifySignature), not for the present
+// PCRs (PolicyAuthorize).
+func unapproved(err error) bool {
+	return errors.Is(err, tpm2.TPMRCPolicy) || errors.Is(err, tpm2.TPMRCSignature) || errors.Is(err, tpm2.TPMRCValue)
 }
 
 // proveApproval runs the policy of an approval in a session: the PCRs as they

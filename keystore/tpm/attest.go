@@ -210,7 +210,7 @@ func (s *Store) ActivateCredential(cred *keystore.Credential) (secret []byte, er
 				CredentialBlob: tpm2.TPM2BIDObject{Buffer: cred.Blob},
 				Secret:         tpm2.TPM2BEncryptedSecret{Buffer: cred.Secret},
 			}.Execute(c)
-			if isTPMError(err) {
+			if notForThisTPM(err) {
 				return fmt.Errorf("activate the credential: %w: %w", keystore.ErrForeignDevice, err)
 			}
 			if err != nil {
@@ -221,4 +221,11 @@ func (s *Store) ActivateCredential(cred *keystore.Credential) (secret []byte, er
 		})
 	})
 	return secret, err
+}
+
+// notForThisTPM reports the errors by which TPMs refuse a credential that was
+// made for another one. libtpms calls what does not decrypt a failure, and goes
+// on working.
+func notForThisTPM(err error) bool {
+	return errors.Is(err, tpm2.TPMRCIntegrity) || errors.Is(err, tpm2.TPMRCValue) || errors.Is(err, tpm2.TPMRCFailure)
 }

@@ -135,11 +135,11 @@ func (s *Store) unwrap(c *conn, sealed *statedir.Sealed, approvals []*keystore.A
 		InPrivate:    tpm2.TPM2BPrivate{Buffer: private},
 		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](public),
 	}.Execute(c)
-	if isTPMError(err) && !outOfRoom(err) {
+	if errors.Is(err, tpm2.TPMRCIntegrity) {
 		return nil, s.refused(sealed, keystore.ErrForeignDevice, "it does not load what was sealed: %v", err)
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("unseal epoch %d: load: %w", sealed.Epoch, err)
 	}
 	key, err := s.unsealObject(c, sealed, object, approvals)
 	return key, errors.Join(err, c.flush(object.ObjectHandle))
@@ -189,10 +189,4 @@ func (s *Store) counterRefused(c *conn, sealed *statedir.Sealed, refusal error) 
 
 func (s *Store) refused(sealed *statedir.Sealed, reason error, format string, args ...any) error {
 	return &keystore.RefusedError{Device: "TPM", Epoch: sealed.Epoch, Reason: reason, Detail: fmt.Sprintf(format, args...)}
-}
-
-// isTPMError reports whether the TPM itself answered with an error.
-func isTPMError(err error) bool {
-	var code tpm2.TPMRC
-	return errors.As(err, &code)
 }

@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -108,7 +109,7 @@ func newStore(dev *device, dir *statedir.Dir, cfg *config, o keystore.Options) (
 func (s *Store) checkDevice(c *conn) error {
 	for _, key := range []*root{s.root, s.identity, s.attestation} {
 		_, name, err := readPublic(c, key.handle)
-		if err != nil && !isTPMError(err) {
+		if err != nil && !errors.Is(err, tpm2.TPMRCHandle) {
 			return err
 		}
 		if err != nil || !bytes.Equal(name.Buffer, key.name.Buffer) {

@@ -148,3 +148,16 @@ func TestConformance(t *testing.T) {
 		}}
 	})
 }
+
+// copySealed copies what is sealed from one keystore's directory to another's.
+func copySealed(t *testing.T, from, to string) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(from, "sealed-*"))
+	require.NoError(t, err)
+	require.NotEmpty(t, names)
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(to, filepath.Base(name)), data, 0o600))
+	}
+}
