@@ -121,6 +121,7 @@ func (c *Core) resend() {
 	for _, m := range c.missing {
 		c.fetch(m)
 	}
+	c.seek()
 	c.eachRound(c.finalView+1, c.signAgain)
 	if stuck || behind {
 		c.do(Broadcast{c.status()})

@@ -16,7 +16,7 @@ func (c *Core) settle() {
 	}
 }
 
-// reach returns the node of a final block when the chain down to the last final block is known; otherwise it asks for the
+// reach returns the node of a block when the chain down to the last final block is known; otherwise it asks for the
 // missing part.
 func (c *Core) reach(f finality) *node {
 	n := c.tree[f.block]
@@ -176,6 +176,17 @@ func (c *Core) request(block Digest, view View) {
 	}
 	c.missing = append(c.missing, request{block, view})
 	c.fetch(request{block, view})
+}
+
+// seek asks for the blocks that are notarized and missing, or whose ancestors are.
+func (c *Core) seek() {
+	c.eachRound(c.finalView+1, func(r *round) {
+		for i := range r.tallies {
+			if t := &r.tallies[i]; t.Kind == Notarize && t.certificate != nil {
+				c.reach(finality{r.view, t.Block})
+			}
+		}
+	})
 }
 
 func (c *Core) fetch(m request) {

@@ -127,7 +127,10 @@ func (c *Core) restoreBlock(b *Block) {
 		return
 	}
 	n.stored = true
-	r := c.at(b.View)
+	r := c.ensure(b.View)
+	if r == nil {
+		return
+	}
 	c.hear(r, SignedHeader{b.Header, b.Signature}, digest)
 	r.proposed = r.proposed || b.Proposer == c.cfg.Self
 }
@@ -149,6 +152,7 @@ func (c *Core) Start(now int64) []Effect {
 			}
 		}
 	})
+	c.seek()
 	c.clock.enter(c)
 	c.clock.arm(c, TimerResend, c.now+max(1, milliseconds(c.cfg.Timeouts.Resend)))
 	if c.hasOpen() {

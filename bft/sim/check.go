@@ -12,17 +12,18 @@ type checker struct {
 	c          *cluster
 	violations []string
 
-	blocks   map[bft.Height]bft.Digest       // by height, the block that somebody correct announced as final
-	roots    map[bft.Height]bft.Digest       // the state after it
-	heights  map[*replica]bft.Height         // by machine, the last height announced
-	finals   map[viewKey]bft.Digest          // by view, the final block
-	notes    map[viewKey]map[bft.Digest]bool // the notarized blocks
-	nulls    map[viewKey]bool
-	effects  map[op]bft.Height // by operation, the height at which it took effect
-	epochs   map[bft.Epoch]bool
-	evidence map[bft.ReplicaID]bool
-	ends     map[bft.Epoch]bft.Digest
-	proposed map[bft.Digest]bool
+	blocks  map[bft.Height]bft.Digest // by height, the block that a correct machine announced as final
+	roots   map[bft.Height]bft.Digest // the state after it
+	heights map[*replica]bft.Height   // by machine, the last height announced
+
+	firsts    map[voteKey]bft.Statement       // first votes as each correct machine received them
+	direct    map[viewKey]bft.Digest          // by view, the block that is final by votes of that view
+	certain   map[bft.Digest]bool             // those blocks and their ancestors
+	notarized map[viewKey]map[bft.Digest]bool // the blocks with a notarization
+	nullified map[viewKey]bool
+	effects   map[op]bft.Height // by operation, the height at which it took effect
+	ends      map[bft.Epoch]bft.Digest
+	fast      map[bft.Digest]bool // blocks final by first votes
 }
 
 type viewKey struct {
@@ -30,26 +31,110 @@ type viewKey struct {
 	view  bft.View
 }
 
+type voteKey struct {
+	viewKey
+	at   *replica
+	life int // what was received is lost in a crash
+	from bft.ReplicaID
+}
+
 func newChecker(c *cluster) *checker {
 	return &checker{
-		c: c, blocks: make(map[bft.Height]bft.Digest), roots: make(map[bft.Height]bft.Digest),
-		heights: make(map[*replica]bft.Height), finals: make(map[viewKey]bft.Digest),
-		notes: make(map[viewKey]map[bft.Digest]bool), nulls: make(map[viewKey]bool), effects: make(map[op]bft.Height),
-		epochs: make(map[bft.Epoch]bool), evidence: make(map[bft.ReplicaID]bool), ends: make(map[bft.Epoch]bft.Digest),
+		c: c, blocks: make(map[bft.Height]bft.Digest), roots: make(map[bft.Height]bft.Digest), heights: make(map[*replica]bft.Height),
+		firsts: make(map[voteKey]bft.Statement), direct: make(map[viewKey]bft.Digest), certain: make(map[bft.Digest]bool),
+		notarized: make(map[viewKey]map[bft.Digest]bool), nullified: make(map[viewKey]bool),
+		effects: make(map[op]bft.Height), ends: make(map[bft.Epoch]bft.Digest), fast: make(map[bft.Digest]bool),
 	}
 }
 
-// fail records a broken promise.
+// fail records a broken promise of a correct machine.
 func (k *checker) fail(r *replica, format string, args ...any) {
-	if r != nil && r.evil != nil {
-		return
-	}
 	s := fmt.Sprintf(format, args...)
 	k.c.note(r, "VIOLATION: %s", s)
 	k.violations = append(k.violations, s)
 }
 
-// finalized checks agreement, finality that is never undone, and that heights come without gaps.
+// voted counts the first votes that a correct machine casts or receives, apart from the core: n - p of them make a block final.
+func (k *checker) voted(at *replica, from bft.ReplicaID, v bft.Vote) {
+	if at.evil != nil || !v.First || v.Epoch != at.epoch {
+		return
+	}
+	key := viewKey{v.Epoch, v.View}
+	if _, ok := k.firsts[voteKey{key, at, at.life, from}]; ok {
+		return
+	}
+	k.firsts[voteKey{key, at, at.life, from}] = v.Statement
+	if v.Kind != bft.Notarize {
+		return
+	}
+	count, n, p := 0, 3*k.c.size.F+2*k.c.size.C+1, k.c.size.C
+	if p > k.c.size.C/2+1 {
+		p = k.c.size.C/2 + 1
+	}
+	for id := 1; id <= n; id++ {
+		if k.firsts[voteKey{key, at, at.life, bft.ReplicaID(id)}] == v.Statement {
+			count++
+		}
+	}
+	if count == n-p {
+		k.fast[v.Block] = true
+		k.final(at, key, v.Block)
+	}
+}
+
+// certificate checks that no two certificates contradict.
+func (k *checker) certificate(r *replica, cert bft.Certificate) {
+	if r.evil != nil {
+		return
+	}
+	if cert.Epoch != r.epoch || !r.keys.verify(cert.Statement.Bytes(r.config.Cluster), cert.Signature) {
+		k.fail(r, "accepts a certificate that is not of its epoch, %s", statement(cert.Statement))
+	}
+	key := viewKey{cert.Epoch, cert.View}
+	switch cert.Kind {
+	case bft.Notarize:
+		if k.notarized[key] == nil {
+			k.notarized[key] = make(map[bft.Digest]bool)
+		}
+		k.notarized[key][cert.Block] = true
+	case bft.Nullify:
+		k.nullified[key] = true
+	case bft.Finalize:
+		k.final(r, key, cert.Block)
+	}
+	k.contradiction(r, key)
+}
+
+// final notes that a block is final by the votes of its own view, and with it its ancestors.
+func (k *checker) final(r *replica, key viewKey, block bft.Digest) {
+	if have, ok := k.direct[key]; ok && have != block {
+		k.fail(r, "view %d of epoch %d has two final blocks", key.view, key.epoch)
+	}
+	k.direct[key] = block
+	for b := k.c.proposals[block]; b != nil && !k.certain[block]; b = k.c.proposals[block] {
+		k.certain[block] = true
+		block = b.Parent
+	}
+	k.contradiction(r, key)
+}
+
+// contradiction checks a view that has a final block for a nullification and for rivals.
+func (k *checker) contradiction(r *replica, key viewKey) {
+	final, ok := k.direct[key]
+	if !ok {
+		return
+	}
+	if k.nullified[key] {
+		k.fail(r, "view %d of epoch %d is final and nullified", key.view, key.epoch)
+	}
+	for block := range k.notarized[key] {
+		if block != final {
+			k.fail(r, "view %d of epoch %d has a final block and a notarized rival", key.view, key.epoch)
+		}
+	}
+}
+
+// finalized checks agreement, that finality has its votes and is never undone, and that heights come without gaps.
 func (k *checker) finalized(r *replica, f bft.Finalized) {
 	if r.evil != nil {
 		return
@@ -59,25 +144,30 @@ func (k *checker) finalized(r *replica, f bft.Finalized) {
 		k.fail(r, "disagreement at height %d: %v and %v are both final", b.Height, have, digest)
 	}
 	k.blocks[b.Height] = digest
-	if last, ok := k.heights[r]; ok && b.Height != last+1 {
-		k.fail(r, "height %d is announced after %d", b.Height, last)
+	if b.Height != k.heights[r]+1 {
+		k.fail(r, "height %d is announced after %d", b.Height, k.heights[r])
 	}
 	k.heights[r] = b.Height
-	if !k.c.proposals[digest] {
+	if k.c.proposals[digest] == nil {
 		k.fail(r, "height %d has a block that no leader proposed", b.Height)
 	}
-	key := viewKey{b.Epoch, b.View}
-	k.finals[key] = digest
-	k.contradiction(r, key)
+	if !k.certain[digest] {
+		k.fail(r, "height %d is announced as final without the votes", b.Height)
+	}
+	if k.fast[digest] {
+		k.c.counted.fast++
+	} else {
+		k.c.counted.slow++
+	}
 	if f.Last {
 		k.ends[b.Epoch] = digest
 	}
 }
 
-// restarted forgets how far a machine had announced: it goes on from its disk.
+// restarted notes the height from which a machine goes on.
 func (k *checker) restarted(r *replica, final bft.Height) { k.heights[r] = final }
 
-// executed checks exactly-once execution and equal states.
+// executed checks exactly-once execution, equal states, and that handoffs have their dealings.
 func (k *checker) executed(r *replica, b *bft.Block, effective []op, root bft.Digest) {
 	if r.evil != nil {
 		return
@@ -92,52 +182,34 @@ func (k *checker) executed(r *replica, b *bft.Block, effective []op, root bft.Di
 		}
 		k.effects[o] = b.Height
 	}
-}
-
-// certificate checks that no two certificates contradict, and that the states certified are right.
-func (k *checker) certificate(r *replica, cert bft.Certificate) {
-	if r.evil != nil {
-		return
-	}
-	key := viewKey{cert.Epoch, cert.View}
-	switch cert.Kind {
-	case bft.Notarize:
-		if k.notes[key] == nil {
-			k.notes[key] = make(map[bft.Digest]bool)
-		}
-		k.notes[key][cert.Block] = true
-	case bft.Nullify:
-		k.nulls[key] = true
-	case bft.Finalize:
-		if have, ok := k.finals[key]; ok && have != cert.Block {
-			k.fail(r, "two final blocks in view %d", cert.View)
-		}
-		k.finals[key] = cert.Block
-	}
-	k.contradiction(r, key)
-}
-
-func (k *checker) contradiction(r *replica, key viewKey) {
-	final, ok := k.finals[key]
-	if !ok {
-		return
-	}
-	if k.nulls[key] {
-		k.fail(r, "view %d of epoch %d is final and nullified", key.view, key.epoch)
-	}
-	for block := range k.notes[key] {
-		if block != final {
-			k.fail(r, "view %d of epoch %d has a final block and a notarized rival", key.view, key.epoch)
-		}
+	if root, ok := k.roots[b.StateHeight]; ok && root != b.StateRoot {
+		k.fail(r, "height %d certifies a state that height %d did not have", b.Height, b.StateHeight)
 	}
 }
 
-func (k *checker) voted(*replica, bft.Vote) {}
+// handedOff checks that an epoch began with the dealings of a quorum.
+func (k *checker) handedOff(r *replica, dealers int) {
+	if quorum := 2*k.c.size.F + k.c.size.C + 1; r.evil == nil && dealers < quorum {
+		k.fail(r, "epoch %d ended with %d dealings, fewer than %d", r.epoch, dealers, quorum)
+	}
+}
 
-// accused checks that only replicas that did equivocate are accused.
+// accused checks that only Byzantine replicas are accused.
 func (k *checker) accused(r *replica, a bft.Accuse) {
-	k.evidence[a.Replica] = true
 	if culprit := k.c.byID(a.Replica); r.evil == nil && culprit != nil && culprit.evil == nil {
 		k.fail(r, "replica %d is accused and did nothing", a.Replica)
 	}
+}
+
+// views is the highest view of each epoch that was final, summed up.
+func (k *checker) views() int {
+	highest := make(map[bft.Epoch]bft.View)
+	for key := range k.direct {
+		highest[key.epoch] = max(highest[key.epoch], key.view)
+	}
+	sum := 0
+	for _, v := range highest {
+		sum += int(v)
+	}
+	return sum
 }

@@ -24,9 +24,12 @@ func (w *world) after(d time.Duration, do func()) {
 	heap.Push(&w.queue, item{w.now + max(0, d), w.serial, do})
 }
 
+// maxHappenings bounds one phase of a run: one that goes round in circles is stuck.
+const maxHappenings = 3_000_000
+
 // run lets happen what is due until a time, or until stop says so.
 func (w *world) run(until time.Duration, stop func() bool) {
-	for len(w.queue) > 0 && w.queue[0].at <= until && !stop() {
+	for n := 0; n < maxHappenings && len(w.queue) > 0 && w.queue[0].at <= until && !stop(); n++ {
 		next := heap.Pop(&w.queue).(item)
 		w.now = next.at
 		next.do()

@@ -8,79 +8,82 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// Options choose a simulation. The zero value is the default of each.
-type Options struct {
-	F, C int
-	// EpochBlocks is how many blocks an epoch has before its replicas deal for the next.
-	EpochBlocks bft.Height
-	Trace       func(line string)
-}
-
-func (o Options) cryptoTime() time.Duration    { return 500 * time.Microsecond }
-func (o Options) executionTime() time.Duration { return 300 * time.Microsecond }
-func (o Options) pollTime() time.Duration      { return 2 * time.Millisecond }
-
-// Result is what one seed came to.
-type Result struct {
-	Violations []string
-	Views      int
-	Blocks     int
-	Epochs     int
-	Steps      int
-}
-
 // cluster is a simulated cluster.
 type cluster struct {
 	options   Options
 	size      bft.Size
 	world     *world
 	net       *network
-	replicas  []*replica
+	replicas  []*replica // machines; twins share an identity
 	genesis   *service
 	check     *checker
-	proposals map[bft.Digest]bool
-	schedule  func(from, to *replica) time.Duration
+	proposals map[bft.Digest]*bft.Block // every block that its leader signed
+	clients   []*client
+	down      map[*replica]bool // machines that stay down
 	steps     int
-	clients   []uint32
+	hash      uint64
+	counted   counts
 }
 
-// adversary overrides what a Byzantine machine sends.
-type adversary interface {
-	send(from, to *replica, m bft.Message) []bft.Message
+// counts are figures of a run.
+type counts struct {
+	fast, slow int // blocks announced without and with the help of a certificate, by correct machines
 }
 
 func newCluster(seed uint64, o Options) *cluster {
-	if o.EpochBlocks == 0 {
-		o.EpochBlocks = 40
+	c := &cluster{
+		options: o, size: bft.Size{F: o.F, C: o.C}, world: newWorld(seed),
+		proposals: make(map[bft.Digest]*bft.Block), down: make(map[*replica]bool),
 	}
-	c := &cluster{options: o, size: bft.Size{F: o.F, C: o.C}, world: newWorld(seed), proposals: make(map[bft.Digest]bool)}
-	c.genesis = newService(c.size.Quorum())
-	c.net = &network{c: c, low: time.Millisecond, high: 5 * time.Millisecond, group: make(map[*replica]int)}
+	c.genesis = newService(c.handoffDealings())
+	c.net = newNetwork(c)
 	c.check = newChecker(c)
 	for id := 1; id <= c.size.N(); id++ {
-		c.replicas = append(c.replicas, &replica{c: c, id: bft.ReplicaID(id), disk: newDisk(c.genesis)})
+		c.addMachine(bft.ReplicaID(id), 0)
+	}
+	c.corrupt()
+	for i := range 4 {
+		c.clients = append(c.clients, &client{c: c, id: uint32(i)})
 	}
 	return c
 }
 
+func (c *cluster) addMachine(id bft.ReplicaID, twin int) *replica {
+	r := &replica{c: c, id: id, twin: twin, disk: newDisk(c.genesis), slowness: 1}
+	c.replicas = append(c.replicas, r)
+	return r
+}
+
 // config is the configuration of a replica in an epoch.
 func (c *cluster) config(e bft.Epoch, self bft.ReplicaID) bft.Config {
-	leaders := make([]bft.ReplicaID, c.size.N())
-	for i := range leaders {
-		leaders[i] = bft.ReplicaID((i+int(e))%len(leaders) + 1)
+	var leaders []bft.ReplicaID
+	for i := range c.size.N() {
+		id := bft.ReplicaID((i+int(e))%c.size.N() + 1)
+		if !c.due(e, id) {
+			leaders = append(leaders, id)
+		}
 	}
 	return bft.Config{
-		Epoch: e, Size: c.size, Self: self, Leaders: leaders, Window: 4,
-		Timeouts: bft.Timeouts{
-			View: 150 * time.Millisecond, ViewMax: 2 * time.Second, Finalize: 20 * time.Millisecond,
-			Idle: 30 * time.Millisecond, Resend: 100 * time.Millisecond, Ahead: time.Second,
-		},
+		Cluster: bft.Digest{1}, Epoch: e, Size: c.size, Self: self, Leaders: leaders, Window: c.options.Window, Timeouts: timeouts,
 	}
 }
 
+// due says that a replica is scheduled for recovery in an epoch: c replicas in turn, which do not lead in it.
+func (c *cluster) due(e bft.Epoch, id bft.ReplicaID) bool {
+	if !c.options.has("recovery") || c.size.C == 0 {
+		return false
+	}
+	n := c.size.N()
+	return (int(id)+n-int(e)*c.size.C%n)%n < c.size.C
+}
+
+// keys are the epoch's shares, in the hands of the simulator.
 func (c *cluster) keys(e bft.Epoch) keys {
 	return keys{secret: mix(uint64(e) + 77), quorum: c.size.Quorum()}
 }
+
+// handoffDealings is how many dealings make the next epoch's key.
+func (c *cluster) handoffDealings() int { return c.size.Quorum() }
 
 func (c *cluster) byID(id bft.ReplicaID) *replica {
 	for _, r := range c.replicas {
@@ -91,27 +94,31 @@ func (c *cluster) byID(id bft.ReplicaID) *replica {
 	return nil
 }
 
-// diskTime is how long a group of writes takes.
-func (c *cluster) diskTime(*replica) time.Duration {
-	return c.world.between(100*time.Microsecond, time.Millisecond)
+// correct calls f for the machines that obey the protocol.
+func (c *cluster) correct(f func(*replica)) {
+	for _, r := range c.replicas {
+		if r.evil == nil {
+			f(r)
+		}
+	}
 }
 
-// signBlock notes a proposal and signs it: the signature is simulated by the note.
+// signBlock notes a proposal and signs it: the note stands for the signature.
 func (c *cluster) signBlock(b *bft.Block) []byte {
-	c.proposals[b.Digest()] = true
+	c.proposals[b.Digest()] = b
 	return make([]byte, bft.SignatureSize)
 }
 
-// genuine checks what the gateway checks with keys: that the leader signed.
+// genuine checks what a gateway checks with keys: that the leader signed, and the payload's form.
 func (c *cluster) genuine(m bft.Message) bool {
 	switch m := m.(type) {
 	case *bft.Block:
 		_, err := decodeOps(m.Payload)
-		return err == nil && c.proposals[m.Digest()] && bft.PayloadDigest(m.Payload) == m.Header.Payload
+		return err == nil && c.proposals[m.Digest()] != nil && bft.PayloadDigest(m.Payload) == m.Header.Payload
 	case bft.SignedHeader:
-		return c.proposals[m.Digest()]
+		return c.proposals[m.Digest()] != nil
 	case bft.Evidence:
-		return c.proposals[m.A.Digest()] && c.proposals[m.B.Digest()]
+		return c.proposals[m.A.Digest()] != nil && c.proposals[m.B.Digest()] != nil
 	}
 	return true
 }
@@ -127,6 +134,30 @@ func (c *cluster) submit(o op) {
 	}
 }
 
+// client submits one operation after the other, and again while it is not executed.
+type client struct {
+	c      *cluster
+	id     uint32
+	number uint32
+	tried  time.Duration
+}
+
+// go on with the next operation when the last one is executed somewhere; retry otherwise.
+func (k *client) run() {
+	done := k.number == 0
+	if !done {
+		_, done = k.c.check.effects[op{opWrite, k.id, k.number}]
+	}
+	if done {
+		k.number++
+	}
+	if done || k.c.world.now-k.tried > 300*time.Millisecond {
+		k.tried = k.c.world.now
+		k.c.submit(op{opWrite, k.id, k.number})
+	}
+	k.c.world.after(k.c.world.between(2*time.Millisecond, 20*time.Millisecond), k.run)
+}
+
 // note writes a line of the trace.
 func (c *cluster) note(r *replica, format string, args ...any) {
 	if c.options.Trace == nil {
@@ -139,35 +170,10 @@ func (c *cluster) note(r *replica, format string, args ...any) {
 	c.options.Trace(fmt.Sprintf("%10.3f %s %s", float64(c.world.now.Microseconds())/1000, who, fmt.Sprintf(format, args...)))
 }
 
-func (c *cluster) trace(r *replica, e bft.Effect) {
+// record folds what a machine does into the hash of the run, and into the trace.
+func (c *cluster) record(r *replica, e bft.Effect) {
+	c.hash = mix(c.hash ^ uint64(c.world.now) ^ uint64(r.id)<<48 ^ uint64(r.core.View())<<16 ^ effectCode(e))
 	if c.options.Trace != nil {
-		c.note(r, "v%d %T %+v", r.core.View(), e, e)
+		c.options.Trace(fmt.Sprintf("%10.3f %3d%-3s %s", float64(c.world.now.Microseconds())/1000, r.id, strings.Repeat("'", r.twin), describe(r, e)))
 	}
-}
-
-// Run simulates one seed.
-func Run(seed uint64, o Options) (Result, error) {
-	c := newCluster(seed, o)
-	for _, r := range c.replicas {
-		r.start()
-	}
-	var load func()
-	numbers := make([]uint32, 4)
-	load = func() {
-		client := c.world.rng.IntN(len(numbers))
-		numbers[client]++
-		c.submit(op{opWrite, uint32(client), numbers[client]})
-		c.world.after(c.world.between(time.Millisecond, 10*time.Millisecond), load)
-	}
-	load()
-	c.world.run(3*time.Second, func() bool { return len(c.check.violations) > 0 })
-	return c.result(), nil
-}
-
-func (c *cluster) result() Result {
-	r := Result{Violations: c.check.violations, Blocks: len(c.check.roots), Epochs: len(c.check.ends) + 1, Steps: c.steps}
-	for _, n := range c.replicas {
-		r.Views = max(r.Views, int(n.core.View()))
-	}
-	return r
 }

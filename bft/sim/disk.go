@@ -2,6 +2,7 @@ package sim
 
 import (
 	"slices"
+	"time"
 
 	"github.com/reseal-bft/reseal/bft"
 )
@@ -20,6 +21,7 @@ type disk struct {
 	finalView    bft.View // 0 at the base of an epoch
 	executed     []bft.Executed
 	proofs       map[bft.Epoch]bft.Certificate // the newest finalization of each epoch
+	below        snapshot                      // the state below the current epoch
 
 	queue   []write
 	writing int // writes of the group under way
@@ -56,7 +58,7 @@ func (r *replica) flush() {
 	if d.writing == 0 {
 		return
 	}
-	r.later(r.c.diskTime(r), func() {
+	r.later(r.slowness*r.c.world.between(100*time.Microsecond, time.Millisecond), func() {
 		group := d.queue[:d.writing]
 		d.queue = d.queue[d.writing:]
 		d.writing = 0
@@ -106,6 +108,21 @@ func (d *disk) putCertificate(c bft.Certificate) {
 // keptStates is how many states a replica remembers the roots of.
 const keptStates = bft.MaxStateLag + 8
 
+// snapshot is the state after the last block of an epoch.
+type snapshot struct {
+	state *service
+	base  bft.Base
+}
+
+// adopt goes on from a peer's snapshot.
+func (d *disk) adopt(s snapshot) {
+	if s.state.epoch <= d.state.epoch {
+		return
+	}
+	d.state, d.final, d.base, d.finalView, d.below = s.state.clone(), s.base, s.base, 0, s
+	d.executed = []bft.Executed{{Height: s.base.Height, Root: s.base.Root}}
+}
+
 // putState makes the state after a final block durable. Its epoch's view is 0 when it ended the epoch.
 func (d *disk) putState(b *bft.Block, state *service, last bool) {
 	d.state = state
@@ -115,6 +132,7 @@ func (d *disk) putState(b *bft.Block, state *service, last bool) {
 	if last {
 		d.base, d.finalView = d.final, 0
 		d.executed = nil
+		d.below = snapshot{state.clone(), d.base}
 	}
 	d.executed = append(d.executed, bft.Executed{Height: b.Height, Root: state.root, HandoffReady: ready})
 	if len(d.executed) > keptStates {

@@ -13,9 +13,28 @@ type network struct {
 	low, high time.Duration
 	loss      float64
 	twice     float64
+	// fifo: messages between two machines keep their order.
+	fifo bool
+	last map[[2]*replica]time.Duration
 	// group separates the machines when the network is partitioned: messages pass within a group.
 	group map[*replica]int
-	sent  int
+	// schedule is the adversary's: a delay in addition.
+	schedule func(from, to *replica) time.Duration
+	// twin says which of two twins a machine talks with for now.
+	twin map[*replica]int
+}
+
+func newNetwork(c *cluster) *network {
+	n := &network{c: c, last: make(map[[2]*replica]time.Duration), group: make(map[*replica]int), twin: make(map[*replica]int)}
+	n.calm()
+	return n
+}
+
+// calm ends all faults of the network.
+func (n *network) calm() {
+	n.low, n.high = time.Millisecond, 5*time.Millisecond
+	n.loss, n.twice, n.fifo = 0, 0, true
+	clear(n.group)
 }
 
 // broadcast sends a message to every other machine.
@@ -48,8 +67,7 @@ func (n *network) post(from, to *replica, m bft.Message) {
 }
 
 func (n *network) carry(from, to *replica, m bft.Message) {
-	n.sent++
-	if n.group[from] != n.group[to] || n.c.world.chance(n.loss) {
+	if !n.connected(from, to) || n.c.world.chance(n.loss) {
 		return
 	}
 	if n.c.world.chance(n.twice) {
@@ -58,9 +76,36 @@ func (n *network) carry(from, to *replica, m bft.Message) {
 	n.arrive(from, to, m)
 }
 
+// connected reports whether a message can pass: within a group, and for twins with the one that the other side talks with.
+func (n *network) connected(from, to *replica) bool {
+	if n.group[from] != n.group[to] {
+		return false
+	}
+	_, twins := from.evil.(honest)
+	if twins && n.twin[to] != from.twin {
+		return false
+	}
+	_, twins = to.evil.(honest)
+	return !twins || n.twin[from] == to.twin
+}
+
+// shuffleTwins lets each machine talk with one of the twins for a while.
+func (n *network) shuffleTwins() {
+	for _, r := range n.c.replicas {
+		n.twin[r] = n.c.world.rng.IntN(2)
+	}
+	n.c.world.after(n.c.world.between(50*time.Millisecond, 500*time.Millisecond), n.shuffleTwins)
+}
+
 func (n *network) arrive(from, to *replica, m bft.Message) {
-	n.c.world.after(n.delay(from, to), func() {
-		if n.group[from] == n.group[to] {
+	d := n.delay(from, to)
+	if n.fifo {
+		pair := [2]*replica{from, to}
+		d = max(d, n.last[pair]-n.c.world.now)
+		n.last[pair] = n.c.world.now + d
+	}
+	n.c.world.after(d, func() {
+		if n.connected(from, to) {
 			to.deliver(from.id, m)
 		}
 	})
@@ -68,26 +113,24 @@ func (n *network) arrive(from, to *replica, m bft.Message) {
 
 func (n *network) delay(from, to *replica) time.Duration {
 	d := n.c.world.between(n.low, n.high)
-	if n.c.schedule != nil {
-		d += n.c.schedule(from, to)
+	if n.schedule != nil {
+		d += n.schedule(from, to)
 	}
 	return d
 }
 
-// request asks a peer that may be able to answer, hinted ones first, and delivers the answer after a round trip.
-func (n *network) request(r *replica, hint []bft.ReplicaID, read func(*replica) []*bft.Block, answer func([]*bft.Block)) {
-	var peer *replica
+// request reads from a peer that may be able to answer, hinted ones first, and delivers the answer after a round trip.
+func request[T any](n *network, r *replica, hint []bft.ReplicaID, read func(*replica) (T, bool), answer func(T)) {
+	peer := n.c.replicas[n.c.world.rng.IntN(len(n.c.replicas))]
 	if len(hint) > 0 && n.c.world.chance(0.7) {
 		peer = n.c.byID(hint[n.c.world.rng.IntN(len(hint))])
-	} else {
-		peer = n.c.replicas[n.c.world.rng.IntN(len(n.c.replicas))]
 	}
-	if peer == nil || peer.id == r.id || n.group[peer] != n.group[r] || peer.evil != nil && n.c.world.chance(0.5) {
+	if peer == nil || peer.id == r.id || !n.connected(r, peer) || peer.evil != nil && n.c.world.chance(0.5) {
 		return
 	}
 	r.later(n.delay(r, peer)+n.delay(peer, r), func() {
-		if blocks := read(peer); peer.up && len(blocks) > 0 {
-			answer(blocks)
+		if value, ok := read(peer); ok && peer.up {
+			answer(value)
 		}
 	})
 }

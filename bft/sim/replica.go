@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"errors"
 	"slices"
 	"time"
 
@@ -36,7 +35,8 @@ type replica struct {
 	timers   [bft.TimerResend + 1]int
 	proposal int // counts the proposals asked for
 	skew     time.Duration
-	retired  bool
+	slowness time.Duration // factor on the time of writes
+	asked    time.Duration // when a snapshot was last asked for
 }
 
 // later schedules work of this life.
@@ -88,6 +88,8 @@ func (r *replica) begin() {
 		return
 	}
 	r.core = core
+	r.c.plant(core)
+	r.c.check.restarted(r, d.final.Height)
 	r.c.note(r, "starts in epoch %d at height %d, view %d", r.epoch, d.final.Height, core.View())
 	r.act(core.Start(r.clock()))
 	r.dealWhenDue()
@@ -115,7 +117,7 @@ func (r *replica) step(ev bft.Event) {
 // act carries out effects in order. The core's slice is valid until the next step, and no step happens in here.
 func (r *replica) act(effects []bft.Effect) {
 	for _, e := range effects {
-		r.c.trace(r, e)
+		r.c.record(r, e)
 		switch e := e.(type) {
 		case bft.Sign:
 			r.sign(e.Vote)
@@ -145,7 +147,9 @@ func (r *replica) act(effects []bft.Effect) {
 		case bft.Accuse:
 			r.c.check.accused(r, e)
 		case bft.Diverged:
-			r.c.check.fail(r, "state diverged at height %d", e.Height)
+			if r.evil == nil {
+				r.c.check.fail(r, "state diverged at height %d", e.Height)
+			}
 		}
 	}
 }
@@ -153,7 +157,9 @@ func (r *replica) act(effects []bft.Effect) {
 // sign records the vote, then signs it.
 func (r *replica) sign(v bft.Vote) {
 	if err := r.guard.Check(v); err != nil {
-		r.c.check.fail(r, "guard: %v", err)
+		if r.evil == nil {
+			r.c.check.fail(r, "guard: %v", err)
+		}
 		r.later(0, func() { r.step(bft.Signed{Vote: v, Err: err}) })
 		return
 	}
@@ -161,7 +167,7 @@ func (r *replica) sign(v bft.Vote) {
 	r.put(func(d *disk) { d.putVote(v) }, func() {
 		if r.core == core {
 			v.Partial = r.keys.partial(r.id, v.Bytes(r.config.Cluster))
-			r.c.check.voted(r, v)
+			r.c.check.voted(r, r.id, v)
 			r.step(bft.Signed{Vote: v})
 		}
 	})
@@ -178,7 +184,7 @@ func (r *replica) broadcast(m bft.Message) {
 
 func (r *replica) combine(e bft.Combine) {
 	core := r.core
-	r.later(r.c.options.cryptoTime(), func() {
+	r.later(cryptoTime, func() {
 		if r.core == core {
 			signature, bad, _ := r.keys.Combine(e.Statement.Bytes(r.config.Cluster), e.Partials)
 			r.step(bft.Combined{Statement: e.Statement, Signature: signature, Bad: bad})
@@ -188,7 +194,7 @@ func (r *replica) combine(e bft.Combine) {
 
 func (r *replica) verify(e bft.Verify) {
 	core := r.core
-	r.later(r.c.options.cryptoTime(), func() {
+	r.later(cryptoTime, func() {
 		if r.core == core {
 			ok := r.keys.verify(e.Certificate.Bytes(r.config.Cluster), e.Certificate.Signature)
 			r.step(bft.Verified{Certificate: e.Certificate, From: e.From, OK: ok})
@@ -212,7 +218,7 @@ func (r *replica) propose(p bft.Propose) {
 			ops = r.choose(p.Header.View)
 		}
 		if len(ops) == 0 && r.c.world.now < deadline {
-			r.later(r.c.options.pollTime(), try)
+			r.later(pollTime, try)
 			return
 		}
 		payload := encodeOps(ops)
@@ -262,10 +268,13 @@ func (r *replica) execute() {
 		return
 	}
 	r.busy = true
-	r.later(r.c.options.executionTime(), func() {
+	r.later(executionTime, func() {
 		r.busy = false
 		f := r.backlog[0]
 		r.backlog = r.backlog[1:]
+		if f.Last {
+			r.c.check.handedOff(r, len(r.state.dealers))
+		}
 		effective := r.state.apply(f.Block, f.Last)
 		r.c.check.executed(r, f.Block, effective, r.state.root)
 		state := r.state.clone()
@@ -305,25 +314,38 @@ func (r *replica) setTimer(e bft.SetTimer) {
 // fetch asks a peer for blocks.
 func (r *replica) fetch(e bft.Fetch) {
 	core := r.core
-	r.c.net.request(r, e.Hint, func(peer *replica) []*bft.Block { return peer.disk.chain(e.Block, e.Above) }, func(blocks []*bft.Block) {
+	read := func(peer *replica) ([]*bft.Block, bool) {
+		blocks := peer.disk.chain(e.Block, e.Above)
+		return blocks, len(blocks) > 0
+	}
+	request(r.c.net, r, e.Hint, read, func(blocks []*bft.Block) {
 		if r.core == core {
 			r.step(bft.Fetched{Blocks: blocks})
 		}
 	})
 }
 
-var errForeign = errors.New("of another cluster or epoch")
-
 // deliver takes in a message as the gateway does: checked, or dropped.
 func (r *replica) deliver(from bft.ReplicaID, m bft.Message) {
 	if !r.up {
 		return
 	}
-	if e, old := epochOf(m), r.epoch; e < old {
+	if a, ok := r.evil.(*replayer); ok {
+		a.heard(m)
+	}
+	e := epochOf(m)
+	_, asks := m.(bft.Status)
+	switch {
+	case e < r.epoch && asks:
 		r.answerOld(from, e)
+	case e > r.epoch+1:
+		r.transferState(from)
 	}
 	if r.config.Check(m) != nil || !r.c.genuine(m) {
 		return
+	}
+	if v, ok := m.(bft.Vote); ok {
+		r.c.check.voted(r, from, v)
 	}
 	r.step(bft.Receive{From: from, Message: m})
 }
@@ -333,6 +355,22 @@ func (r *replica) answerOld(to bft.ReplicaID, e bft.Epoch) {
 	if proof, ok := r.disk.proofs[e]; ok {
 		r.c.net.send(r, to, proof)
 	}
+}
+
+// transferState asks a peer that is epochs ahead for the state below its epoch.
+func (r *replica) transferState(from bft.ReplicaID) {
+	if r.asked != 0 && r.c.world.now-r.asked < timeouts.Resend {
+		return
+	}
+	r.asked = r.c.world.now
+	read := func(peer *replica) (snapshot, bool) {
+		return peer.disk.below, peer.evil == nil && peer.disk.below.state != nil
+	}
+	request(r.c.net, r, []bft.ReplicaID{from}, read, func(s snapshot) {
+		if s.state.epoch > r.epoch {
+			r.put(func(d *disk) { d.adopt(s) }, r.begin)
+		}
+	})
 }
 
 func epochOf(m bft.Message) bft.Epoch {

@@ -1,0 +1,62 @@
+package sim
+
+import (
+	"time"
+)
+
+// Result is what one seed came to.
+type Result struct {
+	Seed       uint64
+	Violations []string
+	// Stuck says what did not happen within the bound after the faults stopped; empty when the run became live.
+	Stuck  string
+	Views  int
+	Blocks int
+	Epochs int
+	Steps  int
+	// Fast and Slow count the blocks announced by correct replicas that the fast path made final, and the others.
+	Fast, Slow int
+	// Recovered is how long it took, after the faults stopped, until all was executed everywhere.
+	Recovered time.Duration
+	Hash      uint64
+}
+
+// Run simulates one seed, once.
+func Run(seed uint64, o Options) (Result, error) {
+	o, err := o.complete()
+	if err != nil {
+		return Result{}, err
+	}
+	c := newCluster(seed, o)
+	for _, r := range c.replicas {
+		r.start()
+	}
+	for _, k := range c.clients {
+		k.run()
+	}
+	c.chaos()
+	broken := func() bool { return len(c.check.violations) > 0 }
+	c.world.run(o.Chaos, broken)
+	result := Result{Seed: seed}
+	if !broken() {
+		c.heal()
+		goal := c.goal()
+		c.world.run(o.Chaos+o.bound(), func() bool { return broken() || goal.reached() })
+		result.Recovered = c.world.now - o.Chaos
+		if !broken() && !goal.reached() {
+			result.Stuck = goal.missing()
+			c.note(nil, "STUCK: %s", result.Stuck)
+		}
+	}
+	c.summarize(&result)
+	return result, nil
+}
+
+func (c *cluster) summarize(r *Result) {
+	r.Violations = c.check.violations
+	r.Blocks = len(c.check.roots)
+	r.Epochs = len(c.check.ends) + 1
+	r.Steps, r.Hash = c.steps, c.hash
+	r.Fast, r.Slow = c.counted.fast, c.counted.slow
+	r.Views = c.check.views()
+}
