@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -28,8 +29,8 @@ type handoff struct {
 	params  threshold.Params
 	// epochKey is the one that this replica has in the next epoch.
 	epochKey ed25519.PrivateKey
-	// late says that the epoch has ended: the share can only be completed from the others' parts.
-	late bool
+	// late says that the next epoch has begun without this replica's share.
+	late atomic.Bool
 
 	mu         sync.Mutex
 	dealt      chan struct{} // closed when dealing is set

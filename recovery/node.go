@@ -60,14 +60,17 @@ type Node struct {
 	secret  *epochSecret
 	sharing *threshold.Sharing
 	held    map[bft.ReplicaID]heldDealing
-	// nextKey is the fresh epoch key that this replica attests; attested is the round for which it sent evidence.
+	// nextKey is the fresh epoch key that this replica attests.
 	nextKey  ed25519.PrivateKey
-	attested Round
 	wearing  ed25519.PublicKey // the key of the present TLS credential
 	handoff  *handoff
 	stopping context.CancelFunc // ends the handoff
 
 	live atomic.Bool // the epoch's core runs: the state is not one of long ago
+
+	// attested is the round for which evidence was last submitted, and when; the driver's alone.
+	attested   Round
+	attestedAt time.Time
 }
 
 // credentialValidity is how long a TLS credential may be used. It hardly matters: a key counts only while the log names it.

@@ -37,10 +37,17 @@ func (n *Node) drive(ctx context.Context) {
 	}
 }
 
+// attestAgain is how long evidence may take to be judged before new evidence is submitted.
+const attestAgain = time.Second
+
 // considerAttesting submits evidence if this replica is due and was started after the round opened: it is the reboot that is to be shown.
 func (n *Node) considerAttesting(ctx context.Context, v *View) error {
 	me := v.Member(n.cfg.Self)
-	if v.Phase != PhaseAttesting || !me.Due || slices.Contains(v.Attested, me.ID) || n.attested == v.Round {
+	if v.Phase != PhaseAttesting || !me.Due || slices.Contains(v.Attested, me.ID) {
+		return nil
+	}
+	judged := slices.Contains(v.Refused, me.ID)
+	if n.attested == v.Round && (judged || time.Since(n.attestedAt) < attestAgain) {
 		return nil
 	}
 	opened := time.UnixMilli(v.Deadline).Add(-time.Duration(n.cfg.Genesis.RoundDeadline))
@@ -63,7 +70,7 @@ func (n *Node) considerAttesting(ctx context.Context, v *View) error {
 	if err != nil {
 		return err
 	}
-	n.attested = v.Round
+	n.attested, n.attestedAt = v.Round, time.Now()
 	n.log.Info("submitting evidence of a clean boot", "round", v.Round, "anchor", header.Height)
 	return n.orderThroughOthers(ctx, &Attest{evidence})
 }
@@ -128,7 +135,7 @@ func (n *Node) wantedHandoff(v *View) *handoff {
 		h = n.newHandoff(v, v.Epoch, v.Round, key)
 	case v.Epoch > 0 && me.HoldsShare && n.epoch != v.Epoch:
 		h = n.newHandoff(v, v.LastHandoff.Epoch, v.LastHandoff.Round, me.EpochKey)
-		h.late = true
+		h.late.Store(true)
 	default:
 		return nil
 	}
@@ -164,7 +171,7 @@ func (n *Node) runHandoff(ctx context.Context, h *handoff, v *View) {
 	switch {
 	case err != nil && ctx.Err() == nil:
 		n.log.Error("the handoff failed; this replica gets its share when it can be completed from the others'", "round", h.round, "error", err)
-	case err == nil && n.state.View().Epoch > h.epoch:
+	case err == nil && h.late.Load():
 		n.replica.Load().Rekey() // the epoch began without this replica
 	}
 }
@@ -173,7 +180,7 @@ func (n *Node) takePart(ctx context.Context, h *handoff, v *View) error {
 	if h.epochKey == nil {
 		return errors.New("this replica does not have the epoch key that the log has for it: it was restarted after it had attested")
 	}
-	if h.late {
+	if h.late.Load() {
 		return until(ctx, func() error { return h.complete(ctx, v.LastHandoff.Dealings) })
 	}
 	var dealers []bft.ReplicaID

@@ -28,13 +28,14 @@ func (n *Node) keys(ctx context.Context, m *replica.Membership) (replica.EpochKe
 		return replica.EpochKeys{}, err
 	}
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.epoch != m.Epoch || n.secret == nil || !n.secret.epochKey.Public().(ed25519.PublicKey).Equal(m.Member(n.cfg.Self).EpochKey) {
+	epoch, secret, sharing := n.epoch, n.secret, n.sharing
+	n.mu.Unlock()
+	if epoch != m.Epoch || secret == nil || !secret.epochKey.Public().(ed25519.PublicKey).Equal(m.Member(n.cfg.Self).EpochKey) {
 		verifier, err := n.verifier(m)
 		return replica.EpochKeys{Scheme: verifier}, err
 	}
-	s, signer, err := n.schemeOf(m, n.secret, n.sharing)
-	return replica.EpochKeys{Scheme: s, Signer: signer, BlockKey: n.secret.epochKey}, err
+	s, signer, err := n.schemeOf(m, secret, sharing)
+	return replica.EpochKeys{Scheme: s, Signer: signer, BlockKey: secret.epochKey}, err
 }
 
 // adopt waits for the handoff that leads to an epoch, if this replica takes part in one, and moves the keystore on.
@@ -49,11 +50,17 @@ func (n *Node) adopt(ctx context.Context, m *replica.Membership) error {
 	defer timer.Stop()
 	select {
 	case <-h.completed:
-		return n.advance(h)
 	case <-timer.C:
+		h.late.Store(true)
 	case <-ctx.Done():
+		return nil
 	}
-	return nil
+	select {
+	case <-h.completed:
+		return n.advance(h)
+	default:
+		return nil
+	}
 }
 
 // advance puts a completed handoff into force.

@@ -1,0 +1,206 @@
+package recovery
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/kv"
+	"github.com/reseal-bft/reseal/bft/request"
+	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/keystore/device"
+	"github.com/reseal-bft/reseal/threshold"
+)
+
+// nodes is a cluster of real nodes in this process: real connections, stores and (file) keystores.
+type nodes struct {
+	t         *testing.T
+	dir       string
+	genesis   *Genesis
+	operator  ed25519.PrivateKey
+	keystores []keystore.Keystore
+	running   []*Node
+	client    ed25519.PrivateKey
+	sequence  uint64
+}
+
+func startNodes(t *testing.T, f, c int) *nodes {
+	public, operator := epochKey(t)
+	_, client := epochKey(t)
+	g := &Genesis{
+		Name: "nodes", Created: time.Now().UTC().Truncate(time.Second), F: f, C: c,
+		Operators: []ed25519.PublicKey{public}, OperatorQuorum: 1,
+		RoundDeadline: Duration(20 * time.Second), Window: 4,
+		Timeouts: Timeouts{
+			View: Duration(time.Second), ViewMax: Duration(8 * time.Second), Finalize: Duration(50 * time.Millisecond),
+			Idle: Duration(50 * time.Millisecond), Resend: Duration(300 * time.Millisecond), Ahead: Duration(10 * time.Second),
+		},
+	}
+	n := &nodes{t: t, dir: t.TempDir(), genesis: g, operator: operator, client: client}
+	for i := range g.Size().N() {
+		ks, err := device.Init(t.Context(), "file:"+filepath.Join(n.dir, fmt.Sprint("keystore", i+1)),
+			keystore.WithPassphrase(keystore.NewSecret([]byte("correct horse"))), keystore.WithWorkFactor(8))
+		require.NoError(t, err)
+		n.keystores = append(n.keystores, ks)
+		key, err := SealGenesisKey(ks)
+		require.NoError(t, err)
+		der, err := x509.MarshalPKIXPublicKey(ks.Identity().Public())
+		require.NoError(t, err)
+		g.Members = append(g.Members, GenesisMember{ID: bft.ReplicaID(i + 1), Address: freeAddress(t), Identity: der, EpochKey: key})
+	}
+	n.running = make([]*Node, len(g.Members))
+	for i := range g.Members {
+		n.start(i)
+	}
+	t.Cleanup(func() {
+		for i := range n.running {
+			n.stop(i)
+		}
+	})
+	return n
+}
+
+func freeAddress(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (n *nodes) start(i int) {
+	log := slog.New(slog.NewTextHandler(n.t.Output(), nil)).With("replica", i+1)
+	node, err := Start(context.Background(), NodeConfig{
+		Genesis: n.genesis, Self: bft.ReplicaID(i + 1), Dir: filepath.Join(n.dir, fmt.Sprint("store", i+1)),
+		Keystore: n.keystores[i], Application: kv.New(), Log: log,
+	})
+	require.NoError(n.t, err)
+	n.running[i] = node
+}
+
+func (n *nodes) stop(i int) {
+	if n.running[i] != nil {
+		require.NoError(n.t, n.running[i].Close())
+		require.NoError(n.t, n.running[i].Wait())
+		n.running[i] = nil
+	}
+}
+
+// awaitEpoch waits until a replica votes in an epoch.
+func (n *nodes) awaitEpoch(i int, epoch bft.Epoch) {
+	require.Eventually(n.t, func() bool {
+		s := n.running[i].replica.Load().Status()
+		return s.Epoch >= epoch && s.Voter
+	}, 30*time.Second, 5*time.Millisecond, "replica %d and epoch %d", i+1, epoch)
+}
+
+func (n *nodes) groupKey(i int) *threshold.PublicKey {
+	raw, err := hex.DecodeString(n.running[i].State().GroupKey)
+	require.NoError(n.t, err)
+	key, err := threshold.ParsePublicKey(raw)
+	require.NoError(n.t, err)
+	return key
+}
+
+// verifier verifies replies under a group key.
+type verifier struct{ key *threshold.PublicKey }
+
+func (v verifier) Verify(message, signature []byte) error {
+	return v.key.Verify(message, threshold.Signature(signature))
+}
+
+func (n *nodes) submit(through int, key *threshold.PublicKey, space request.Space, operation []byte) []byte {
+	n.sequence++
+	req, err := request.New(n.genesis.ClusterID(), n.client, n.sequence, space, [][]byte{operation})
+	require.NoError(n.t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	reply, err := n.running[through].replica.Load().Submit(ctx, req)
+	require.NoError(n.t, err)
+	require.NoError(n.t, reply.Verify(n.genesis.ClusterID(), verifier{key}, n.client.Public().(ed25519.PublicKey), n.sequence))
+	return reply.Results[0]
+}
+
+func (n *nodes) put(through int, key *threshold.PublicKey, name, value string) {
+	operation, err := kv.Put([]byte(name), []byte(value))
+	require.NoError(n.t, err)
+	result, err := kv.ParseResult(n.submit(through, key, request.Application, operation))
+	require.NoError(n.t, err)
+	require.Equal(n.t, kv.OK, result.Status)
+}
+
+// order has the operator start a round in which the given replicas are due.
+func (n *nodes) order(through int, key *threshold.PublicKey, due ...bft.ReplicaID) {
+	o := &Order{Sequence: n.running[through].State().OrderSequence + 1, Body: &StartRound{Due: due}}
+	require.NoError(n.t, o.Sign(n.genesis, n.operator))
+	raw, err := Encode(o)
+	require.NoError(n.t, err)
+	result, err := ParseResult(n.submit(through, key, request.System, raw))
+	require.NoError(n.t, err)
+	require.Nil(n.t, result.Refusal)
+}
+
+func TestAClusterMakesItsKeyAndEveryReplicaIsRecovered(t *testing.T) {
+	n := startNodes(t, 1, 1)
+	for i := range n.running {
+		n.awaitEpoch(i, 1)
+	}
+	key := n.groupKey(0)
+	n.put(0, key, "written", "before")
+	for i := range n.running {
+		through := (i + 1) % len(n.running)
+		n.order(through, key, bft.ReplicaID(i+1))
+		old, err := n.keystores[i].Status()
+		require.NoError(t, err)
+		n.stop(i)
+		n.put(through, key, fmt.Sprint("while ", i+1, " is away"), "yes")
+		n.start(i)
+		for j := range n.running {
+			n.awaitEpoch(j, bft.Epoch(i+2))
+		}
+		require.True(t, key.Equal(n.groupKey(i)), "the group key stays the same")
+		_, err = n.keystores[i].Unseal(old.Epoch)
+		require.ErrorIs(t, err, keystore.ErrErased, "the old share cannot be unsealed")
+		n.put(i, key, "through the recovered", fmt.Sprint(i))
+	}
+	require.Equal(t, uint64(6), n.running[0].State().Counts.Recoveries)
+}
+
+func TestAReplicaThatMissedAHandoffCompletesItsShareFromTheOthers(t *testing.T) {
+	n := startNodes(t, 1, 1)
+	for i := range n.running {
+		n.awaitEpoch(i, 1)
+	}
+	key := n.groupKey(0)
+	n.stop(5)
+	n.order(0, key, 1)
+	n.stop(0)
+	n.start(0)
+	for i := range 5 {
+		n.awaitEpoch(i, 2)
+	}
+	n.start(5)
+	n.awaitEpoch(5, 2)
+	n.put(5, key, "back", "again")
+}
+
+func TestAKeystoreOfAnotherMemberIsRefused(t *testing.T) {
+	n := startNodes(t, 1, 0)
+	_, err := Start(context.Background(), NodeConfig{
+		Genesis: n.genesis, Self: 1, Dir: t.TempDir(), Keystore: n.keystores[1], Application: kv.New(),
+	})
+	require.ErrorContains(t, err, "another identity")
+	_, err = Start(context.Background(), NodeConfig{
+		Genesis: n.genesis, Self: 9, Dir: t.TempDir(), Keystore: n.keystores[1], Application: kv.New(),
+	})
+	require.ErrorContains(t, err, "not in the genesis")
+}
