@@ -34,10 +34,49 @@ func BenchmarkSignatures(b *testing.B) {
 				_ = g.sharing.GroupKey().Verify(msg, sig)
 			}
 		})
+		b.Run(fmt.Sprintf("verify-partial/n=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				_ = g.sharing.VerifyPartial(msg, ps[0])
+			}
+		})
 		b.Run(fmt.Sprintf("sign/n=%d", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				g.shares[0].Sign(msg)
+			}
+		})
+	}
+}
+
+func BenchmarkVerifyBatch(b *testing.B) {
+	g := deal1(b, benchParams(4))
+	var items []BatchItem
+	for i := range 64 {
+		msg := []byte{byte(i)}
+		sig, _, err := g.sharing.Combine(msg, g.sign(msg, 1, 2, 3))
+		require.NoError(b, err)
+		items = append(items, BatchItem{Key: g.sharing.GroupKey(), Message: msg, Signature: sig})
+	}
+	for _, k := range []int{1, 4, 16, 64} {
+		b.Run(fmt.Sprintf("k=%d", k), func(b *testing.B) {
+			for b.Loop() {
+				_ = VerifyBatch(rand.Reader, items[:k])
+			}
+		})
+	}
+}
+
+// BenchmarkCombineWithABadPartial is the slow path: one of the first T does not verify.
+func BenchmarkCombineWithABadPartial(b *testing.B) {
+	for _, n := range []int{4, 64} {
+		p := benchParams(n)
+		g := deal1(b, p)
+		msg := []byte("a block")
+		ps := g.sign(msg, upTo(1, n)...)
+		ps[1] = g.shares[1].Sign([]byte("another"))
+		b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				_, _, _ = g.sharing.Combine(msg, ps)
 			}
 		})
 	}

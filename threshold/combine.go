@@ -2,7 +2,6 @@ package threshold
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/reseal-bft/reseal/threshold/internal/curve"
 )
@@ -20,8 +19,8 @@ func newCombination(t int) *combination {
 }
 
 // Combine makes the group's signature on msg from T partial signatures with distinct indices, and
-// verifies the result once. Only if that fails are the partial signatures verified one by one; with
-// enough good ones among them Combine still succeeds. bad lists, ascending and without repetition,
+// verifies the result once. Only if that fails are the bad ones looked for; with enough good ones
+// Combine still succeeds. bad lists, ascending and without repetition,
 // the indices under which a partial signature was given that does not verify. It is nil when the
 // first T did: the others are then not looked at.
 //
@@ -107,22 +106,4 @@ func (s *Sharing) combineGathered(c *combination, msg []byte) (sig Signature, ok
 		return sig, false
 	}
 	return Signature(point.Compress()), true
-}
-
-// sift verifies partial signatures one by one, equal ones once.
-func (s *Sharing) sift(msg []byte, ps []PartialSignature) (good []PartialSignature, bad []int) {
-	verified := make(map[PartialSignature]bool, len(ps))
-	for _, p := range ps {
-		if verified[p] {
-			continue
-		}
-		verified[p] = true
-		if s.VerifyPartial(msg, p) == nil {
-			good = append(good, p)
-		} else {
-			bad = append(bad, p.Index)
-		}
-	}
-	slices.Sort(bad)
-	return good, slices.Compact(bad)
 }

@@ -3,7 +3,6 @@ package bls12381
 import (
 	"crypto/cipher"
 	"encoding/hex"
-	"errors"
 	"io"
 
 	"go.dedis.ch/kyber/v3"
@@ -12,13 +11,12 @@ import (
 	"github.com/reseal-bft/reseal/threshold/internal/curve"
 )
 
-var errEmbed = errors.New("bls12381: points of this suite embed no data")
-
-// noEmbedding is what all points share: they carry no data.
+// noEmbedding is what all points share: zero bytes can be embedded in them, so Embed picks a point and
+// Data returns nothing.
 type noEmbedding struct{}
 
 func (noEmbedding) EmbedLen() int         { return 0 }
-func (noEmbedding) Data() ([]byte, error) { return nil, errEmbed }
+func (noEmbedding) Data() ([]byte, error) { return nil, nil }
 
 // pointG1 is a point of G1; the zero value is infinity.
 type pointG1 struct {

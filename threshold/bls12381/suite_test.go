@@ -8,9 +8,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.dedis.ch/kyber/v3"
 	"go.dedis.ch/kyber/v3/share"
+	//lint:ignore SA1019 deprecated for its aggregation of different keys, which is not used here
 	"go.dedis.ch/kyber/v3/sign/bls"
 	"go.dedis.ch/kyber/v3/sign/tbls"
 	"go.dedis.ch/kyber/v3/util/random"
+	"go.dedis.ch/kyber/v3/util/test"
 
 	"github.com/reseal-bft/reseal/threshold"
 	"github.com/reseal-bft/reseal/threshold/bls12381"
@@ -19,6 +21,13 @@ import (
 var suite = bls12381.NewSuite(nil)
 
 func groups() []kyber.Group { return []kyber.Group{suite.G1(), suite.G2(), suite.GT()} }
+
+// TestKybersOwnTests runs the tests that kyber has for any group.
+func TestKybersOwnTests(t *testing.T) {
+	for _, g := range groups() {
+		t.Run(g.String(), func(t *testing.T) { test.GroupTest(t, g) })
+	}
+}
 
 func TestGroupLaws(t *testing.T) {
 	for _, g := range groups() {

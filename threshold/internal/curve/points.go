@@ -41,6 +41,16 @@ type (
 	G2 = blst.P2Affine
 )
 
+// The layouts that shim.h declares are blst's, or this does not compile.
+const (
+	_ = -(unsafe.Sizeof(G1{}) ^ C.sizeof_rs_p1_affine)
+	_ = -(unsafe.Sizeof(G2{}) ^ C.sizeof_rs_p2_affine)
+	_ = -(unsafe.Sizeof(blst.P1{}) ^ C.sizeof_rs_p1)
+	_ = -(unsafe.Sizeof(blst.P2{}) ^ C.sizeof_rs_p2)
+	_ = -(unsafe.Sizeof(blst.Fp12{}) ^ C.sizeof_rs_fp12)
+	_ = -(unsafe.Sizeof(Lines{}) ^ C.sizeof_rs_lines)
+)
+
 // Sizes of encoded points in bytes, compressed and not.
 const (
 	G1Len     = 48

@@ -1,9 +1,5 @@
-// Declarations of the few blst functions that its Go binding does not export,
-// and of the loops over them that would cost a cgo call per step in Go.
-//
-// The blst symbols are compiled by the Go binding's own package and resolved
-// when the program is linked. They are declared weak so that the intermediate
-// link that cgo makes of this package alone also succeeds.
+// What Go calls: the functions of blst that its Go binding does not export, and loops over them that
+// would cost a cgo call per step in Go.
 
 #ifndef RESEAL_CURVE_SHIM_H
 #define RESEAL_CURVE_SHIM_H
