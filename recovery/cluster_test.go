@@ -279,7 +279,7 @@ func (c *cluster) deal(dealers ...bft.ReplicaID) (map[int]*threshold.Dealing, []
 func (c *cluster) dealers() []bft.ReplicaID {
 	var ids []bft.ReplicaID
 	for _, m := range c.state.View().Members {
-		if m.HoldsShare && !m.Quarantined {
+		if m.HoldsShare {
 			ids = append(ids, m.ID)
 		}
 	}

@@ -69,8 +69,8 @@ func (s *State) deal(d *Dealing) *Refusal {
 	switch {
 	case m == nil:
 		return refuse(ReasonUnknownReplica, "there is no replica %d in this cluster", d.Dealer)
-	case !m.holdsShare || m.quarantined:
-		return refuse(ReasonDealer, "replica %d has no share to deal, or is quarantined", d.Dealer)
+	case !m.holdsShare: // one that is quarantined may deal: its dealing is certified, and without it there may be too few
+		return refuse(ReasonDealer, "replica %d has no share to deal", d.Dealer)
 	case slices.ContainsFunc(s.round.dealings, func(c ChosenDealing) bool { return c.Dealer == d.Dealer }):
 		return refuse(ReasonSuperfluous, "a dealing of replica %d is chosen already", d.Dealer)
 	}

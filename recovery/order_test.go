@@ -86,8 +86,6 @@ func TestQuarantine(t *testing.T) {
 	require.Equal(t, PhaseDealing, c.phase())
 	require.Equal(t, without(everybody, 5), c.state.View().Eligible, "the dealing began again without it")
 	c.refused(ReasonRound, stale[1])
-	_, ops := c.deal(5)
-	c.refused(ReasonDealer, ops[0])
 	c.handoff()
 	require.Equal(t, "quarantined: smells of smoke", c.state.View().Member(5).Status)
 	require.Equal(t, without(everybody, 5), c.holders())

@@ -27,7 +27,7 @@ const (
 	ReasonNoReboot              // the reset count has not risen since the last recovery
 	ReasonResetCountFell        // the TPM was cleared or replaced
 	ReasonFirmware              // the TPM's firmware is older than the approved state asks for
-	ReasonDealer                // the dealer holds no share, or is quarantined
+	ReasonDealer                // the dealer holds no share
 	ReasonSuperfluous           // already known, or no longer needed
 	ReasonSequence              // an order out of sequence
 	ReasonSignatures            // an order without the operators' quorum

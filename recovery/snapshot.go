@@ -248,7 +248,7 @@ func (r *reader) member(id bft.ReplicaID) member {
 	}
 	r.check(len(m.nextKey) == 0 || len(m.nextKey) == ed25519.PublicKeySize)
 	r.check(m.recovery.verdict < numVerdicts && m.recovery.refusal.Reason < numReasons)
-	r.check((m.nextKey != nil) == (m.recovery.verdict == verdictAttested))
+	r.check(m.nextKey != nil || m.recovery.verdict != verdictAttested)
 	if r.bad {
 		return m
 	}
