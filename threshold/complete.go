@@ -32,9 +32,10 @@ func (c *Commitment) Complete(index int, points []Point) (part *Part, bad []int,
 	if part := c.interpolate(index, candidates); part != nil && c.VerifyPart(part) == nil {
 		return part, nil, nil
 	}
+	row := c.rowCommitment(index)
 	var good []Point
 	for _, p := range candidates {
-		if c.checkPoint(p) {
+		if holds(row, curve.Powers(uint64(p.From), len(row)), p.value) {
 			good = append(good, p)
 		} else {
 			bad = append(bad, p.From)
@@ -55,19 +56,28 @@ func (c *Commitment) Complete(index int, points []Point) (part *Part, bad []int,
 func (c *Commitment) usable(index int, points []Point) []Point {
 	var out []Point
 	for _, p := range points {
-		if p.To == index && c.params.checkIndex(p.From) == nil {
+		if p.value != nil && p.To == index && c.params.checkIndex(p.From) == nil {
 			out = append(out, p)
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Point) int { return a.From - b.From })
-	return slices.CompactFunc(out, func(a, b Point) bool { return a.From == b.From && a.value.Equal(&b.value) })
+	return slices.CompactFunc(out, func(a, b Point) bool { return a.From == b.From && a.value.Equal(b.value) })
 }
 
-// checkPoint checks value*generator = sum of to^l from^k matrix[l,k].
-func (c *Commitment) checkPoint(p Point) bool {
-	weights := make([]curve.Fr, len(c.matrix))
-	curve.AddOuter(weights, curve.Powers(uint64(p.To), c.params.rows()), curve.Powers(uint64(p.From), c.params.columns()))
-	return c.holds(weights, &p.value)
+// rowCommitment commits to the coefficients of the row of a receiver: the sum over l of
+// index^l matrix[l,k], for every k.
+func (c *Commitment) rowCommitment(index int) []curve.G1 {
+	rows, columns := c.params.rows(), c.params.columns()
+	powers := curve.ScalarBytes(curve.Scalars(nil, curve.Powers(uint64(index), rows)))
+	out := make([]curve.G1, columns)
+	column := make([]curve.G1, rows)
+	for k := range out {
+		for l := range column {
+			column[l] = c.matrix[l*columns+k]
+		}
+		out[k] = curve.MSM1(column, powers, 255)
+	}
+	return out
 }
 
 // interpolate gives the row through the first F+1 points from distinct senders, nil if there are too
@@ -80,7 +90,7 @@ func (c *Commitment) interpolate(index int, points []Point) *Part {
 			break
 		}
 		if len(xs) == 0 || int(xs[len(xs)-1]) != p.From {
-			xs, values = append(xs, uint16(p.From)), append(values, p.value)
+			xs, values = append(xs, uint16(p.From)), append(values, *p.value)
 		}
 	}
 	defer curve.Wipe(values)

@@ -121,7 +121,8 @@ func (p *Part) Point(to int) (Point, error) {
 	if to < 1 || to > MaxReceivers {
 		return Point{}, fmt.Errorf("threshold: index %d is outside 1..%d", to, MaxReceivers)
 	}
-	return Point{From: p.index, To: to, value: curve.Eval(p.column, len(p.column), 1, uint64(to))}, nil
+	value := curve.Eval(p.column, len(p.column), 1, uint64(to))
+	return Point{From: p.index, To: to, value: &value}, nil
 }
 
 // Wipe overwrites the part.
@@ -146,12 +147,17 @@ func (p *Part) Equal(other *Part) bool {
 	return equal
 }
 
-// Point is phi(To, From): one receiver's help for another. Secret between the two.
+// Point is phi(To, From): one receiver's help for another. Secret between the two. Copies share the
+// secret; the zero Point has none and helps nobody.
 type Point struct {
 	redacted
 	From, To int
-	value    curve.Fr
+	value    *curve.Fr // a pointer, so that not even reflection on a struct that holds a Point prints it
 }
 
-// Wipe overwrites the value.
-func (p *Point) Wipe() { p.value.Wipe() }
+// Wipe overwrites the value, that of copies too.
+func (p *Point) Wipe() {
+	if p.value != nil {
+		p.value.Wipe()
+	}
+}

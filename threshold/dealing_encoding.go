@@ -65,8 +65,12 @@ func ParsePart(b []byte) (*Part, error) {
 	return p, nil
 }
 
-// SecretBytes encodes the point: tag, From, To (2 bytes each), scalar. The caller wipes the bytes.
+// SecretBytes encodes the point: tag, From, To (2 bytes each), scalar. The caller wipes the bytes. Nil
+// for the zero Point.
 func (p *Point) SecretBytes() []byte {
+	if p.value == nil {
+		return nil
+	}
 	b := append(make([]byte, 0, pointLen), pointTag)
 	b = binary.BigEndian.AppendUint16(b, uint16(p.From))
 	b = binary.BigEndian.AppendUint16(b, uint16(p.To))
@@ -78,7 +82,7 @@ func ParsePoint(b []byte) (Point, error) {
 	if len(b) != pointLen || b[0] != pointTag {
 		return Point{}, errors.New("threshold: these bytes are no point of a dealing")
 	}
-	p := Point{From: int(binary.BigEndian.Uint16(b[1:])), To: int(binary.BigEndian.Uint16(b[3:]))}
+	p := Point{From: int(binary.BigEndian.Uint16(b[1:])), To: int(binary.BigEndian.Uint16(b[3:])), value: new(curve.Fr)}
 	if p.From < 1 || p.From > MaxReceivers || p.To < 1 || p.To > MaxReceivers {
 		return Point{}, errors.New("threshold: an index of the point is out of range")
 	}

@@ -3,6 +3,8 @@ package threshold
 import (
 	"errors"
 	"fmt"
+
+	"github.com/reseal-bft/reseal/threshold/internal/curve"
 )
 
 // MaxReceivers is the largest number of receivers of a sharing.
@@ -34,6 +36,17 @@ func (p Params) Validate() error {
 // rows is the number of coefficients in x, columns that in y.
 func (p Params) rows() int    { return p.T }
 func (p Params) columns() int { return p.F + 1 }
+
+// MaxCommitmentLen is the largest size in bytes of an encoded commitment for these numbers, whatever its
+// context: a limit for whoever receives them.
+func (p Params) MaxCommitmentLen() int {
+	return headerLen(commitmentScheme) + 2 + MaxContext + pointsLen(p)
+}
+
+// MaxPartLen is the largest size in bytes of an encoded part.
+func (p Params) MaxPartLen() int {
+	return partHeaderLen + (p.rows()+p.columns())*curve.ScalarLen
+}
 
 func (p Params) checkIndex(i int) error {
 	if i < 1 || i > p.N {

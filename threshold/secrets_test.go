@@ -44,6 +44,18 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		within := fmt.Sprintf("%+v", struct{ Inner any }{secret})
 		require.Equal(t, "{Inner:"+redactedText+"}", within)
 	}
+
+	// fmt calls no methods on unexported fields: there it is the pointers that keep secrets.
+	hidden := fmt.Sprintf("%+v", struct {
+		point  Point
+		points []Point
+		part   *Part
+		share  *Share
+	}{point, []Point{point}, part, g.shares[0]})
+	for _, limb := range point.value {
+		require.NotContains(t, hidden, fmt.Sprint(limb))
+		require.NotContains(t, hidden, fmt.Sprintf("%x", limb))
+	}
 }
 
 func TestWipedSecretsDoNothing(t *testing.T) {

@@ -119,6 +119,8 @@ func TestEncodings(t *testing.T) {
 	require.NoError(t, parsed.Verify())
 	part, err := dealing.Part(2)
 	require.NoError(t, err)
+	require.Len(t, encoded, p.MaxCommitmentLen()-MaxContext+len("context"))
+	require.Len(t, part.SecretBytes(), p.MaxPartLen())
 	part2, err := ParsePart(part.SecretBytes())
 	require.NoError(t, err)
 	require.True(t, part.Equal(part2))
@@ -127,7 +129,7 @@ func TestEncodings(t *testing.T) {
 	require.NoError(t, err)
 	point2, err := ParsePoint(point.SecretBytes())
 	require.NoError(t, err)
-	require.True(t, point.value.Equal(&point2.value))
+	require.True(t, point.value.Equal(point2.value))
 
 	g := generate(t, p, 2)
 	b, err := g.sharing.MarshalBinary()

@@ -138,8 +138,8 @@ func (v *vectors) addCompletion(t *testing.T, dealing *Dealing) {
 		require.NoError(t, err)
 		points = append(points, point)
 	}
-	wrong := points[1]
-	wrong.value.Neg(&wrong.value)
+	wrong := Point{From: points[1].From, To: receiver, value: new(curve.Fr)}
+	wrong.value.Neg(points[1].value)
 	part, _, err := dealing.Commitment().Complete(receiver, points[:2])
 	require.NoError(t, err)
 	add := func(name string, bad []int, ok bool, points ...Point) {

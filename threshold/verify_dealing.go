@@ -97,15 +97,15 @@ func (c *Commitment) VerifyPart(p *Part) error {
 		inner.Wipe()
 		curve.AddOuter(weights, v, curve.Powers(j, columns))
 	}
-	if !c.holds(weights, &value) {
+	if !holds(c.matrix, weights, &value) {
 		return fmt.Errorf("%w: the part of receiver %d", ErrInconsistent, p.index)
 	}
 	return nil
 }
 
-// holds checks value*generator = sum of weights[i]*matrix[i], up to parts outside the subgroup.
-func (c *Commitment) holds(weights []curve.Fr, value *curve.Fr) bool {
-	sum := curve.MSM1(c.matrix, curve.ScalarBytes(curve.Scalars(nil, weights)), 255)
+// holds checks value*generator = sum of weights[i]*points[i], up to parts outside the subgroup.
+func holds(points []curve.G1, weights []curve.Fr, value *curve.Fr) bool {
+	sum := curve.MSM1(points, curve.ScalarBytes(curve.Scalars(nil, weights)), 255)
 	claimed := curve.Mult1(nil, value)
 	difference := curve.Sub1(&sum, &claimed)
 	cleared := curve.ClearCofactor(&difference)

@@ -88,6 +88,16 @@ func (x *Fr) SetWide(b []byte) {
 // SetSmall sets x to a small integer.
 func (x *Fr) SetSmall(v uint64) { C.rs_fr_from_small(x.c(), C.uint64_t(v)) }
 
+// setSigned sets x to a small integer of either sign.
+func (x *Fr) setSigned(v int) {
+	if v < 0 {
+		x.SetSmall(uint64(-v))
+		x.Neg(x)
+		return
+	}
+	x.SetSmall(uint64(v))
+}
+
 // setLimbs sets x to a number of four little-endian limbs, below the group order.
 func (x *Fr) setLimbs(l *[4]uint64) { C.rs_fr_from_limbs(x.c(), (*C.uint64_t)(&l[0])) }
 
@@ -214,13 +224,17 @@ func Interpolate(xs []uint16, ys []Fr) []Fr {
 	n := len(xs)
 	d := append([]Fr(nil), ys...)
 	defer Wipe(d)
-	var a, b, t Fr
+	inverse := make(map[int]Fr) // of differences of points
+	var a, t Fr
 	for level := 1; level < n; level++ {
 		for i := n - 1; i >= level; i-- {
-			a.SetSmall(uint64(xs[i]))
-			b.SetSmall(uint64(xs[i-level]))
-			a.Sub(&a, &b)
-			a.Inverse(&a)
+			difference := int(xs[i]) - int(xs[i-level])
+			a, known := inverse[difference]
+			if !known {
+				a.setSigned(difference)
+				a.Inverse(&a)
+				inverse[difference] = a
+			}
 			d[i].Sub(&d[i], &d[i-1])
 			d[i].Mul(&d[i], &a)
 		}
