@@ -142,6 +142,7 @@ func dialTLS(cluster bft.ClusterID, to Peer, certificate func() *tls.Certificate
 // listenTLS is the configuration of a replica's server. Verify judges the leaf of a caller that shows one.
 func listenTLS(certificate func() *tls.Certificate, verify func(leaf *x509.Certificate) error) *tls.Config {
 	config := baseTLS()
+	config.NextProtos = []string{protocol, "h2"}
 	config.ClientAuth = tls.RequestClientCert
 	config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate(), nil }
 	config.VerifyConnection = func(state tls.ConnectionState) error {

@@ -1,7 +1,12 @@
-// Package transport carries frames and calls between replicas, and calls from clients, over mutual TLS 1.3 and gRPC.
+// Package transport carries frames and calls between replicas, and calls from clients, over mutual TLS 1.3.
 //
-// Each replica dials each of its peers. On that connection it keeps one stream, which carries its frames in order, and makes its calls.
-// So a frame is attributed to the replica that dialled; packages above rely on that for votes.
+// Each replica dials each of its peers twice: one connection carries its frames in order, another its calls. So a frame is attributed to
+// the replica that dialled; packages above rely on that for votes. Both kinds, and the calls of clients, arrive at one port and are
+// told apart by ALPN in the TLS handshake.
+//
+// Calls are gRPC. Frames are not: behind the same handshake each stands behind its length, since that costs two goroutine
+// switches less at each end. Measured beside a gRPC stream on one machine, it took a third less processor time for streams of votes, and a sixth
+// less for blocks.
 //
 // # Identities
 //

@@ -1,10 +1,13 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -24,15 +27,15 @@ const (
 	lastRetry  = time.Second
 )
 
-// peer is the outgoing side of a connection.
+// peer is the outgoing side: a connection of frames, and another for calls.
 type peer struct {
 	Peer
 	t         *Transport
 	queue     *queue
 	cancel    context.CancelFunc // ends run
-	conn      atomic.Pointer[grpc.ClientConn]
-	connected atomic.Bool
-	again     chan struct{} // holds one signal when the connection is to be made anew
+	calls     atomic.Pointer[grpc.ClientConn]
+	connected atomic.Bool   // frames flow
+	again     chan struct{} // holds one signal when the connections are to be made anew
 }
 
 func (t *Transport) startPeer(to Peer) *peer {
@@ -42,7 +45,7 @@ func (t *Transport) startPeer(to Peer) *peer {
 	return p
 }
 
-// redial ends the connection; another is made at once.
+// redial ends the connections; others are made at once.
 func (p *peer) redial() {
 	select {
 	case p.again <- struct{}{}:
@@ -50,27 +53,29 @@ func (p *peer) redial() {
 	}
 }
 
-// run keeps a connection to the peer until ctx ends.
+// run keeps connections to the peer until ctx ends.
 func (p *peer) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		conn, err := dial(dialTLS(p.t.cfg.Cluster, p.Peer, p.t.certificate.Load), p.Address)
+		calls, err := dial(p.tls(), p.Address)
 		if err != nil {
 			p.t.cfg.Log.Error("cannot dial", "replica", p.ID, "address", p.Address, "error", err)
 			return // the address is malformed: another one makes another peer
 		}
-		p.conn.Store(conn)
-		p.serve(ctx, conn)
-		_ = conn.Close()
+		p.calls.Store(calls)
+		p.keepStream(ctx)
+		_ = calls.Close()
 	}
 }
 
-// errAnew ends a stream because the connection is to be made anew.
+func (p *peer) tls() *tls.Config { return dialTLS(p.t.cfg.Cluster, p.Peer, p.t.certificate.Load) }
+
+// errAnew ends a connection because another one is to be made.
 var errAnew = errors.New("the certificate has changed")
 
-// serve keeps a stream on a connection until ctx ends or the connection is to be made anew.
-func (p *peer) serve(ctx context.Context, conn *grpc.ClientConn) {
+// keepStream keeps a connection of frames until ctx ends or the connections are to be made anew.
+func (p *peer) keepStream(ctx context.Context) {
 	for retry := firstRetry; ; retry = min(2*retry, lastRetry) {
-		err := p.stream(ctx, conn)
+		err := p.stream(ctx)
 		if p.connected.Swap(false) {
 			p.t.cfg.Log.Info("disconnected", "replica", p.ID, "error", err)
 			retry = firstRetry
@@ -90,47 +95,62 @@ func (p *peer) serve(ctx context.Context, conn *grpc.ClientConn) {
 	}
 }
 
-var frameStream = grpc.StreamDesc{StreamName: "frames", ClientStreams: true, ServerStreams: true}
-
-const frameMethod = "/reseal/frames"
-
-// stream opens the stream of frames and sends on it until it breaks.
-func (p *peer) stream(ctx context.Context, conn *grpc.ClientConn) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	opened, broken := make(chan grpc.ClientStream, 1), make(chan error, 1)
-	p.t.done.Go(func() {
-		stream, err := conn.NewStream(ctx, &frameStream, frameMethod, grpc.WaitForReady(true), grpc.ForceCodecV2(codec{}))
-		if err == nil {
-			_, err = stream.Header() // comes when the peer has accepted us
-		}
-		if err == nil {
-			opened <- stream
-			var nothing []byte
-			err = stream.RecvMsg(&nothing) // the peer sends nothing: this ends with the stream
-		}
-		broken <- err
-	})
-	select {
-	case stream := <-opened:
-		p.connected.Store(true)
-		p.t.cfg.Log.Info("connected", "replica", p.ID)
-		if p.t.cfg.OnConnect != nil {
-			p.t.cfg.OnConnect(p.ID)
-		}
-		return p.pump(stream, broken)
-	case err := <-broken:
+// stream connects and sends frames until the connection breaks.
+func (p *peer) stream(ctx context.Context) error {
+	wire, secure, err := p.connect(ctx)
+	if err != nil {
 		return err
-	case <-p.again:
-		return errAnew
 	}
+	broken := make(chan error, 1)
+	p.t.done.Go(func() {
+		_, err := io.Copy(io.Discard, secure) // the peer sends nothing more: this ends with the connection
+		broken <- cmp.Or(err, io.EOF)
+	})
+	stop := context.AfterFunc(ctx, func() { _ = wire.Close() })
+	defer func() {
+		stop()
+		_ = wire.Close()
+	}()
+	p.connected.Store(true)
+	p.t.cfg.Log.Info("connected", "replica", p.ID)
+	if p.t.cfg.OnConnect != nil {
+		p.t.cfg.OnConnect(p.ID)
+	}
+	return p.pump(newFrameWriter(wire, secure), broken)
 }
 
-// pump sends what is queued, as it comes. Broken ends it, also when ctx ends.
-func (p *peer) pump(stream grpc.ClientStream, broken <-chan error) error {
+// connect makes a connection of frames, and waits until the peer has accepted it.
+func (p *peer) connect(ctx context.Context) (*bufferedConn, *tls.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	raw, err := (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext(ctx, "tcp", p.Address)
+	if err != nil {
+		return nil, nil, err
+	}
+	wire := newBufferedConn(raw)
+	stop := context.AfterFunc(ctx, func() { _ = wire.Close() })
+	config := p.tls()
+	config.NextProtos = []string{protocol}
+	secure := tls.Client(wire, config)
+	if err = secure.Handshake(); err == nil {
+		var answer [1]byte
+		_, err = io.ReadFull(secure, answer[:])
+	}
+	if !stop() {
+		err = cmp.Or(err, ctx.Err())
+	}
+	if err != nil {
+		_ = wire.Close()
+		return nil, nil, err
+	}
+	return wire, secure, nil
+}
+
+// pump sends what is queued, as it comes. Broken ends it, also when the peer is removed.
+func (p *peer) pump(w *frameWriter, broken <-chan error) error {
 	for {
 		for batch := p.queue.take(batchBytes); len(batch) > 0; batch = p.queue.take(batchBytes) {
-			if err := stream.SendMsg(batch); err != nil {
+			if err := w.write(batch); err != nil {
 				return err
 			}
 		}
@@ -144,6 +164,7 @@ func (p *peer) pump(stream grpc.ClientStream, broken <-chan error) error {
 	}
 }
 
+// dial prepares a connection for calls.
 func dial(config *tls.Config, address string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(credentials.NewTLS(config)),
@@ -152,7 +173,7 @@ func dial(config *tls.Config, address string) (*grpc.ClientConn, error) {
 			MinConnectTimeout: handshakeTimeout,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxGRPCMessage), grpc.MaxCallSendMsgSize(maxGRPCMessage)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxFrame), grpc.MaxCallSendMsgSize(MaxFrame)),
 		grpc.WithStaticStreamWindowSize(windowBytes), grpc.WithStaticConnWindowSize(windowBytes),
 		grpc.WithReadBufferSize(bufferBytes), grpc.WithWriteBufferSize(bufferBytes),
 		grpc.WithIdleTimeout(0), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),
@@ -173,7 +194,7 @@ func (t *Transport) Call(ctx context.Context, to bft.ReplicaID, method string, r
 	if p == nil {
 		return nil, unavailable{fmt.Errorf("replica %d is not a peer", to)}
 	}
-	conn := p.conn.Load()
+	conn := p.calls.Load()
 	if conn == nil {
 		return nil, unavailable{fmt.Errorf("replica %d is not connected yet", to)}
 	}

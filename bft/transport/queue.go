@@ -34,7 +34,7 @@ func (q *queue) put(frame []byte) {
 }
 
 // take removes frames from the front: as many as fit into batch bytes, but at least one; none when the queue is empty.
-func (q *queue) take(batch int) frames {
+func (q *queue) take(batch int) [][]byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, size := 0, 0
@@ -42,7 +42,7 @@ func (q *queue) take(batch int) frames {
 		size += len(q.frames[n])
 		n++
 	}
-	taken := frames(q.frames[:n:n])
+	taken := q.frames[:n:n]
 	q.bytes -= size
 	if q.frames = q.frames[n:]; len(q.frames) == 0 {
 		q.frames = nil

@@ -13,11 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/metadata"
 	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
-
-	"github.com/reseal-bft/reseal/bft"
 )
 
 func (t *Transport) newServer() *grpc.Server {
@@ -26,10 +23,10 @@ func (t *Transport) newServer() *grpc.Server {
 		return err
 	}))
 	return grpc.NewServer(
-		grpc.Creds(&gate{TransportCredentials: secure, clients: make(chan struct{}, t.cfg.MaxClients)}),
+		grpc.Creds(&gate{TransportCredentials: secure, t: t, clients: make(chan struct{}, t.cfg.MaxClients)}),
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.UnknownServiceHandler(t.serve),
-		grpc.MaxRecvMsgSize(maxGRPCMessage), grpc.MaxSendMsgSize(maxGRPCMessage),
+		grpc.MaxRecvMsgSize(MaxFrame), grpc.MaxSendMsgSize(MaxFrame),
 		grpc.MaxConcurrentStreams(streamsPerConn),
 		grpc.StaticStreamWindowSize(windowBytes), grpc.StaticConnWindowSize(windowBytes),
 		grpc.ReadBufferSize(bufferBytes), grpc.WriteBufferSize(bufferBytes),
@@ -40,23 +37,35 @@ func (t *Transport) newServer() *grpc.Server {
 	)
 }
 
-// gate bounds the connections of clients, so that those of replicas always find room.
+// gate sorts what connects: frames of peers leave gRPC here; the connections of clients are bounded, so that those of replicas
+// always find room.
 type gate struct {
 	credentials.TransportCredentials
+	t       *Transport
 	clients chan struct{} // one element for each connection
 }
 
 func (g *gate) Clone() credentials.TransportCredentials {
-	return &gate{TransportCredentials: g.TransportCredentials.Clone(), clients: g.clients}
+	return &gate{TransportCredentials: g.TransportCredentials.Clone(), t: g.t, clients: g.clients}
 }
 
-// ServerHandshake authenticates whoever connects, and turns a client away when there are too many.
+// ServerHandshake authenticates whoever connects.
 func (g *gate) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := g.TransportCredentials.ServerHandshake(raw)
+	conn, info, err := g.TransportCredentials.ServerHandshake(newBufferedConn(raw))
 	if err != nil {
 		return nil, nil, err
 	}
-	if secured, ok := info.(credentials.TLSInfo); ok && len(secured.State.PeerCertificates) > 0 {
+	secured, ok := info.(credentials.TLSInfo)
+	if !ok {
+		return nil, nil, errors.Join(errors.New("no secure connection"), conn.Close())
+	}
+	switch {
+	case secured.State.NegotiatedProtocol == protocol:
+		if err := g.t.acceptFrames(conn, secured.State); err != nil {
+			return nil, nil, errors.Join(err, conn.Close())
+		}
+		return nil, nil, credentials.ErrConnDispatched
+	case len(secured.State.PeerCertificates) > 0:
 		return conn, info, nil
 	}
 	select {
@@ -95,7 +104,7 @@ func (t *Transport) identify(leaf *x509.Certificate) (Sender, error) {
 	return sender, nil
 }
 
-// caller tells who has opened a stream: a peer, or a client (nil). A peer is checked again, since it may have been removed meanwhile.
+// caller tells who makes a call: a peer, or a client (nil). A peer is checked again, since it may have been removed meanwhile.
 func (t *Transport) caller(ctx context.Context) (*Sender, error) {
 	p, ok := grpcpeer.FromContext(ctx)
 	if !ok {
@@ -112,19 +121,13 @@ func (t *Transport) caller(ctx context.Context) (*Sender, error) {
 	return &sender, err
 }
 
-// serve serves every stream and call.
+// serve serves every call.
 func (t *Transport) serve(_ any, stream grpc.ServerStream) error {
 	from, err := t.caller(stream.Context())
 	if err != nil {
 		return status.Error(codes.PermissionDenied, err.Error())
 	}
 	name, _ := grpc.MethodFromServerStream(stream)
-	if name == frameMethod {
-		if from == nil {
-			return status.Error(codes.PermissionDenied, "only replicas send frames")
-		}
-		return t.receive(*from, stream)
-	}
 	t.mu.RLock()
 	m, ok := t.methods[name]
 	t.mu.RUnlock()
@@ -153,71 +156,4 @@ func answer(stream grpc.ServerStream, from *Sender, serve Method) error {
 		return status.Error(codes.Unknown, err.Error())
 	}
 	return stream.SendMsg(reply)
-}
-
-// incoming is a peer's stream of frames.
-type incoming struct {
-	cancel context.CancelFunc
-	ended  chan struct{} // closed when the handler has returned for the last time
-}
-
-// receive hands the frames of a peer to the handler until the stream ends, the peer opens another one, or it is removed.
-func (t *Transport) receive(from Sender, stream grpc.ServerStream) error {
-	ctx, cancel := context.WithCancel(stream.Context())
-	defer cancel()
-	in := &incoming{cancel: cancel, ended: make(chan struct{})}
-	t.replaceIncoming(from.ID, in)
-	defer t.forget(from.ID, in)
-	result := make(chan error, 1)
-	t.done.Go(func() {
-		defer close(in.ended)
-		err := stream.SendHeader(metadata.MD{}) // tells the peer that it is accepted
-		if err == nil {
-			err = t.receiveFrames(ctx, from, stream)
-		}
-		result <- err
-	})
-	select {
-	case err := <-result:
-		return err
-	case <-ctx.Done():
-		return status.Error(codes.Aborted, "the stream was replaced, or the replica removed") // it ends the goroutine as well
-	}
-}
-
-// replaceIncoming makes in the peer's stream, and waits for the end of the one before it: frames are handled in order.
-func (t *Transport) replaceIncoming(id bft.ReplicaID, in *incoming) {
-	t.mu.Lock()
-	old := t.incoming[id]
-	t.incoming[id] = in
-	t.mu.Unlock()
-	if old != nil {
-		old.cancel()
-		<-old.ended
-	}
-}
-
-func (t *Transport) receiveFrames(ctx context.Context, from Sender, stream grpc.ServerStream) error {
-	for {
-		var message []byte
-		if err := stream.RecvMsg(&message); err != nil {
-			return err
-		}
-		wellFormed := eachFrame(message, func(frame []byte) {
-			if ctx.Err() == nil {
-				t.cfg.Handler(from, frame)
-			}
-		})
-		if !wellFormed {
-			return status.Error(codes.InvalidArgument, "malformed frames")
-		}
-	}
-}
-
-func (t *Transport) forget(id bft.ReplicaID, in *incoming) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.incoming[id] == in {
-		delete(t.incoming, id)
-	}
 }

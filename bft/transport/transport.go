@@ -22,11 +22,10 @@ const (
 	// MaxFrame bounds a frame and the request and the answer of a call, in bytes: a message and some words about it.
 	MaxFrame = bft.MaxMessage + 1<<10
 
-	batchBytes       = 256 << 10 // frames that travel as one gRPC message
-	maxGRPCMessage   = MaxFrame + batchBytes
-	windowBytes      = 16 << 20 // of unread data, for a stream and for a connection
-	bufferBytes      = 64 << 10 // of each connection's reads and writes
-	streamsPerConn   = 256      // calls in flight on one connection
+	batchBytes       = 256 << 10 // frames that are taken from a queue at once
+	windowBytes      = 16 << 20  // of unread data of calls, for each and for a connection
+	bufferBytes      = 64 << 10  // of the reads and writes of a connection of calls
+	streamsPerConn   = 256       // calls in flight on one connection
 	handshakeTimeout = 5 * time.Second
 )
 
@@ -90,7 +89,7 @@ func New(cfg Config) (*Transport, error) {
 	setDefault(&cfg.QueueBytes, 64<<20)
 	setDefault(&cfg.MaxClients, 1024)
 	setDefault(&cfg.MaxClientCalls, 4096)
-	listener, err := net.Listen("tcp", cfg.Listen)
+	listener, err := (&net.ListenConfig{KeepAliveConfig: keepAlive}).Listen(context.Background(), "tcp", cfg.Listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("the address %s is in use: stop the process that listens there, or configure another port", cfg.Listen)
 	}
@@ -129,6 +128,11 @@ func (t *Transport) Addr() net.Addr { return t.listener.Addr() }
 func (t *Transport) Close() error {
 	t.cancel()
 	t.server.Stop()
+	t.mu.RLock()
+	for _, in := range t.incoming {
+		in.stop()
+	}
+	t.mu.RUnlock()
 	t.done.Wait()
 	return nil
 }
@@ -199,7 +203,7 @@ func (t *Transport) SetPeers(peers []Peer) {
 		p.cancel()
 		delete(t.peers, id)
 		if in := t.incoming[id]; in != nil {
-			in.cancel()
+			in.stop()
 		}
 	}
 	for id, w := range wanted {

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -214,9 +215,6 @@ func TestClients(t *testing.T) {
 	require.Equal(t, "false", string(answer))
 	_, err = client.Call(t.Context(), "reseal/secret", nil)
 	require.ErrorContains(t, err, "no such method")
-	_, err = client.Call(t.Context(), "reseal/frames", nil)
-	require.ErrorContains(t, err, "only replicas")
-
 	wrong := members[0].peer
 	wrong.Identity = members[1].peer.Identity
 	_, err = dialClient(t, cluster, wrong).Call(t.Context(), "reseal/who", nil)
@@ -398,30 +396,27 @@ func TestQueue(t *testing.T) {
 	for _, s := range []string{"aaaa", "bbbb", "cccc"} {
 		q.put([]byte(s))
 	}
-	bytes, dropped := q.stats()
-	require.Equal(t, 8, bytes)
+	queued, dropped := q.stats()
+	require.Equal(t, 8, queued)
 	require.EqualValues(t, 1, dropped)
-	require.Equal(t, frames{[]byte("bbbb")}, q.take(5))
-	require.Equal(t, frames{[]byte("cccc")}, q.take(1))
+	require.Equal(t, [][]byte{[]byte("bbbb")}, q.take(5))
+	require.Equal(t, [][]byte{[]byte("cccc")}, q.take(1))
 	require.Empty(t, q.take(1))
 	q.put(make([]byte, 50))
 	require.Len(t, q.take(1), 1, "a frame larger than the queue is kept while it is alone")
 }
 
-func FuzzFrames(f *testing.F) {
-	encode := func(fs frames) []byte {
-		message, err := codec{}.Marshal(fs)
-		if err != nil {
-			panic(err) // it accepts frames
-		}
-		return append([]byte{}, message.Materialize()...)
-	}
-	f.Add(encode(frames{[]byte("a"), nil, []byte("bc")}))
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, message []byte) {
-		var got frames
-		if eachFrame(message, func(frame []byte) { got = append(got, frame) }) {
-			require.Equal(t, message, encode(got))
+func FuzzReadFrame(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 2, 'a', 'b'}, []byte{0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		r := bytes.NewReader(append(a, b...))
+		for {
+			before := r.Len()
+			frame, err := readFrame(r)
+			if err != nil {
+				return
+			}
+			require.Equal(t, before-r.Len(), 4+len(frame))
 		}
 	})
 }

@@ -1,0 +1,84 @@
+package transport
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync/atomic"
+
+	"github.com/reseal-bft/reseal/bft"
+)
+
+// incoming is the connection on which a peer sends frames.
+type incoming struct {
+	conn    net.Conn
+	stopped atomic.Bool
+	ended   chan struct{} // closed when the handler has returned for the last time
+}
+
+// stop ends the connection: the handler is called with no further frame.
+func (in *incoming) stop() {
+	in.stopped.Store(true)
+	_ = in.conn.Close()
+}
+
+// acceptFrames takes a connection of frames that has just been authenticated.
+func (t *Transport) acceptFrames(conn net.Conn, state tls.ConnectionState) error {
+	if len(state.PeerCertificates) == 0 {
+		return errors.New("only replicas send frames")
+	}
+	from, err := t.identify(state.PeerCertificates[0])
+	if err != nil {
+		return err
+	}
+	in := &incoming{conn: conn, ended: make(chan struct{})}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ctx.Err() != nil || t.peers[from.ID] == nil {
+		return errors.New("the replica was removed, or this one is closing")
+	}
+	old := t.incoming[from.ID]
+	t.incoming[from.ID] = in
+	if old != nil {
+		old.stop()
+	}
+	t.done.Go(func() {
+		defer close(in.ended)
+		if old != nil {
+			<-old.ended // frames are handled in order
+		}
+		err := t.receive(from, in)
+		t.cfg.Log.Debug("a peer has stopped sending", "replica", from.ID, "error", err)
+		t.forget(from.ID, in)
+		_ = conn.Close()
+	})
+	return nil
+}
+
+// receive hands the frames of a peer to the handler until the connection ends.
+func (t *Transport) receive(from Sender, in *incoming) error {
+	if _, err := in.conn.Write([]byte{accepted}); err != nil {
+		return err
+	}
+	// Small, so that most of a large frame is decrypted straight into its place.
+	buffered := bufio.NewReaderSize(in.conn, smallFrame)
+	for {
+		frame, err := readFrame(buffered)
+		if err != nil {
+			return err
+		}
+		if in.stopped.Load() {
+			return errors.New("replaced by another connection, or removed")
+		}
+		t.cfg.Handler(from, frame)
+	}
+}
+
+func (t *Transport) forget(id bft.ReplicaID, in *incoming) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.incoming[id] == in {
+		delete(t.incoming, id)
+	}
+}
