@@ -59,8 +59,9 @@ func (Fetched) event()  {}
 func (Expired) event()  {}
 
 // Effect is an output of the core. The effects of a step are carried out in order; one that is durable
-// (StoreBlock, StoreCertificate, Sign) may be written in a group, but a vote is signed, and a block that this replica
-// proposed is sent, only when everything before it is on disk: a restart must find again what others may have seen.
+// (StoreBlock, StoreCertificate, Sign) may be written in a group, but a vote is signed only when everything before it is on
+// disk, and nothing is sent before the blocks stored before it that this replica proposed are: a restart must find again what
+// others may have seen.
 type Effect interface{ effect() }
 
 // Sign asks the guard to record the vote durably and the key to sign it; answered by [Signed].

@@ -164,8 +164,13 @@ func (k *checker) finalized(r *replica, f bft.Finalized) {
 	}
 }
 
-// restarted notes the height from which a machine goes on.
-func (k *checker) restarted(r *replica, final bft.Height) { k.heights[r] = final }
+// restarted notes the height and the votes from which a machine goes on.
+func (k *checker) restarted(r *replica, final bft.Height, own []bft.Vote) {
+	k.heights[r] = final
+	for _, v := range own {
+		k.voted(r, r.id, v)
+	}
+}
 
 // executed checks exactly-once execution, equal states, and that handoffs have their dealings.
 func (k *checker) executed(r *replica, b *bft.Block, effective []op, root bft.Digest) {

@@ -25,6 +25,7 @@ type disk struct {
 
 	queue   []write
 	writing int // writes of the group under way
+	own     int // writes of own blocks in the queue
 }
 
 // write is one write, with what it makes possible once it is durable.
@@ -82,7 +83,7 @@ func (r *replica) cut() {
 			w.store(d)
 		}
 	}
-	d.queue, d.writing = nil, 0
+	d.queue, d.writing, d.own = nil, 0, 0
 }
 
 func (d *disk) putVote(v bft.Vote) { d.votes = append(d.votes, v) }

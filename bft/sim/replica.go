@@ -89,7 +89,7 @@ func (r *replica) begin() {
 	}
 	r.core = core
 	r.c.plant(core)
-	r.c.check.restarted(r, d.final.Height)
+	r.c.check.restarted(r, d.final.Height, restored.Votes)
 	r.c.note(r, "starts in epoch %d at height %d, view %d", r.epoch, d.final.Height, core.View())
 	r.act(core.Start(r.clock()))
 	r.dealWhenDue()
@@ -122,9 +122,9 @@ func (r *replica) act(effects []bft.Effect) {
 		case bft.Sign:
 			r.sign(e.Vote)
 		case bft.Broadcast:
-			r.broadcast(e.Message)
+			r.say(func() { r.c.net.broadcast(r, e.Message) })
 		case bft.Send:
-			r.c.net.send(r, e.To, e.Message)
+			r.say(func() { r.c.net.send(r, e.To, e.Message) })
 		case bft.Combine:
 			r.combine(e)
 		case bft.Verify:
@@ -132,7 +132,7 @@ func (r *replica) act(effects []bft.Effect) {
 		case bft.Propose:
 			r.propose(e)
 		case bft.StoreBlock:
-			r.put(func(d *disk) { d.putBlock(e.Block) }, nil)
+			r.storeBlock(e.Block)
 		case bft.StoreCertificate:
 			r.c.check.certificate(r, e.Certificate)
 			r.put(func(d *disk) { d.putCertificate(e.Certificate) }, nil)
@@ -173,13 +173,23 @@ func (r *replica) sign(v bft.Vote) {
 	})
 }
 
-// broadcast sends a message to all; an own block only once it is on disk.
-func (r *replica) broadcast(m bft.Message) {
-	if b, ok := m.(*bft.Block); ok && b.Proposer == r.id {
-		r.put(func(*disk) {}, func() { r.c.net.broadcast(r, m) })
+// storeBlock writes a block.
+func (r *replica) storeBlock(b *bft.Block) {
+	if b.Proposer != r.id {
+		r.put(func(d *disk) { d.putBlock(b) }, nil)
 		return
 	}
-	r.c.net.broadcast(r, m)
+	r.disk.own++
+	r.put(func(d *disk) { d.putBlock(b); d.own-- }, nil)
+}
+
+// say sends something, but not before the own blocks stored so far are on disk.
+func (r *replica) say(send func()) {
+	if r.disk.own > 0 {
+		r.put(func(*disk) {}, send)
+		return
+	}
+	send()
 }
 
 func (r *replica) combine(e bft.Combine) {
