@@ -1,0 +1,3 @@
+// Package judges holds tests that judge the keystore by other people's data and
+// code, where those are too heavy for the library's module.
+package judges
