@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/recovery"
@@ -25,7 +26,9 @@ type Plan struct {
 	Binary string
 	// BasePort is the port of replica 1, followed by those of the others; 0: free ports.
 	BasePort int
-	Config   Config
+	// RoundDeadline is how long replicas may take to reboot and attest, when they are due.
+	RoundDeadline time.Duration
+	Config        Config
 	// Rand is the source of the operators' keys and of passphrases.
 	Rand io.Reader
 }

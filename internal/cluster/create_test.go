@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -22,6 +23,7 @@ func plan(t *testing.T, kind Kind) Plan {
 	require.NoError(t, os.WriteFile(binary, []byte("the program"), 0o700))
 	return Plan{
 		Dir: Dir(filepath.Join(t.TempDir(), "c")), Size: bft.Size{F: 1}, Keystore: kind, Binary: binary, Config: DefaultConfig, Rand: rand.Reader,
+		RoundDeadline: time.Minute,
 	}
 }
 

@@ -20,7 +20,7 @@ func (p *Plan) genesis(founders []founder, operator ed25519.PublicKey, approval 
 		Name: printableName(filepath.Base(string(p.Dir))), Created: time.Now().UTC().Truncate(time.Second),
 		F: p.Size.F, C: p.Size.C,
 		Operators: []ed25519.PublicKey{operator}, OperatorQuorum: 1,
-		RoundDeadline: recovery.Duration(time.Minute),
+		RoundDeadline: recovery.Duration(p.RoundDeadline),
 		Window:        4,
 		Timeouts: recovery.Timeouts{
 			View: recovery.Duration(time.Second), ViewMax: recovery.Duration(16 * time.Second),

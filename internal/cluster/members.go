@@ -1,22 +1,16 @@
 package cluster
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/transport"
 	"github.com/reseal-bft/reseal/recovery"
-	"github.com/reseal-bft/reseal/threshold"
 )
 
 // Members asks the replicas of a cluster how they are. Safe for concurrent use.
@@ -124,49 +118,4 @@ func (m *Members) Agreed(members []Member) (*State, error) {
 		return nil, ErrNoAgreement
 	}
 	return latest, nil
-}
-
-// GroupKey is the path of the group public key, once a client has learnt it.
-func (d Dir) GroupKey() string { return filepath.Join(string(d), "group.key") }
-
-// ErrNoGroupKey says that the group key is not generated yet.
-var ErrNoGroupKey = errors.New("the replicas have not generated the group key yet: start at least a quorum of them, and try again in a moment")
-
-// GroupKeyOf returns the cluster's public key: the one that is kept in its directory, or, at first, the one that f + 1 replicas tell, which is then
-// kept there.
-func (m *Members) GroupKeyOf(ctx context.Context, dir Dir) (*threshold.PublicKey, error) {
-	text, err := os.ReadFile(dir.GroupKey())
-	if err == nil {
-		key, err := parseGroupKey(string(bytes.TrimSpace(text)))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w: remove it, and the key is asked for again", dir.GroupKey(), err)
-		}
-		return key, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	view, err := m.Agreed(m.Ask(ctx))
-	if err != nil {
-		return nil, err
-	}
-	if view.GroupKey == "" {
-		return nil, ErrNoGroupKey
-	}
-	key, err := parseGroupKey(view.GroupKey)
-	if err != nil {
-		return nil, err
-	}
-	if err := writeNew(dir.GroupKey(), []byte(view.GroupKey+"\n"), 0o644); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
-	return key, nil
-}
-
-func parseGroupKey(text string) (*threshold.PublicKey, error) {
-	raw, err := hex.DecodeString(text)
-	if err != nil {
-		return nil, fmt.Errorf("group key: %w", err)
-	}
-	return threshold.ParsePublicKey(raw)
 }

@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"os"
 	"testing"
 	"time"
 
@@ -82,28 +81,6 @@ func TestAskSaysWhoDoesNotAnswer(t *testing.T) {
 		require.NotEmpty(t, m.Err)
 	}
 	require.NoError(t, ctx.Err(), "that nobody listens is known at once")
-}
-
-func TestGroupKeyIsKept(t *testing.T) {
-	p := plan(t, File)
-	genesis, err := Create(t.Context(), p)
-	require.NoError(t, err)
-	members, err := Dial(genesis)
-	require.NoError(t, err)
-	defer members.Close()
-	_, err = members.GroupKeyOf(t.Context(), p.Dir)
-	require.ErrorIs(t, err, ErrNoAgreement)
-
-	// The public key of drand's quicknet network, a point of G2 in the form that is used here.
-	const key = "83cf0f2896adee7eb8b5f01fcad3912212c437e0073e911fb90022d3e760183c8c4b450b6a0a6c3ac6a5776a2d1064510d1fec758c921cc22b0e17e63aaf4bcb5ed66304de9cf809bd274ca73bab4af5a6e9c76a4bc09e76eae8991ef5ece45a"
-	require.NoError(t, os.WriteFile(p.Dir.GroupKey(), []byte(key+"\n"), 0o600))
-	got, err := members.GroupKeyOf(t.Context(), p.Dir)
-	require.NoError(t, err)
-	require.Equal(t, key, fmt.Sprintf("%x", got.Bytes()))
-
-	require.NoError(t, os.WriteFile(p.Dir.GroupKey(), []byte("nonsense"), 0o600))
-	_, err = members.GroupKeyOf(t.Context(), p.Dir)
-	require.ErrorContains(t, err, "remove it")
 }
 
 func TestPeersOfRefusesAnotherKindOfKey(t *testing.T) {

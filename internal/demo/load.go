@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// client is what the load needs of a client of the cluster. Both methods return only what was verified under the group public key, and try on
+// store is what the load needs of a client of the cluster. Both methods return only what was verified under the group public key, and try on
 // until ctx ends.
-type client interface {
+type store interface {
 	Put(ctx context.Context, pairs []pair) error
 	// Get returns the values of the keys, nil where there is none.
 	Get(ctx context.Context, keys []string) ([][]byte, error)
@@ -87,7 +87,7 @@ type load struct {
 }
 
 // putInput writes the input, a request at a time.
-func (l *load) putInput(ctx context.Context, c client, input []pair) error {
+func (l *load) putInput(ctx context.Context, c store, input []pair) error {
 	for len(input) > 0 {
 		var size, n int
 		for n < len(input) && n < chunkKeys && (n == 0 || size+len(input[n].value) <= chunkBytes) {
@@ -102,7 +102,7 @@ func (l *load) putInput(ctx context.Context, c client, input []pair) error {
 	return nil
 }
 
-func (l *load) put(ctx context.Context, c client, pairs []pair) error {
+func (l *load) put(ctx context.Context, c store, pairs []pair) error {
 	if err := c.Put(ctx, pairs); err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func (l *load) put(ctx context.Context, c client, pairs []pair) error {
 }
 
 // work writes and reads until ctx ends. It is an error when a client does not read what it has written.
-func (l *load) work(ctx context.Context, name string, c client) error {
+func (l *load) work(ctx context.Context, name string, c store) error {
 	var last []string
 	for request := 0; ctx.Err() == nil; request++ {
 		var err error
@@ -133,7 +133,7 @@ func (l *load) work(ctx context.Context, name string, c client) error {
 var errStaleRead = errors.New("an acknowledged write was not read back")
 
 // check reads keys that this client has written.
-func (l *load) check(ctx context.Context, c client, keys []string) error {
+func (l *load) check(ctx context.Context, c store, keys []string) error {
 	values, err := c.Get(ctx, keys)
 	if err != nil {
 		return err
@@ -148,7 +148,7 @@ func (l *load) check(ctx context.Context, c client, keys []string) error {
 }
 
 // readBack reads every acknowledged write and returns how many are lost. Progress is told the keys read so far.
-func (l *load) readBack(ctx context.Context, clients []client, progress func(read int)) (lost int, err error) {
+func (l *load) readBack(ctx context.Context, clients []store, progress func(read int)) (lost int, err error) {
 	var mu sync.Mutex
 	var read int
 	work := make(chan []string)

@@ -56,7 +56,7 @@ func TestWorkKeepsAccountOfEveryAcknowledgedWrite(t *testing.T) {
 	require.Equal(t, 7*batchPairs, l.ledger.count())
 	require.Equal(t, 9*batchPairs, l.meter.mark().operations, "reads of checked keys count too")
 
-	lost, err := l.readBack(t.Context(), []client{m, m}, func(int) {})
+	lost, err := l.readBack(t.Context(), []store{m, m}, func(int) {})
 	require.NoError(t, err)
 	require.Zero(t, lost)
 	for key := range m.values {
@@ -70,7 +70,7 @@ func TestWorkKeepsAccountOfEveryAcknowledgedWrite(t *testing.T) {
 		}
 	}
 	var most int
-	lost, err = l.readBack(t.Context(), []client{m}, func(read int) { most = max(most, read) })
+	lost, err = l.readBack(t.Context(), []store{m}, func(read int) { most = max(most, read) })
 	require.NoError(t, err)
 	require.Equal(t, 2, lost)
 	require.Equal(t, 7*batchPairs, most)
@@ -96,7 +96,7 @@ func TestAWriteThatFailedIsNotAcknowledged(t *testing.T) {
 	m.fail = nil
 	require.NoError(t, l.put(t.Context(), m, newPairs("a", 0)))
 	m.fail = errors.New("no answer")
-	_, err := l.readBack(t.Context(), []client{m, m}, func(int) {})
+	_, err := l.readBack(t.Context(), []store{m, m}, func(int) {})
 	require.ErrorIs(t, err, m.fail)
 }
 

@@ -107,6 +107,17 @@ func (m *machine) backUp(to string) error {
 	return os.CopyFS(to, os.DirFS(m.dir.Keystore()))
 }
 
+// sealedEpoch returns the epoch that the machine's keystore is in.
+func (m *machine) sealedEpoch(ctx context.Context) (epoch bft.Epoch, err error) {
+	ks, err := cluster.OpenKeystore(ctx, m.dir, m.settings)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, ks.Close()) }()
+	status, err := ks.Status()
+	return bft.Epoch(status.Epoch), err
+}
+
 // offer gives sealed secrets from a backup to the machine's own TPM and asks for the share of an epoch. It returns the refusal; that the
 // TPM unseals it is an error.
 func (m *machine) offer(ctx context.Context, backup string, epoch bft.Epoch) (refusal *keystore.RefusedError, err error) {

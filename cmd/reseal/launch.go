@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reseal-bft/reseal/internal/boot"
+	"github.com/reseal-bft/reseal/internal/cluster"
+	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/keystore/swtpm"
+)
+
+func newLaunchCommand() *cobra.Command {
+	var dir, binary string
+	var powered bool
+	cmd := &cobra.Command{
+		Use:   "launch --dir CLUSTER/replica-N",
+		Short: "Measure a replica's binary and configuration into its TPM, then run it",
+		Long: `Launch stands for the boot chain of a machine: it extends the SHA-256 of the replica's binary and of its config.json into
+PCR 14 of the replica's TPM, and only then starts the replica.
+
+A software TPM of the cluster's directory is started for as long as the replica runs: so every launch is a reboot.`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, err := measuredBinary(binary)
+			if err != nil {
+				return err
+			}
+			return launch(cmd.Context(), cluster.ReplicaDir(dir), path, powered)
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "directory of the replica")
+	cmd.Flags().StringVar(&binary, "binary", "", "program to measure and run (default: this one)")
+	cmd.Flags().BoolVar(&powered, "powered", false, "the replica's software TPM runs already: replace this process by the replica")
+	return cmd
+}
+
+func launch(ctx context.Context, dir cluster.ReplicaDir, binary string, powered bool) (err error) {
+	replica, err := cluster.ReadReplica(dir)
+	if err != nil {
+		return err
+	}
+	if !powered && dir.HasTPM() {
+		tpm, err := swtpm.Start(ctx, dir.TPM())
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, tpm.Close()) }()
+	}
+	if err := measure(ctx, dir, replica, binary); err != nil {
+		return err
+	}
+	arguments := []string{binary, "replica", "--dir", string(dir)}
+	if powered || !dir.HasTPM() {
+		return fmt.Errorf("running %s: %w", binary, syscall.Exec(binary, arguments, os.Environ()))
+	}
+	return runUntil(ctx, arguments)
+}
+
+// measure extends binary and configuration into the replica's TPM; with another keystore there is nothing to extend them into.
+func measure(ctx context.Context, dir cluster.ReplicaDir, replica *cluster.Replica, binary string) (err error) {
+	ks, err := cluster.OpenKeystore(ctx, dir, replica)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ks.Close()) }()
+	tpm, ok := ks.(keystore.Attester)
+	if !ok {
+		fmt.Fprintf(os.Stderr, "reseal: replica %d keeps its keys in %s: nothing is measured or attested\n", replica.ID, replica.Keystore)
+		return nil
+	}
+	measurements, err := boot.Measure(binary, dir.Config())
+	if err != nil {
+		return err
+	}
+	return boot.Extend(tpm, measurements)
+}
+
+// runUntil runs a program until it ends by itself, or, when ctx ends, asks it to.
+func runUntil(ctx context.Context, arguments []string) error {
+	child := exec.CommandContext(ctx, arguments[0], arguments[1:]...)
+	child.Stdout, child.Stderr = os.Stdout, os.Stderr
+	// A Ctrl-C of the terminal reaches this process alone, and the child through it.
+	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	child.Cancel = func() error { return child.Process.Signal(syscall.SIGTERM) }
+	err := child.Run()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}

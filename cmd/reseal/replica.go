@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reseal-bft/reseal/bft/kv"
+	"github.com/reseal-bft/reseal/internal/cluster"
+	"github.com/reseal-bft/reseal/recovery"
+)
+
+func newReplicaCommand() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "replica --dir CLUSTER/replica-N",
+		Short: "Run a replica that was measured already (see launch), until it is interrupted",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runReplica(cmd.Context(), cluster.ReplicaDir(dir), cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "directory of the replica")
+	return cmd
+}
+
+func runReplica(ctx context.Context, dir cluster.ReplicaDir, logs io.Writer) (err error) {
+	settings, err := cluster.ReadReplica(dir)
+	if err != nil {
+		return err
+	}
+	config, err := cluster.ReadConfig(dir)
+	if err != nil {
+		return err
+	}
+	genesis, err := recovery.Load(settings.Genesis)
+	if err != nil {
+		return err
+	}
+	ks, err := cluster.OpenKeystore(ctx, dir, settings)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ks.Close()) }()
+	if config.MemoryLimitMiB > 0 {
+		debug.SetMemoryLimit(config.MemoryLimitMiB << 20)
+	}
+	node, err := recovery.Start(ctx, recovery.NodeConfig{
+		Genesis: genesis, Self: settings.ID, Dir: dir.Store(), Listen: settings.Listen, Keystore: ks, Application: kv.New(),
+		Log: slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: config.LogLevel})).With("replica", settings.ID),
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(node.Wait(), node.Close())
+}

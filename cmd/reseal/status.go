@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reseal-bft/reseal/internal/cluster"
+	"github.com/reseal-bft/reseal/recovery"
+)
+
+// askPatience bounds how long commands wait for replicas that do not answer.
+const askPatience = 5 * time.Second
+
+func newStatusCommand() *cobra.Command {
+	var dir string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status --dir CLUSTER",
+		Short: "Show how the cluster and each replica are: epoch, recovery round, shares, attestation",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			genesis, err := recovery.Load(cluster.Dir(dir).Genesis())
+			if err != nil {
+				return err
+			}
+			members, err := cluster.Dial(genesis)
+			if err != nil {
+				return err
+			}
+			defer members.Close()
+			return status(cmd.Context(), members, cmd.OutOrStdout(), asJSON)
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "directory of the cluster")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	return cmd
+}
+
+// status shows what f + 1 replicas agree on, and what each says of itself. Without agreement it shows the latter and fails.
+func status(ctx context.Context, members *cluster.Members, out io.Writer, asJSON bool) error {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	answers := members.Ask(ctx)
+	state, disagreement := members.Agreed(answers)
+	var err error
+	if asJSON {
+		err = json.NewEncoder(out).Encode(struct {
+			State    *cluster.State   `json:"state"`
+			Replicas []cluster.Member `json:"replicas"`
+		}{state, answers})
+	} else {
+		err = writeStatus(out, state, answers)
+	}
+	if err != nil {
+		return err
+	}
+	return disagreement
+}
+
+func writeStatus(out io.Writer, state *cluster.State, answers []cluster.Member) error {
+	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	if state != nil {
+		fmt.Fprintf(w, "epoch\t%d\n", state.Epoch)
+		fmt.Fprintf(w, "group key\t%s\n", orNone(state.GroupKey))
+		fmt.Fprintf(w, "round\t%d, %s", state.Round, state.Phase)
+		if len(state.Due) > 0 {
+			fmt.Fprintf(w, ", due: %v", state.Due)
+		}
+		fmt.Fprintln(w)
+		if state.Note != "" {
+			fmt.Fprintf(w, "last round\t%s\n", state.Note)
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintln(w, "REPLICA\tEPOCH\tHEIGHT\tVOTES\tSTATUS")
+	for _, answer := range answers {
+		said := "\t\t"
+		if info := answer.Info; info != nil {
+			said = fmt.Sprintf("%d\t%d\t%v", info.Epoch, info.Height, info.Voter)
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\n", answer.ID, said, memberStatus(state, answer))
+	}
+	return w.Flush()
+}
+
+// memberStatus says what the log knows of a member, and what is wrong now.
+func memberStatus(state *cluster.State, answer cluster.Member) string {
+	var text string
+	if state != nil {
+		m := state.Member(answer.ID)
+		text = m.Status
+		if m.RecoveredEpoch > 0 {
+			text += fmt.Sprintf("; recovered for epoch %d", m.RecoveredEpoch)
+		}
+		if m.Attested {
+			text += fmt.Sprintf(", attested as %s, reset count %d", m.BootState, m.ResetCount)
+		}
+	}
+	switch {
+	case answer.Info == nil:
+		text += "; does not answer: " + answer.Err
+	case answer.Info.Diverged:
+		text += "; its state diverged from the certified one"
+	}
+	return text
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "not generated yet"
+	}
+	return s
+}

@@ -1,0 +1,124 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/reseal-bft/reseal/bft/client"
+	"github.com/reseal-bft/reseal/bft/request"
+	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/threshold"
+)
+
+// GroupKey is the path of the group public key, once a client has learnt it.
+func (d Dir) GroupKey() string { return filepath.Join(string(d), "group.key") }
+
+// Access is how a program uses a cluster: it asks members how they are, and gives requests to clients and orders to the log.
+type Access struct {
+	Genesis *recovery.Genesis
+	Members *Members
+	// Verifier verifies under the group public key; clients share it.
+	Verifier request.GroupKey
+	dir      Dir
+}
+
+// Connect prepares the use of a cluster. The group key is the one that is kept in its directory, or, at first, the one that f + 1 replicas tell, which
+// is then kept there.
+func Connect(ctx context.Context, dir Dir) (*Access, error) {
+	genesis, err := recovery.Load(dir.Genesis())
+	if err != nil {
+		return nil, err
+	}
+	members, err := Dial(genesis)
+	if err != nil {
+		return nil, err
+	}
+	key, err := groupKeyOf(ctx, dir, members)
+	if err != nil {
+		members.Close()
+		return nil, err
+	}
+	return &Access{Genesis: genesis, Members: members, Verifier: client.NewVerifier(key), dir: dir}, nil
+}
+
+// Close ends the connections to the members.
+func (a *Access) Close() { a.Members.Close() }
+
+// NewClient makes a client with a key of its own.
+func (a *Access) NewClient(random io.Reader) (*client.Client, error) {
+	_, key, err := ed25519.GenerateKey(random)
+	if err != nil {
+		return nil, err
+	}
+	return client.New(client.Config{Cluster: a.Genesis.ClusterID(), Peers: a.Members.peers, GroupKey: a.Verifier, Key: key})
+}
+
+// Order has an operator's order executed, signed with the key in the cluster's directory. A refusal by the log is an error.
+func (a *Access) Order(ctx context.Context, c *client.Client, body recovery.OrderBody) error {
+	key, err := OperatorKeyOf(a.dir)
+	if err != nil {
+		return err
+	}
+	state, err := a.Members.Agreed(a.Members.Ask(ctx))
+	if err != nil {
+		return err
+	}
+	order := &recovery.Order{Sequence: state.OrderSequence + 1, Body: body}
+	if err := order.Sign(a.Genesis, key); err != nil {
+		return err
+	}
+	operation, err := recovery.Encode(order)
+	if err != nil {
+		return err
+	}
+	results, err := c.SubmitSystem(ctx, operation)
+	if err != nil {
+		return err
+	}
+	result, err := recovery.ParseResult(results[0])
+	if err != nil {
+		return err
+	}
+	if result.Refusal != nil {
+		return fmt.Errorf("the cluster refused the order: %w", result.Refusal)
+	}
+	return nil
+}
+
+func groupKeyOf(ctx context.Context, dir Dir, members *Members) (*threshold.PublicKey, error) {
+	text, err := os.ReadFile(dir.GroupKey())
+	if err == nil {
+		return parseGroupKey(dir, text)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	key, err := client.GroupKey(ctx, members.genesis.ClusterID(), members.peers, members.genesis.F)
+	if err != nil {
+		return nil, err
+	}
+	err = writeNew(dir.GroupKey(), fmt.Appendf(nil, "%x\n", key.Bytes()), 0o644)
+	if errors.Is(err, fs.ErrExist) { // another client was faster
+		err = nil
+	}
+	return key, err
+}
+
+func parseGroupKey(dir Dir, text []byte) (*threshold.PublicKey, error) {
+	raw, err := hex.DecodeString(string(bytes.TrimSpace(text)))
+	if err == nil {
+		var key *threshold.PublicKey
+		if key, err = threshold.ParsePublicKey(raw); err == nil {
+			return key, nil
+		}
+	}
+	return nil, fmt.Errorf("%s does not hold a group key (%w): remove it, and the replicas are asked again", dir.GroupKey(), err)
+}
