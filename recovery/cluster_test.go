@@ -34,7 +34,7 @@ type cluster struct {
 	operators  []ed25519.PrivateKey
 	shares     map[bft.ReplicaID]*threshold.Share
 	sharing    *threshold.Sharing
-	block_     replica.BlockInfo
+	tip        replica.BlockInfo
 }
 
 const blockTime = 100 // milliseconds
@@ -76,7 +76,7 @@ func newCluster(t *testing.T, options ...option) *cluster {
 	}
 	c.genesis = g
 	c.state, c.twin = fresh(t, g), fresh(t, g)
-	c.block_ = replica.BlockInfo{Time: g.Created.UnixMilli()}
+	c.tip = replica.BlockInfo{Time: g.Created.UnixMilli()}
 	return c
 }
 
@@ -122,9 +122,9 @@ func (c *cluster) block(ops ...Operation) []*Refusal {
 func (c *cluster) raw(data ...bft.Operation) []*Refusal {
 	c.t.Helper()
 	c.nextBlock()
-	results := c.state.Apply(c.block_, data)
+	results := c.state.Apply(c.tip, data)
 	require.Len(c.t, results, len(data))
-	require.Equal(c.t, results, c.twin.Apply(c.block_, data))
+	require.Equal(c.t, results, c.twin.Apply(c.tip, data))
 	c.compare()
 	var refusals []*Refusal
 	for _, b := range results {
@@ -137,10 +137,10 @@ func (c *cluster) raw(data ...bft.Operation) []*Refusal {
 }
 
 func (c *cluster) nextBlock() {
-	c.block_.Epoch = c.state.Membership().Epoch
-	c.block_.Height++
-	c.block_.Time += blockTime
-	c.block_.Digest = bft.PayloadDigest(fmt.Append(nil, c.block_.Height))
+	c.tip.Epoch = c.state.Membership().Epoch
+	c.tip.Height++
+	c.tip.Time += blockTime
+	c.tip.Digest = bft.PayloadDigest(fmt.Append(nil, c.tip.Height))
 }
 
 // compare holds the state against its twin, and makes a new twin from the snapshot.
@@ -174,9 +174,9 @@ func (c *cluster) refused(reason Reason, op Operation) string {
 // wait lets block time pass in empty blocks.
 func (c *cluster) wait(d time.Duration) {
 	c.t.Helper()
-	until := c.block_.Time + d.Milliseconds()
+	until := c.tip.Time + d.Milliseconds()
 	c.block()
-	c.block_.Time = max(until-2*blockTime, c.block_.Time)
+	c.tip.Time = max(until-2*blockTime, c.tip.Time)
 	c.block()
 	c.block()
 }
@@ -209,7 +209,7 @@ func (c *cluster) sign(message []byte) []byte {
 // anchor is the latest block, notarized.
 func (c *cluster) anchor() (bft.Header, bft.Certificate) {
 	c.t.Helper()
-	h := bft.Header{Epoch: c.block_.Epoch, View: bft.View(c.block_.Height), Height: c.block_.Height, Proposer: 1, Time: c.block_.Time}
+	h := bft.Header{Epoch: c.tip.Epoch, View: bft.View(c.tip.Height), Height: c.tip.Height, Proposer: 1, Time: c.tip.Time}
 	s := bft.Statement{Epoch: h.Epoch, View: h.View, Kind: bft.Notarize, Block: h.Digest()}
 	return h, bft.Certificate{Statement: s, Signature: c.sign(s.Bytes(c.genesis.ClusterID()))}
 }
@@ -301,8 +301,8 @@ func (c *cluster) endEpoch(dealings map[int]*threshold.Dealing) {
 	eligible := c.state.View().Eligible
 	before := c.state.Membership().GroupKey
 	c.nextBlock()
-	c.state.EndEpoch(c.block_)
-	c.twin.EndEpoch(c.block_)
+	c.state.EndEpoch(c.tip)
+	c.twin.EndEpoch(c.tip)
 	c.compare()
 	c.combine(dealings, eligible)
 	after := c.state.Membership().GroupKey

@@ -142,7 +142,7 @@ func TestOneThatEquivocatesAgainAndAgainDoesNotKeepTheOthersFromTheirTurn(t *tes
 		due[id]++
 		c.accepted(c.reboot(id))
 		c.handoff()
-		c.block_.Time += time.Minute.Milliseconds()
+		c.tip.Time += time.Minute.Milliseconds()
 	}
 	require.Len(t, due, 6)
 	require.LessOrEqual(t, due[4], 8, "every other round")

@@ -57,7 +57,7 @@ func TestPolicy(t *testing.T) {
 			reason: ReasonStaleAnchor, says: "before the round",
 		},
 		{
-			name: "anchor of another epoch", bend: func(c *cluster, ch *Challenge) { c.block_.Epoch = 0; c.anchorAt(ch, 100, bft.Notarize) },
+			name: "anchor of another epoch", bend: func(c *cluster, ch *Challenge) { c.tip.Epoch = 0; c.anchorAt(ch, 100, bft.Notarize) },
 			reason: ReasonStaleAnchor,
 		},
 		{
@@ -65,7 +65,7 @@ func TestPolicy(t *testing.T) {
 			reason: ReasonAnchor,
 		},
 		{
-			name: "finalization instead of notarization", bend: func(c *cluster, ch *Challenge) { c.anchorAt(ch, c.block_.Height, bft.Finalize) },
+			name: "finalization instead of notarization", bend: func(c *cluster, ch *Challenge) { c.anchorAt(ch, c.tip.Height, bft.Finalize) },
 			reason: ReasonAnchor,
 		},
 		{
@@ -161,7 +161,7 @@ func (c *cluster) answer(id bft.ReplicaID, challenge Challenge) *Evidence {
 
 // anchorAt gives a challenge an anchor at another height, or another certificate.
 func (c *cluster) anchorAt(challenge *Challenge, height bft.Height, kind bft.VoteKind) {
-	h := bft.Header{Epoch: c.block_.Epoch, View: bft.View(height), Height: height, Proposer: 1}
+	h := bft.Header{Epoch: c.tip.Epoch, View: bft.View(height), Height: height, Proposer: 1}
 	s := bft.Statement{Epoch: h.Epoch, View: h.View, Kind: kind, Block: h.Digest()}
 	challenge.Anchor = h
 	challenge.Certificate = bft.Certificate{Statement: s, Signature: c.sign(s.Bytes(c.genesis.ClusterID()))}

@@ -24,7 +24,7 @@ func TestKeyGenerationIsTheHandoffOfEpochZero(t *testing.T) {
 	m := c.state.Membership()
 	require.EqualValues(t, 1, m.Epoch)
 	require.Len(t, m.GroupKey, PublicKeySize)
-	require.Equal(t, bft.Base{Height: c.block_.Height, Digest: c.block_.Digest, Time: c.block_.Time}, m.Base)
+	require.Equal(t, bft.Base{Height: c.tip.Height, Digest: c.tip.Digest, Time: c.tip.Time}, m.Base)
 	require.Equal(t, everybody, c.holders())
 	require.Equal(t, []bft.ReplicaID{2, 3, 4, 5, 6}, m.Leaders, "replica 1 is due first and does not lead")
 	require.Equal(t, PhaseIdle, c.phase())
@@ -143,7 +143,7 @@ func TestDealingCanAlwaysBeginAgain(t *testing.T) {
 				round := c.state.View().Round
 				switch attempt % 2 {
 				case 0:
-					c.wait(time.Duration(c.state.View().Deadline-c.block_.Time) * time.Millisecond)
+					c.wait(time.Duration(c.state.View().Deadline-c.tip.Time) * time.Millisecond)
 				case 1:
 					c.accepted(c.order(&StartRound{}))
 				}
