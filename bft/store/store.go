@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/sstable"
@@ -93,6 +94,10 @@ func (s *Store) openDB() error {
 	return nil
 }
 
+// separate is the size from which a value goes into a file of values, which compactions leave alone: a block is written to disk twice, with
+// the log and with the flush, and not once more for each level.
+const separate = 1 << 10
+
 // pebbleOptions suit large values written in order of their keys and seldom read: big memtables, no compression of what is mostly
 // signatures and hashes.
 func (s *Store) pebbleOptions() *pebble.Options {
@@ -106,6 +111,11 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		MaxOpenFiles:                512,
 		BytesPerSync:                1 << 20,
 		EventListener:               &pebble.EventListener{BackgroundError: s.backgroundError},
+	}
+	opts.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
+		return pebble.ValueSeparationPolicy{
+			Enabled: true, MinimumSize: separate, MaxBlobReferenceDepth: 10, RewriteMinimumAge: 10 * time.Minute, TargetGarbageRatio: 0.3,
+		}
 	}
 	for i := range opts.Levels {
 		opts.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
