@@ -102,7 +102,7 @@ func (c *Core) notarized(r *round, cert Certificate) {
 		}
 	}
 	if r.view >= c.view {
-		c.clock.nullified = 0
+		c.clock.succeeded(c, r.view)
 		c.enter(r.view + 1)
 	}
 }

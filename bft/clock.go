@@ -9,6 +9,8 @@ type clock struct {
 	deadline, pending [TimerResend + 1]int64
 	// nullified counts the leaders that failed in a row.
 	nullified int
+	// suspected are the leaders whose last window failed: the next time they get less.
+	suspected [MaxReplicas + 1]bool
 	// seen and final are the view and the final height at the last resend.
 	seen  View
 	final Height
@@ -32,6 +34,9 @@ func (k *clock) enter(c *Core) {
 	}
 	t := c.cfg.Timeouts
 	after := t.View << min(k.nullified, 20)
+	if k.suspected[c.cfg.LeaderOf(c.view)] {
+		after /= suspectedShare
+	}
 	if after > t.ViewMax || after <= 0 {
 		after = max(t.View, t.ViewMax)
 	}
@@ -47,7 +52,18 @@ func (k *clock) inFailedWindow(c *Core) bool {
 func (k *clock) failed(c *Core, v View) {
 	if (v-1)%View(c.cfg.Window) == 0 || !c.isNullified(v-1) {
 		k.nullified++
+		k.suspected[c.cfg.LeaderOf(v)] = true
 	}
+}
+
+// suspectedShare divides the time of a leader whose last window failed, so that a crashed replica that is still scheduled costs the others little. Live:
+// it is a constant, and the time doubles with every leader that fails in a row.
+const suspectedShare = 8
+
+// succeeded clears the leader of a view in which a block was notarized.
+func (k *clock) succeeded(c *Core, v View) {
+	k.nullified = 0
+	k.suspected[c.cfg.LeaderOf(v)] = false
 }
 
 // expired takes in the expiry of a timer, which may be early or stale.
