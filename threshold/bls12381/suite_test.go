@@ -128,7 +128,7 @@ func TestKyberTBLSCombinesTheSame(t *testing.T) {
 }
 
 // sharingOf encodes kyber's public polynomial as a Sharing.
-func sharingOf(t *testing.T, p threshold.Params, public *share.PubPoly) *threshold.Sharing {
+func sharingOf(t require.TestingT, p threshold.Params, public *share.PubPoly) *threshold.Sharing {
 	const scheme = "reseal/sharing/bls12381-g1/v1"
 	b := append([]byte{byte(len(scheme))}, scheme...)
 	b = append(b, 0, byte(p.N), 0, byte(p.T), 0, byte(p.F))
