@@ -56,6 +56,7 @@ func (r *Replica) runEpoch(ctx context.Context, m *Membership, keys EpochKeys) e
 	r.log.Info("epoch begins", "epoch", m.Epoch, "height", m.Base.Height, "voter", e.config.Voter)
 	e.group, e.ctx = errgroup.WithContext(ctx)
 	r.run.Store(e)
+	e.hearEarly()
 	e.group.Go(e.stepLoop)
 	e.group.Go(e.writeLoop)
 	e.group.Go(e.checkLoop)

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -61,13 +62,15 @@ func (r *Replica) receiveMessage(from bft.ReplicaID, frame []byte) error {
 		return err
 	}
 	run := r.run.Load()
-	if run == nil {
-		return nil // between two epochs: what matters is said again
-	}
 	epoch := epochOf(message)
 	switch {
-	case epoch > run.config.Epoch:
-		r.fallenBehind(from)
+	case run == nil || epoch > run.config.Epoch:
+		if epoch <= r.Membership().Epoch+1 {
+			r.early.keep(from, epoch, message)
+		}
+		if run != nil {
+			r.fallenBehind(from)
+		}
 		return nil
 	case epoch < run.config.Epoch:
 		if _, asks := message.(bft.Status); asks { // it will see from the epoch that it has fallen behind
@@ -83,6 +86,71 @@ func (r *Replica) receiveMessage(from bft.ReplicaID, frame []byte) error {
 	}
 	run.events.putPeer(bft.Receive{From: from, Message: message})
 	return nil
+}
+
+// Bounds of what is kept of each peer's messages for an epoch that has not begun here.
+const (
+	earlyMessages = 256
+	earlyBytes    = 16 << 20
+)
+
+// early holds the messages of peers that have begun the next epoch a moment sooner than this replica. Without it they would be lost, and said
+// again only after a timeout.
+type early struct {
+	mu    sync.Mutex
+	epoch bft.Epoch // of the messages held
+	peers map[bft.ReplicaID]*earlyPeer
+}
+
+type earlyPeer struct {
+	messages []bft.Message
+	bytes    int
+}
+
+// keep holds a message of a later epoch; only the latest epoch's are held.
+func (q *early) keep(from bft.ReplicaID, epoch bft.Epoch, m bft.Message) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if epoch < q.epoch {
+		return
+	}
+	if epoch > q.epoch || q.peers == nil {
+		q.epoch, q.peers = epoch, make(map[bft.ReplicaID]*earlyPeer)
+	}
+	p := q.peers[from]
+	if p == nil {
+		p = new(earlyPeer)
+		q.peers[from] = p
+	}
+	if b, ok := m.(*bft.Block); ok {
+		p.bytes += len(b.Payload)
+	}
+	if len(p.messages) < earlyMessages && p.bytes < earlyBytes {
+		p.messages = append(p.messages, m)
+	}
+}
+
+// take returns the messages held of an epoch, by sender, and forgets them.
+func (q *early) take(epoch bft.Epoch) map[bft.ReplicaID]*earlyPeer {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.epoch != epoch {
+		return nil
+	}
+	peers := q.peers
+	q.peers = nil
+	return peers
+}
+
+// hearEarly hands the core what peers said in this epoch before it began here.
+func (e *epochRun) hearEarly() {
+	for from, peer := range e.r.early.take(e.config.Epoch) {
+		for _, m := range peer.messages {
+			if e.validate(m) == nil {
+				e.events.put(bft.Receive{From: from, Message: m})
+			}
+		}
+	}
 }
 
 // farBehind is the distance beyond which the log is fetched in order, rather than block by block.

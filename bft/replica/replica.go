@@ -63,6 +63,7 @@ type Replica struct {
 	log    *slog.Logger
 
 	snapshots snapshots
+	early     early
 
 	membership atomic.Pointer[Membership]
 	run        atomic.Pointer[epochRun] // the current epoch's; nil between epochs
