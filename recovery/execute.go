@@ -23,7 +23,9 @@ func (s *State) attest(e *Evidence) (refusal *Refusal, changed bool) {
 	case e.Anchor.Height <= m.recovery.anchor:
 		return refuse(ReasonSuperseded, "evidence of replica %d with an anchor at height %d was judged already", m.id, m.recovery.anchor), false
 	}
-	verdict, refusal := s.policy().Verify(e, s.subject(m))
+	verdict, refusal := s.policy().Verify(e, &Subject{
+		Identity: m.identity, AttestationKey: m.attestationKey, ResetCount: m.resetCount, EpochKey: m.epochKey,
+	})
 	if refusal != nil && !refusal.Reason.heldAgainst() {
 		return refusal, false
 	}
@@ -41,18 +43,6 @@ func (s *State) policy() *Policy {
 	a := s.genesis.Attestation
 	a.Approved = s.approved
 	return &Policy{Cluster: s.cluster, Epoch: s.epoch, Round: s.round.number, Opened: s.round.opened, Scheme: s.verifier, Attestation: a}
-}
-
-func (s *State) subject(m *member) *Subject {
-	subject := &Subject{Identity: m.identity, AttestationKey: m.attestationKey, ResetCount: m.resetCount}
-	for i := range s.members {
-		other := &s.members[i]
-		subject.Taken = append(subject.Taken, other.epochKey)
-		if other.nextKey != nil && other != m {
-			subject.Taken = append(subject.Taken, other.nextKey)
-		}
-	}
-	return subject
 }
 
 // deal takes a certified dealing: the first q of a round, from different dealers, are combined into the next sharing.

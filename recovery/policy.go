@@ -3,7 +3,6 @@ package recovery
 import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
-	"slices"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/keystore"
@@ -32,8 +31,9 @@ type Subject struct {
 	AttestationKey []byte
 	// ResetCount is that of the last recovery, or of enrolment.
 	ResetCount uint32
-	// Taken are keys that are in use: the epoch keys of all members, and the fresh keys of the others.
-	Taken []ed25519.PublicKey
+	// EpochKey is the replica's present key: the fresh one must be another. That another replica claims the same key is not asked: it could claim it
+	// in time to have the owner refused, and has no use of it, since whatever the key signs names the signer.
+	EpochKey ed25519.PublicKey
 }
 
 // Verdict is what accepted evidence proves.
@@ -57,8 +57,8 @@ func (p *Policy) Verify(e *Evidence, subject *Subject) (*Verdict, *Refusal) {
 	if r := p.verifyAnchor(e); r != nil {
 		return nil, r
 	}
-	if slices.ContainsFunc(subject.Taken, func(k ed25519.PublicKey) bool { return k.Equal(e.EpochKey) }) {
-		return nil, refuse(ReasonKeyReused, "the epoch key is in use already: replica %d must make a fresh one", e.Replica)
+	if subject.EpochKey.Equal(e.EpochKey) {
+		return nil, refuse(ReasonKeyReused, "the epoch key is the one in use: replica %d must make a fresh one", e.Replica)
 	}
 	if !p.Attestation.Required {
 		return &Verdict{}, nil

@@ -181,14 +181,23 @@ func TestQuoteOfAnotherNonceIsRefused(t *testing.T) {
 }
 
 func TestEpochKeyMustBeFresh(t *testing.T) {
-	for _, id := range []bft.ReplicaID{3, 5} {
-		c := inEpoch1(t)
-		c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
-		c.tpms[3].boot(good14)
-		e, err := NewEvidence(rand.Reader, c.challenge(3), c.epochKeys[id].Public().(ed25519.PublicKey), c.identities[3], c.tpms[3].quote)
-		require.NoError(t, err)
-		c.refused(ReasonKeyReused, &Attest{e})
-	}
+	c := inEpoch1(t)
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
+	c.tpms[3].boot(good14)
+	e, err := NewEvidence(rand.Reader, c.challenge(3), c.epochKeys[3].Public().(ed25519.PublicKey), c.identities[3], c.tpms[3].quote)
+	require.NoError(t, err)
+	c.refused(ReasonKeyReused, &Attest{e})
+}
+
+func TestNobodyIsRefusedBecauseAnotherClaimsItsKey(t *testing.T) {
+	c := inEpoch1(t, size(1, 2))
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3, 4}}))
+	attest := c.reboot(3)
+	c.tpms[4].boot(good14)
+	thief, err := NewEvidence(rand.Reader, c.challenge(4), attest.Evidence.EpochKey, c.identities[4], c.tpms[4].quote)
+	require.NoError(t, err)
+	c.accepted(&Attest{thief}, attest)
+	require.Equal(t, PhaseDealing, c.phase())
 }
 
 func TestEvidenceOfAnEarlierRoundIsWorthNothing(t *testing.T) {
