@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/hdevalence/ed25519consensus"
 	"golang.org/x/crypto/cryptobyte"
@@ -38,6 +39,7 @@ type Request struct {
 	Signature [ed25519.SignatureSize]byte
 
 	raw    []byte
+	hashed sync.Once
 	body   bft.Digest // hash of all but the signature: what is signed
 	digest bft.Digest
 }
@@ -122,8 +124,6 @@ func Parse(raw []byte) (*Request, error) {
 		return nil, malformed("request", "its operations")
 	}
 	r.Operations = operations
-	r.body = sha256.Sum256(body)
-	r.digest = r.name()
 	return r, nil
 }
 
@@ -148,14 +148,26 @@ func readParts(data []byte, count, limit int) ([][]byte, bool) {
 func (r *Request) Raw() []byte { return r.raw }
 
 // Digest names the request, its signature included: who has verified a request need not verify another of the same digest.
-func (r *Request) Digest() bft.Digest { return r.digest }
+func (r *Request) Digest() bft.Digest {
+	r.hash()
+	return r.digest
+}
 
-// name computes the digest. It hashes the body's hash rather than the body, which is long, a second time.
-func (r *Request) name() bft.Digest {
-	b := make([]byte, 0, len(nameDomain)+len(r.body)+len(r.Signature))
-	b = append(b, nameDomain...)
-	b = append(b, r.body[:]...)
-	return sha256.Sum256(append(b, r.Signature[:]...))
+// hash computes the digests, when they are needed first. It hashes the body, which is long, once: the name is made of its hash.
+func (r *Request) hash() {
+	r.hashed.Do(func() {
+		r.body = sha256.Sum256(r.raw[:len(r.raw)-ed25519.SignatureSize])
+		b := make([]byte, 0, len(nameDomain)+len(r.body)+len(r.Signature))
+		b = append(b, nameDomain...)
+		b = append(b, r.body[:]...)
+		r.digest = sha256.Sum256(append(b, r.Signature[:]...))
+	})
+}
+
+// signed returns what the client has signed.
+func (r *Request) signed(cluster bft.ClusterID) []byte {
+	r.hash()
+	return signedBytes(cluster, r.body)
 }
 
 // signedBytes are what a client signs.
@@ -172,7 +184,7 @@ var ErrSignature = errors.New("the request's signature does not verify: it is fo
 // Verify checks the client's signature by the rules of ZIP 215, which are the same for one signature and for a batch, so that all
 // replicas agree. It returns [ErrSignature].
 func (r *Request) Verify(cluster bft.ClusterID) error {
-	if !ed25519consensus.Verify(r.Client, signedBytes(cluster, r.body), r.Signature[:]) {
+	if !ed25519consensus.Verify(r.Client, r.signed(cluster), r.Signature[:]) {
 		return ErrSignature
 	}
 	return nil
@@ -197,7 +209,7 @@ func verifyInto(good []bool, cluster bft.ClusterID, requests []*Request) {
 	}
 	batch := ed25519consensus.NewPreallocatedBatchVerifier(len(requests))
 	for _, r := range requests {
-		batch.Add(r.Client, signedBytes(cluster, r.body), r.Signature[:])
+		batch.Add(r.Client, r.signed(cluster), r.Signature[:])
 	}
 	if batch.Verify() {
 		for i := range good {
