@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"unsafe"
 
 	"github.com/miekg/pkcs11"
 	"github.com/reseal-bft/reseal/keystore"
@@ -13,9 +14,10 @@ import (
 // all keystores of the process share it: users counts them, and the last one
 // unloads it.
 type module struct {
-	path  string
-	ctx   *pkcs11.Ctx
-	users int
+	path     string
+	reserved string // argument of the initialisation, for the libraries that want one
+	ctx      *pkcs11.Ctx
+	users    int
 
 	// use is held for reading during calls, and for writing while the library
 	// is initialised anew, which ends all sessions.
@@ -31,7 +33,7 @@ var (
 )
 
 // loadModule loads and initialises a library, or shares the loaded one.
-func loadModule(path string) (*module, error) {
+func loadModule(path, reserved string) (*module, error) {
 	modulesMu.Lock()
 	defer modulesMu.Unlock()
 	if m, ok := modules[path]; ok {
@@ -42,19 +44,25 @@ func loadModule(path string) (*module, error) {
 	if ctx == nil {
 		return nil, fmt.Errorf("%s: %w: it is not there or not a PKCS#11 library: check module-path", path, keystore.ErrUnavailable)
 	}
-	if err := initialize(ctx); err != nil {
+	if err := initialize(ctx, reserved); err != nil {
 		ctx.Destroy()
 		return nil, fmt.Errorf("%s: %w: C_Initialize: %w", path, keystore.ErrUnavailable, err)
 	}
-	m := &module{path: path, ctx: ctx, users: 1}
+	m := &module{path: path, reserved: reserved, ctx: ctx, users: 1}
 	modules[path] = m
 	return m, nil
 }
 
 // initialize calls C_Initialize; it is no error that somebody else in the
 // process did.
-func initialize(ctx *pkcs11.Ctx) error {
-	err := ctx.Initialize()
+func initialize(ctx *pkcs11.Ctx, reserved string) error {
+	var opts []pkcs11.InitializeOption
+	if reserved != "" {
+		// A C string, which the library reads during the call.
+		text := append([]byte(reserved), 0)
+		opts = append(opts, pkcs11.InitializeWithReserved(unsafe.Pointer(unsafe.SliceData(text))))
+	}
+	err := ctx.Initialize(opts...)
 	if errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED)) {
 		return nil
 	}
@@ -85,7 +93,7 @@ func (m *module) reload(seen uint64) error {
 	}
 	m.generation++
 	finalizeErr := m.ctx.Finalize()
-	if err := initialize(m.ctx); err != nil {
+	if err := initialize(m.ctx, m.reserved); err != nil {
 		return fmt.Errorf("%s: %w: C_Initialize: %w", m.path, keystore.ErrUnavailable, errors.Join(err, finalizeErr))
 	}
 	return nil

@@ -5,9 +5,10 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/asn1"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
+	"math"
 	"strconv"
 	"strings"
 
@@ -18,14 +19,19 @@ import (
 // p256 is the object identifier of the curve, DER (CKA_EC_PARAMS).
 var p256 = []byte{0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07}
 
-const maxFound = 1 << 12 // objects of one keystore in a token
+const (
+	maxFound       = 1 << 12        // objects in a token that are looked through
+	identityNumber = math.MaxUint64 // no epoch has it
+)
 
+// errNoObject is returned for a key that may be missing, as an epoch's may.
 var errNoObject = errors.New("the token does not hold the object")
 
-// objectID is the CKA_ID that the objects of a keystore have in common.
-func objectID(name string) []byte {
+// Objects have an id (CKA_ID) of their own each: NSS replaces a secret key by
+// another one of the same id.
+func objectID(name string, number uint64) []byte {
 	sum := sha256.Sum256([]byte("reseal keystore v1 " + name))
-	return sum[:16]
+	return binary.BigEndian.AppendUint64(sum[:8:8], number)
 }
 
 func identityLabel(name string) string { return name + "-identity" }
@@ -82,10 +88,17 @@ func (s *session) forget(h pkcs11.ObjectHandle) {
 	}
 }
 
+// forgetAll forgets all handles, so that the token is asked.
+func (s *session) forgetAll() {
+	s.token.mu.Lock()
+	defer s.token.mu.Unlock()
+	clear(s.token.handles)
+}
+
 // makeIdentity makes the identity key pair and checks that it cannot leave the
 // token.
 func (s *session) makeIdentity(name string) (*ecdsa.PublicKey, error) {
-	label, id := identityLabel(name), objectID(name)
+	label, id := identityLabel(name), objectID(name, identityNumber)
 	public := []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
@@ -167,6 +180,16 @@ func (s *session) identity(name string) (*ecdsa.PublicKey, error) {
 	return key, nil
 }
 
+// identityKey returns the private key of the identity key pair, without which
+// the token is not the one that the keystore was made on.
+func (s *session) identityKey(name string) (pkcs11.ObjectHandle, error) {
+	h, err := s.object(pkcs11.CKO_PRIVATE_KEY, identityLabel(name))
+	if errors.Is(err, errNoObject) {
+		return 0, fmt.Errorf("token %s: %w: it lost the keystore (cleared, or its storage is gone)", s.token.where, keystore.ErrForeignDevice)
+	}
+	return h, err
+}
+
 // epochKey returns the key of an epoch.
 func (s *session) epochKey(name string, epoch uint64) (pkcs11.ObjectHandle, error) {
 	return s.object(pkcs11.CKO_SECRET_KEY, epochLabel(name, epoch))
@@ -178,9 +201,14 @@ func (s *session) ensureEpochKey(name string, epoch uint64, m mode) (pkcs11.Obje
 	if !errors.Is(err, errNoObject) {
 		return h, err
 	}
+	// A token whose storage is gone would take a key, and lose it.
+	s.forgetAll()
+	if _, err := s.identityKey(name); err != nil {
+		return 0, err
+	}
 	label := epochLabel(name, epoch)
 	h, err = s.GenerateKey(s.handle, mechanism(pkcs11.CKM_AES_KEY_GEN),
-		append(protected(label, objectID(name)), m.usage()...))
+		append(protected(label, objectID(name, epoch)), m.usage()...))
 	if err != nil {
 		return 0, fmt.Errorf("make the key of epoch %d: %w", epoch, err)
 	}
@@ -189,9 +217,7 @@ func (s *session) ensureEpochKey(name string, epoch uint64, m mode) (pkcs11.Obje
 
 // destroyBefore destroys the keys of the epochs before one.
 func (s *session) destroyBefore(name string, epoch uint64) error {
-	found, err := s.find(
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
-		pkcs11.NewAttribute(pkcs11.CKA_ID, objectID(name)))
+	found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY))
 	if err != nil {
 		return fmt.Errorf("list the keys of past epochs: %w", err)
 	}
@@ -203,12 +229,17 @@ func (s *session) destroyBefore(name string, epoch uint64) error {
 		if of == nil || *of >= epoch {
 			continue
 		}
-		s.forget(h)
-		if err := s.DestroyObject(s.handle, h); err != nil {
+		if err := s.destroy(h); err != nil {
 			return fmt.Errorf("destroy the key of epoch %d: %w", *of, err)
 		}
 	}
 	return nil
+}
+
+// destroy destroys an object.
+func (s *session) destroy(h pkcs11.ObjectHandle) error {
+	s.forget(h)
+	return s.DestroyObject(s.handle, h)
 }
 
 // epochOf reads which epoch a key is for; nil when its label is none of ours.
@@ -227,14 +258,16 @@ func (s *session) epochOf(name string, h pkcs11.ObjectHandle) (*uint64, error) {
 
 // removeAll destroys every object of a keystore.
 func (s *session) removeAll(name string) error {
-	found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_ID, objectID(name)))
-	if err != nil {
-		return fmt.Errorf("list objects: %w", err)
+	if err := s.destroyBefore(name, math.MaxUint64); err != nil {
+		return err
 	}
-	for _, h := range slices.Backward(found) {
-		s.forget(h)
-		if err := s.DestroyObject(s.handle, h); err != nil {
-			return fmt.Errorf("destroy an object: %w", err)
+	found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_LABEL, identityLabel(name)))
+	if err != nil {
+		return fmt.Errorf("find the identity key: %w", err)
+	}
+	for _, h := range found {
+		if err := s.destroy(h); err != nil {
+			return fmt.Errorf("destroy the identity key: %w", err)
 		}
 	}
 	return nil

@@ -67,14 +67,9 @@ func (s *Store) Unseal(epoch uint64) ([]byte, error) {
 // noEpochKey tells a token that destroyed the key of an epoch from one that lost
 // everything.
 func (s *session) noEpochKey(name string, epoch uint64) error {
-	found, err := s.find(
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, identityLabel(name)))
-	if err != nil {
-		return fmt.Errorf("find the identity key: %w", err)
-	}
-	if len(found) == 0 {
-		return fmt.Errorf("token %s: %w: it lost the keystore (cleared, or its storage is gone)", s.token.where, keystore.ErrForeignDevice)
+	s.forgetAll()
+	if _, err := s.identityKey(name); err != nil {
+		return err
 	}
 	return &keystore.RefusedError{
 		Device: "token", Epoch: epoch, Reason: keystore.ErrErased,
@@ -149,7 +144,7 @@ var softwareTokens = []string{"softhsm", "mozilla", "nss", "softtok", "software"
 func (s *Store) Status() (keystore.Status, error) {
 	var info pkcs11.TokenInfo
 	err := s.do(func(x *session) (err error) {
-		if _, err = x.object(pkcs11.CKO_PRIVATE_KEY, identityLabel(s.name)); err != nil {
+		if _, err = x.identityKey(s.name); err != nil {
 			return err
 		}
 		s.token.mu.Lock()

@@ -229,7 +229,7 @@ func (k signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) (der []
 		return nil, fmt.Errorf("identity: %w: it signs SHA-256 digests only", keystore.ErrUnsupported)
 	}
 	err = k.s.do(func(x *session) error {
-		h, err := x.object(pkcs11.CKO_PRIVATE_KEY, identityLabel(k.s.name))
+		h, err := x.identityKey(k.s.name)
 		if err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ type token struct {
 
 // newToken connects to a token.
 func newToken(l *locator, pin keystore.Secret) (*token, error) {
-	m, err := loadModule(l.module)
+	m, err := loadModule(l.module, l.reserved)
 	if err != nil {
 		return nil, err
 	}
@@ -52,25 +52,31 @@ type session struct {
 	handle pkcs11.SessionHandle
 }
 
+// maxTries of an operation: as it is, connected again, and with the library
+// looking for its tokens anew.
+const maxTries = 3
+
 // do calls f with a session. When the token lost the session, an object or
-// itself, it is connected to again, and f is called a second time.
+// itself, it is connected to again and f is called again; so f does nothing
+// that must not be done twice.
 func (t *token) do(f func(s *session) error) error {
 	t.slots <- struct{}{}
 	defer func() { <-t.slots }()
-	seen, err := t.try(f)
-	if !lost(err) {
-		return err
-	}
-	t.disconnect()
-	if absent(err) {
-		if err := t.module.reload(seen); err != nil {
+	for try := 1; ; try++ {
+		seen, err := t.try(f)
+		if !lost(err) {
 			return err
 		}
-	}
-	if _, err = t.try(f); lost(err) {
 		t.disconnect()
+		if try == maxTries {
+			return err
+		}
+		if absent(err) {
+			if err := t.module.reload(seen); err != nil {
+				return err
+			}
+		}
 	}
-	return err
 }
 
 // try calls f once, and returns the generation of the module it ran in.
@@ -106,9 +112,10 @@ func lost(err error) bool {
 	return false
 }
 
-// absent reports errors after which the module has to look for tokens anew.
+// absent reports errors after which the module has to look for tokens anew: the
+// token is not there, or it is there and empty.
 func absent(err error) bool {
-	if errors.Is(err, keystore.ErrUnavailable) {
+	if errors.Is(err, keystore.ErrUnavailable) || errors.Is(err, keystore.ErrForeignDevice) {
 		return true
 	}
 	var code pkcs11.Error

@@ -21,6 +21,7 @@ type locator struct {
 	serial    string
 	name      string // prefix of the labels of the objects
 	pinSource string // file:/path or env:NAME
+	reserved  string // what the library wants at its initialisation, as NSS does
 }
 
 // ParseURI checks a URI without touching the token it names.
@@ -29,7 +30,9 @@ func ParseURI(uri string) error {
 	return err
 }
 
-// parseURI reads "pkcs11:token=NAME;serial=S;object=O?module-path=P&pin-source=S".
+// parseURI reads "pkcs11:token=NAME;serial=S;object=O?module-path=P&pin-source=S",
+// and x-init-reserved, which p11-kit has too, for libraries such as NSS that want
+// a string at their initialisation.
 // Attributes that choose nothing here are refused, rather than ignored.
 func parseURI(uri string) (*locator, error) {
 	rest, ok := strings.CutPrefix(uri, Scheme+":")
@@ -42,7 +45,7 @@ func parseURI(uri string) (*locator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("PKCS#11 URI: %w", err)
 	}
-	err = attributes(query, "&", map[string]*string{"module-path": &l.module, "pin-source": &l.pinSource})
+	err = attributes(query, "&", map[string]*string{"module-path": &l.module, "pin-source": &l.pinSource, "x-init-reserved": &l.reserved})
 	if err != nil {
 		return nil, fmt.Errorf("PKCS#11 URI: %w", err)
 	}
