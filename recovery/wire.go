@@ -118,8 +118,8 @@ func (r *reader) replicas() []bft.ReplicaID {
 	return out
 }
 
-// writer writes what reader reads. Fields are within their limits by construction or validation; a byte string that is not makes
-// [writer.bytes] cut nothing and [cryptobyte.Builder] fail, which result turns into an error.
+// writer writes what reader reads. It fails for a byte string whose length does not fit in two bytes; narrower limits are for the one who
+// validates, or parses again.
 type writer struct{ b cryptobyte.Builder }
 
 func (w *writer) u8(v uint8)   { w.b.AddUint8(v) }
