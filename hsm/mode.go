@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/miekg/pkcs11"
 	"github.com/reseal-bft/reseal/keystore"
@@ -117,20 +119,58 @@ func (s *session) unwrapKey(by pkcs11.ObjectHandle, wrapped []byte) ([]byte, err
 	return got[0].Value, nil
 }
 
-// chooseMode tries which mode works, with a key of the session.
-func (s *session) chooseMode(rand io.Reader) (mode, error) {
-	var tried error
+// suitable finds out what the token can do. What it lacks is an ErrUnsupported
+// with all that is missing in one sentence.
+func (s *session) suitable(rand io.Reader) (mode, error) {
+	var lacks []string
+	ecdsa, err := s.has(pkcs11.CKM_EC_KEY_PAIR_GEN, pkcs11.CKM_ECDSA)
+	if err != nil {
+		return "", err
+	}
+	if !ecdsa {
+		lacks = append(lacks, "it has no ECDSA for the identity key")
+	}
+	chosen, refusals, err := s.chooseMode(rand)
+	if err != nil {
+		return "", err
+	}
+	if chosen == "" {
+		lacks = append(lacks, "it can seal neither by "+strings.Join(refusals, " nor by "))
+	}
+	if len(lacks) > 0 {
+		return "", fmt.Errorf("%w: %s", keystore.ErrUnsupported, strings.Join(lacks, ", and "))
+	}
+	return chosen, nil
+}
+
+// has reports whether the token lists all of these mechanisms.
+func (s *session) has(wanted ...uint) (bool, error) {
+	list, err := s.GetMechanismList(s.token.slot)
+	if err != nil {
+		return false, fmt.Errorf("list mechanisms: %w", err)
+	}
+	for _, w := range wanted {
+		if !slices.ContainsFunc(list, func(m *pkcs11.Mechanism) bool { return m.Mechanism == w }) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// chooseMode tries which mode works, with a key of the session. When none does,
+// refusals say why.
+func (s *session) chooseMode(rand io.Reader) (chosen mode, refusals []string, err error) {
 	for _, m := range []mode{modeGCM, modeWrap} {
 		err := s.tryMode(rand, m)
 		if err == nil {
-			return m, nil
+			return m, nil, nil
 		}
 		if absent(err) {
-			return "", err
+			return "", nil, err
 		}
-		tried = errors.Join(tried, fmt.Errorf("%s: %w", m, err))
+		refusals = append(refusals, fmt.Sprintf("%s (%s)", m, strings.ReplaceAll(err.Error(), "\n", "; ")))
 	}
-	return "", tried
+	return "", refusals, nil
 }
 
 // tryMode wraps and unwraps with a key of the session, and checks that another

@@ -106,8 +106,8 @@ func (s *Store) initialize(adopt bool) error {
 		return errors.Join(fmt.Errorf("%s: %w", s.dir.Path(), keystore.ErrExists), err)
 	}
 	err := s.token.do(func(x *session) (err error) {
-		if s.mode, err = x.chooseMode(s.rand); err != nil {
-			return fmt.Errorf("token %s: %w: it cannot protect the key of a sealed secret: %w", s.token.where, keystore.ErrUnsupported, err)
+		if s.mode, err = x.suitable(s.rand); err != nil {
+			return fmt.Errorf("token %s: %w", s.token.where, err)
 		}
 		s.identity, err = x.identity(s.name)
 		switch {
