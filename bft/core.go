@@ -85,7 +85,7 @@ func New(cfg Config, restored Restored) (*Core, error) {
 	}
 	c := &Core{
 		cfg:   cfg,
-		rules: rules{cfg.Size},
+		rules: newRules(cfg.Size),
 		tree:  make(map[Digest]*node),
 		peers: make([]peer, cfg.Size.N()+1),
 	}

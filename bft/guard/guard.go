@@ -47,6 +47,7 @@ type row struct {
 	firstNullify  bool
 	firstBlock    bft.Digest
 	notarized     []bft.Digest
+	fallback      bool // a notarize or nullify vote that was not the first
 	nullified     bool
 	finalized     bool
 	finalizeBlock bft.Digest
@@ -126,6 +127,7 @@ func (r *row) admit(v bft.Vote) string {
 		}
 		r.firstSigned, r.firstNullify, r.firstBlock = true, nullify, v.Block
 	}
+	r.fallback = r.fallback || !v.First
 	switch v.Kind {
 	case bft.Nullify:
 		if !v.Block.IsZero() {
@@ -164,7 +166,7 @@ func (r *row) admitFinalize(v bft.Vote) string {
 		}
 		return ""
 	}
-	if v.First || r.nullified || len(r.notarized) > 1 {
+	if v.First || r.fallback || r.nullified || len(r.notarized) > 1 {
 		return "it needs a view without fallback or nullify votes"
 	}
 	if len(r.notarized) == 1 && (!r.firstSigned || r.firstBlock != v.Block || r.notarized[0] != v.Block) {

@@ -56,6 +56,8 @@ func newAdversary(kind string, p *plot) adversary {
 		return splitter{p}
 	case "censor":
 		return censor{p}
+	case "invalid":
+		return invalid{p}
 	}
 	return honest{}
 }
@@ -128,7 +130,7 @@ func (p *plot) schedule(from, to *replica) time.Duration {
 
 // forge makes a vote with the machine's own key.
 func forge(r *replica, s bft.Statement, first bool) bft.Vote {
-	return bft.Vote{Statement: s, First: first, Partial: r.keys.partial(r.id, s.Bytes(r.config.Cluster))}
+	return bft.Vote{Statement: s, First: first, Partial: r.keys.partial(r.id, r.c.signedBytes(s))}
 }
 
 // equivocator shows different blocks of one view to different receivers, and votes with each of them. Colluding ones do so together, and also
@@ -217,9 +219,15 @@ func (a *replayer) heard(m bft.Message) {
 func (a *replayer) send(from, to *replica, m bft.Message) []bft.Message {
 	out := []bft.Message{m}
 	for range 2 {
-		if len(a.past) > 0 && a.c.world.chance(0.5) {
-			out = append(out, a.past[a.c.world.rng.IntN(len(a.past))])
+		if len(a.past) == 0 || !a.c.world.chance(0.5) {
+			continue
 		}
+		old := a.past[a.c.world.rng.IntN(len(a.past))]
+		if cert, ok := old.(bft.Certificate); ok && a.c.world.chance(0.5) {
+			cert.Epoch = from.epoch // as if it were of this epoch
+			old = cert
+		}
+		out = append(out, old)
 	}
 	return out
 }
@@ -243,7 +251,7 @@ func (a splitter) send(from, to *replica, m bft.Message) []bft.Message {
 				s.Kind = bft.Finalize
 			}
 		case 2:
-			s.Kind, s.Block = bft.Notarize, bft.Digest{0: byte(v.View), 1: byte(to.id), 2: 0xff}
+			s.Kind, s.Block = bft.Notarize, bft.Digest{byte(v.View), byte(to.id) * byte(v.View%2), 0xff} // no block at all
 		}
 		out = append(out, forge(from, s, s.Kind != bft.Finalize && a.c.world.chance(0.7)))
 	}
@@ -268,4 +276,39 @@ func (a censor) send(from, to *replica, m bft.Message) []bft.Message {
 		a.variants[key] = []*bft.Block{&empty}
 	}
 	return []bft.Message{a.variants[key][0]}
+}
+
+// invalid proposes blocks that break a rule: built on an older parent over views that were not nullified, certifying a state that never was, or
+// ending the epoch before its time.
+type invalid struct{ *plot }
+
+func (a invalid) send(from, to *replica, m bft.Message) []bft.Message {
+	b, ok := m.(*bft.Block)
+	if !ok || b.Proposer != from.id {
+		return []bft.Message{m}
+	}
+	key := viewKey{b.Epoch, b.View}
+	if len(a.variants[key]) == 0 {
+		a.variants[key] = []*bft.Block{a.spoil(b)}
+	}
+	return []bft.Message{a.variants[key][0]}
+}
+
+func (a invalid) spoil(b *bft.Block) *bft.Block {
+	bad := *b
+	switch a.c.world.rng.IntN(4) {
+	case 0:
+		if parent := a.c.proposals[b.Parent]; parent != nil && parent.Epoch == b.Epoch {
+			bad.Parent, bad.ParentView, bad.Height = parent.Parent, parent.ParentView, parent.Height
+			bad.StateHeight, bad.StateRoot, bad.EpochEnd = parent.StateHeight, parent.StateRoot, parent.EpochEnd
+		}
+	case 1:
+		bad.StateRoot[0]++
+	case 2:
+		if len(bad.Payload) == 0 {
+			bad.EpochEnd = !bad.EpochEnd
+		}
+	}
+	bad.Signature = a.c.signBlock(&bad)
+	return &bad
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -23,7 +24,8 @@ type checker struct {
 	nullified map[viewKey]bool
 	effects   map[op]bft.Height // by operation, the height at which it took effect
 	ends      map[bft.Epoch]bft.Digest
-	fast      map[bft.Digest]bool // blocks final by first votes
+	fast      map[bft.Digest]bool                      // blocks final by first votes
+	signers   map[bft.Statement]map[bft.ReplicaID]bool // the correct machines that signed a statement
 }
 
 type viewKey struct {
@@ -44,6 +46,7 @@ func newChecker(c *cluster) *checker {
 		firsts: make(map[voteKey]bft.Statement), direct: make(map[viewKey]bft.Digest), certain: make(map[bft.Digest]bool),
 		notarized: make(map[viewKey]map[bft.Digest]bool), nullified: make(map[viewKey]bool),
 		effects: make(map[op]bft.Height), ends: make(map[bft.Epoch]bft.Digest), fast: make(map[bft.Digest]bool),
+		signers: make(map[bft.Statement]map[bft.ReplicaID]bool),
 	}
 }
 
@@ -82,13 +85,38 @@ func (k *checker) voted(at *replica, from bft.ReplicaID, v bft.Vote) {
 	}
 }
 
-// certificate checks that no two certificates contradict.
+// signed notes what correct machines signed.
+func (k *checker) signed(r *replica, v bft.Vote) {
+	if r.evil == nil {
+		if k.signers[v.Statement] == nil {
+			k.signers[v.Statement] = make(map[bft.ReplicaID]bool)
+		}
+		k.signers[v.Statement][r.id] = true
+	}
+}
+
+// combined checks that the votes of correct machines are counted only for what they say.
+func (k *checker) combined(r *replica, e bft.Combine) {
+	for _, peer := range k.c.replicas {
+		partial, counted := e.Partials[peer.id]
+		if r.evil == nil && peer.evil == nil && counted && !bytes.Equal(partial, r.keys.partial(peer.id, k.c.signedBytes(e.Statement))) {
+			k.fail(r, "counts a vote of replica %d for %s that says something else", peer.id, statement(e.Statement))
+		}
+	}
+}
+
+// certificate checks that enough correct machines signed it and that no two certificates contradict.
 func (k *checker) certificate(r *replica, cert bft.Certificate) {
 	if r.evil != nil {
 		return
 	}
-	if cert.Epoch != r.epoch || !r.keys.verify(cert.Statement.Bytes(r.config.Cluster), cert.Signature) {
-		k.fail(r, "accepts a certificate that is not of its epoch, %s", statement(cert.Statement))
+	if signed, least := len(k.signers[cert.Statement]), k.c.size.F+k.c.size.C+1; signed < least {
+		k.fail(r, "accepts a certificate %s that %d correct replicas signed, fewer than %d", statement(cert.Statement), signed, least)
+	}
+	if b := k.c.proposals[cert.Block]; b != nil && cert.Kind == bft.Notarize {
+		if root, ok := k.roots[b.StateHeight]; ok && root != b.StateRoot {
+			k.fail(r, "the notarization of view %d certifies a state that height %d did not have", cert.View, b.StateHeight)
+		}
 	}
 	key := viewKey{cert.Epoch, cert.View}
 	switch cert.Kind {

@@ -64,7 +64,7 @@ func (c *cluster) config(e bft.Epoch, self bft.ReplicaID) bft.Config {
 		}
 	}
 	return bft.Config{
-		Cluster: bft.Digest{1}, Epoch: e, Size: c.size, Self: self, Leaders: leaders, Window: c.options.Window, Timeouts: timeouts,
+		Cluster: clusterID, Epoch: e, Size: c.size, Self: self, Leaders: leaders, Window: c.options.Window, Timeouts: timeouts,
 	}
 }
 
@@ -79,11 +79,33 @@ func (c *cluster) due(e bft.Epoch, id bft.ReplicaID) bool {
 
 // keys are the epoch's shares, in the hands of the simulator.
 func (c *cluster) keys(e bft.Epoch) keys {
-	return keys{secret: mix(uint64(e) + 77), quorum: c.size.Quorum()}
+	k := keys{secret: mix(uint64(e) + 77), quorum: c.size.Quorum()}
+	if c.planted("quorum-small") {
+		k.quorum--
+	}
+	if c.planted("certificate-unbound") {
+		k.secret = 77
+	}
+	return k
 }
 
+// signedBytes are the bytes that are signed for a statement.
+func (c *cluster) signedBytes(s bft.Statement) []byte {
+	if c.planted("certificate-unbound") {
+		s.Epoch = 0
+	}
+	return s.Bytes(clusterID)
+}
+
+var clusterID = bft.ClusterID{1}
+
 // handoffDealings is how many dealings make the next epoch's key.
-func (c *cluster) handoffDealings() int { return c.size.Quorum() }
+func (c *cluster) handoffDealings() int {
+	if c.planted("handoff-few-dealings") {
+		return c.size.Quorum() - 1
+	}
+	return c.size.Quorum()
+}
 
 func (c *cluster) byID(id bft.ReplicaID) *replica {
 	for _, r := range c.replicas {

@@ -27,6 +27,11 @@ func Run(seed uint64, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	plant(o.Mutant)
+	return run(seed, o), nil
+}
+
+func run(seed uint64, o Options) Result {
 	c := newCluster(seed, o)
 	for _, r := range c.replicas {
 		r.start()
@@ -49,7 +54,7 @@ func Run(seed uint64, o Options) (Result, error) {
 		}
 	}
 	c.summarize(&result)
-	return result, nil
+	return result
 }
 
 func (c *cluster) summarize(r *Result) {

@@ -1,45 +1,48 @@
 package sim
 
 import (
-	"os"
-	"strconv"
+	"context"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
-func TestSeeds(t *testing.T) {
-	lo, hi := uint64(1), uint64(40)
-	if s := os.Getenv("SEEDS"); s != "" {
-		hi, _ = strconv.ParseUint(s, 10, 64)
+func TestCampaign(t *testing.T) {
+	for _, size := range [][2]int{{1, 0}, {1, 1}, {1, 2}, {2, 1}} {
+		report, err := Campaign(context.Background(), 1, 6, Options{F: size[0], C: size[1]}, nil)
+		require.NoError(t, err)
+		require.Zero(t, report.Violations, report.Failures)
+		require.Zero(t, report.Stuck, report.Failures)
+		require.Equal(t, 6, report.Seeds)
+		require.Greater(t, report.Epochs, 6)
 	}
-	if s := os.Getenv("SEED"); s != "" {
-		lo, _ = strconv.ParseUint(s, 10, 64)
-		hi = lo
+}
+
+func TestAdversaries(t *testing.T) {
+	for _, adversary := range Adversaries {
+		report, err := Campaign(context.Background(), 100, 3, Options{Adversary: adversary}, nil)
+		require.NoError(t, err)
+		require.Empty(t, report.Failures, adversary)
 	}
-	o := Options{Adversary: os.Getenv("ADV")}
-	if os.Getenv("NOFAULTS") != "" {
-		o.Faults = []string{}
+}
+
+// The hash of a run must tell configurations apart, or equal hashes say nothing.
+func TestHashDependsOnEverything(t *testing.T) {
+	seen := make(map[uint64]bool)
+	for _, o := range []Options{{}, {C: 2, F: 1}, {Adversary: "none"}, {Faults: []string{}}, {Faults: []string{"crash"}}, {Window: 2}, {Chaos: time.Second}} {
+		for seed := uint64(1); seed <= 2; seed++ {
+			result, err := Run(seed, o)
+			require.NoError(t, err)
+			require.Falsef(t, seen[result.Hash], "%+v", o)
+			seen[result.Hash] = true
+		}
 	}
-	if os.Getenv("TRACE") != "" {
-		f, _ := os.Create(os.Getenv("TRACE"))
-		o.Trace = func(l string) { f.WriteString(l + "\n") }
-	}
-	bad := 0
-	for seed := lo; seed <= hi; seed++ {
-		start := time.Now()
-		r, err := Run(seed, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(r.Violations) > 0 || r.Stuck != "" {
-			t.Errorf("%d %v %v", seed, r.Violations, r.Stuck)
-			bad++
-		}
-		if seed%5 == 0 || time.Since(start) > 2*time.Second {
-			t.Logf("%v %+v", time.Since(start), r)
-		}
-		if bad > 12 {
-			break
-		}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	for _, o := range []Options{{Adversary: "nice"}, {Faults: []string{"rain"}}, {F: -1}, {Mutant: "none such"}} {
+		_, err := Run(1, o)
+		require.Error(t, err)
 	}
 }

@@ -1,0 +1,116 @@
+//go:build mutants
+
+package bft
+
+import (
+	"maps"
+	"slices"
+)
+
+// This file plants bugs: each overrides one rule. It is not part of any build but those with the tag mutants, which the simulator uses to
+// show that it finds them.
+
+// planted is the bug in force. It is set before any core is made.
+var planted string
+
+// Plant sets the bug of all cores made from now on, and reports whether the name is known. The empty name is no bug.
+func Plant(name string) bool {
+	planted = name
+	_, known := mutants[name]
+	return known || name == ""
+}
+
+// Mutants returns the names of the bugs, in no order.
+func Mutants() []string { return slices.Collect(maps.Keys(mutants)) }
+
+// mutants make the rules with a bug.
+var mutants = map[string]func(rules) ruleset{
+	"quorum-small":           func(r rules) ruleset { return smallQuorum{r} },
+	"fast-quorum-small":      func(r rules) ruleset { return smallFastQuorum{r} },
+	"ruled-out-early":        func(r rules) ruleset { return ruledOutEarly{r} },
+	"fallback-unsupported":   func(r rules) ruleset { return unsupported{r} },
+	"finalize-after-nullify": func(r rules) ruleset { return finalizesAnyway{r} },
+	"vote-after-finalize":    func(r rules) ruleset { return votesAfterFinalize{r} },
+	"first-vote-twice":       func(r rules) ruleset { return votesTwice{r} },
+	"forgotten-votes":        func(r rules) ruleset { return forgets{r} },
+	"evidence-ignored":       func(r rules) ruleset { return ignoresEvidence{r} },
+	"gap-unchecked":          func(r rules) ruleset { return jumpsGaps{r} },
+	"state-unchecked":        func(r rules) ruleset { return believesStates{r} },
+	"old-epoch":              func(r rules) ruleset { return acceptsOldEpochs{r} },
+	"fallback-counts-first":  func(r rules) ruleset { return countsFallback{r} },
+}
+
+func newRules(s Size) ruleset {
+	if mutate := mutants[planted]; mutate != nil {
+		return mutate(rules{s})
+	}
+	return rules{s}
+}
+
+type smallQuorum struct{ rules }
+
+func (r smallQuorum) quorum() int { return r.rules.quorum() - 1 }
+
+type smallFastQuorum struct{ rules }
+
+func (r smallFastQuorum) fastQuorum() int { return r.rules.fastQuorum() - 1 }
+
+type ruledOutEarly struct{ rules }
+
+func (r ruledOutEarly) ruledOut(seen, count, proven int) bool {
+	return r.rules.ruledOut(seen+1, count, proven)
+}
+
+type unsupported struct{ rules }
+
+func (unsupported) supported(count, _ int) bool { return count > 0 }
+
+type finalizesAnyway struct{ rules }
+
+func (finalizesAnyway) mayFinalize(own []Vote, block Digest) bool {
+	for _, v := range own {
+		if v.Kind == Finalize || v.Kind == Notarize && v.Block != block {
+			return false
+		}
+	}
+	return true
+}
+
+type votesAfterFinalize struct{ rules }
+
+func (r votesAfterFinalize) mayFirst(own []Vote) bool {
+	return len(own) == 0 || len(own) == 1 && own[0].Kind == Finalize
+}
+
+type votesTwice struct{ rules }
+
+func (votesTwice) mayFirst(own []Vote) bool { return len(own) < 2 }
+
+type forgets struct{ rules }
+
+func (forgets) remembers([]Vote) []Vote { return nil }
+
+type ignoresEvidence struct{ rules }
+
+func (ignoresEvidence) proves(bool) int { return 0 }
+
+type jumpsGaps struct{ rules }
+
+func (r jumpsGaps) extends(h *Header, parent parentInfo, _ func(View) bool) error {
+	parent.final = 0
+	return r.rules.extends(h, parent, func(View) bool { return true })
+}
+
+type believesStates struct{ rules }
+
+func (believesStates) stateAgrees(h *Header, executed Executed) bool {
+	return h.StateHeight == executed.Height
+}
+
+type acceptsOldEpochs struct{ rules }
+
+func (acceptsOldEpochs) concerns(_, _ Epoch) bool { return true }
+
+type countsFallback struct{ rules }
+
+func (countsFallback) countsFirst(v Vote) bool { return v.Kind == Notarize || v.First }
