@@ -48,11 +48,16 @@ type Node struct {
 	state     *State
 	replica   atomic.Pointer[replica.Replica]
 	client    *submitter
+	// keystoreKind is what the keystore said at the start: clients who ask must not keep the device busy.
+	keystoreKind string
+	// refused: the device holds a secret that it did not unseal in this boot. It must not be overwritten.
+	refused bool
 
 	cancel  context.CancelFunc
 	done    chan struct{}
 	failure error
 	changed chan struct{}
+	working sync.WaitGroup // handoffs and submissions in the background
 
 	mu sync.Mutex
 	// epoch is that of secret and sharing; held are the dealings that made them, for replicas that missed some.
@@ -60,17 +65,19 @@ type Node struct {
 	secret  *epochSecret
 	sharing *threshold.Sharing
 	held    map[bft.ReplicaID]heldDealing
-	// nextKey is the fresh epoch key that this replica attests.
-	nextKey  ed25519.PrivateKey
-	wearing  ed25519.PublicKey // the key of the present TLS credential
-	handoff  *handoff
-	stopping context.CancelFunc // ends the handoff
+	// nextKey is the fresh epoch key that this replica attests; sealedKey is the one that was sealed.
+	nextKey, sealedKey ed25519.PrivateKey
+	wearing            ed25519.PublicKey // the key of the present TLS credential
+	handoff            *handoff
+	stopping           context.CancelFunc // ends the handoff
 
 	live atomic.Bool // the epoch's core runs: the state is not one of long ago
 
 	// attested is the round for which evidence was last submitted, and when; the driver's alone.
 	attested   Round
 	attestedAt time.Time
+	// rebooted: this process was started after its replica became due, and the recovery is not over yet.
+	rebooted atomic.Bool
 }
 
 // credentialValidity is how long a TLS credential may be used. It hardly matters: a key counts only while the log names it.
@@ -155,14 +162,19 @@ func (n *Node) unseal() error {
 	if err != nil {
 		return fmt.Errorf("keystore: %w", err)
 	}
-	n.epoch = bft.Epoch(status.Epoch)
+	n.epoch, n.keystoreKind = bft.Epoch(status.Epoch), status.Kind
 	secret, err := unseal(n.cfg.Keystore, n.epoch)
 	var refused *keystore.RefusedError
 	switch {
 	case err == nil:
-		n.secret = secret
-		n.sharing = n.loadSharing(n.epoch)
-	case errors.Is(err, keystore.ErrNotFound), errors.Is(err, keystore.ErrErased), errors.Is(err, keystore.ErrNotApproved), errors.As(err, &refused):
+		n.nextKey = secret.nextKey
+		if secret.epochKey != nil {
+			n.secret, n.sharing = secret, n.loadSharing(n.epoch)
+		}
+	case errors.Is(err, keystore.ErrNotApproved), errors.As(err, &refused):
+		n.refused = true
+		fallthrough
+	case errors.Is(err, keystore.ErrNotFound), errors.Is(err, keystore.ErrErased):
 		n.log.Error("no secret for this epoch: the replica follows without a share until it has attested", "epoch", n.epoch, "error", err)
 	default:
 		return fmt.Errorf("keystore: %w", err)
@@ -218,6 +230,26 @@ func (n *Node) freshKey() (ed25519.PrivateKey, error) {
 	return n.nextKey, nil
 }
 
+// sealFreshKey makes the key that will be attested survive a restart, together with what is sealed for the present epoch.
+func (n *Node) sealFreshKey() (ed25519.PrivateKey, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	key, err := n.freshKey()
+	if err != nil || n.sealedKey.Equal(key) || n.refused {
+		return key, err
+	}
+	secret := epochSecret{nextKey: key}
+	if n.secret != nil {
+		secret = *n.secret
+		secret.nextKey = key
+	}
+	if err := secret.seal(n.cfg.Keystore, n.epoch); err != nil {
+		return nil, fmt.Errorf("keystore: seal the fresh key: %w", err)
+	}
+	n.sealedKey = key
+	return key, nil
+}
+
 func (n *Node) run(ctx context.Context) {
 	defer close(n.done)
 	defer n.cancel()
@@ -241,6 +273,7 @@ func (n *Node) Wait() error {
 func (n *Node) Close() error {
 	n.cancel()
 	<-n.done
+	n.working.Wait()
 	n.transport.Close()
 	err := n.store.Close()
 	n.mu.Lock()

@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -54,13 +53,13 @@ func (n *Node) orderThroughOthers(ctx context.Context, op Operation) error {
 		return err
 	}
 	for _, peer := range n.others() {
-		go func() {
+		n.working.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, submitPatience)
 			defer cancel()
 			if _, err := n.transport.Call(ctx, peer, replica.MethodSubmit, req.Raw()); err != nil && !transport.Unavailable(err) && ctx.Err() == nil {
 				n.log.Debug("a replica did not order the evidence", "replica", peer, "error", err)
 			}
-		}()
+		})
 	}
 	return nil
 }
@@ -78,21 +77,13 @@ type Info struct {
 }
 
 // Info returns where the node stands.
-func (n *Node) Info() (Info, error) {
-	status, err := n.cfg.Keystore.Status()
-	if err != nil {
-		return Info{}, fmt.Errorf("keystore: %w", err)
-	}
+func (n *Node) Info() Info {
 	return Info{
-		Replica: n.cfg.Self, Status: n.replica.Load().Status(), Keystore: status.Kind,
+		Replica: n.cfg.Self, Status: n.replica.Load().Status(), Keystore: n.keystoreKind,
 		Connected: n.transport.Connected(), View: n.state.View(),
-	}, nil
+	}
 }
 
 func (n *Node) serveInfo(context.Context, *transport.Sender, []byte) ([]byte, error) {
-	info, err := n.Info()
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(info)
+	return json.Marshal(n.Info())
 }

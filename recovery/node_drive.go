@@ -40,7 +40,8 @@ func (n *Node) drive(ctx context.Context) {
 // attestAgain is how long evidence may take to be judged before new evidence is submitted.
 const attestAgain = time.Second
 
-// considerAttesting submits evidence if this replica is due and was started after the round opened: it is the reboot that is to be shown.
+// considerAttesting submits evidence if this replica is due and was started after it became due: it is the reboot that is to be shown. A round that
+// is begun again asks for no second reboot.
 func (n *Node) considerAttesting(ctx context.Context, v *View) error {
 	me := v.Member(n.cfg.Self)
 	if v.Phase != PhaseAttesting || !me.Due || slices.Contains(v.Attested, me.ID) {
@@ -51,16 +52,17 @@ func (n *Node) considerAttesting(ctx context.Context, v *View) error {
 		return nil
 	}
 	opened := time.UnixMilli(v.Deadline).Add(-time.Duration(n.cfg.Genesis.RoundDeadline))
-	if n.started.Before(opened) {
+	if n.started.After(opened) {
+		n.rebooted.Store(true)
+	}
+	if !n.rebooted.Load() {
 		return nil
 	}
 	header, certificate, ok := n.replica.Load().Anchor()
 	if !ok || header.Epoch != v.Epoch || header.Height < v.Opened {
 		return nil // a fresh certificate comes with the next blocks
 	}
-	n.mu.Lock()
-	key, err := n.freshKey()
-	n.mu.Unlock()
+	key, err := n.sealFreshKey()
 	if err != nil {
 		return err
 	}
@@ -118,7 +120,7 @@ func (n *Node) considerHandoff(ctx context.Context, v *View) {
 	}
 	n.handoff = wanted
 	ctx, n.stopping = context.WithCancel(ctx)
-	go n.runHandoff(ctx, wanted, v)
+	n.working.Go(func() { n.runHandoff(ctx, wanted, v) })
 }
 
 // wantedHandoff returns this replica's part in the running handoff, or in the last one if that has not given it its share yet; nil if there is

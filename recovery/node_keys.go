@@ -28,6 +28,9 @@ func (n *Node) keys(ctx context.Context, m *replica.Membership) (replica.EpochKe
 		return replica.EpochKeys{}, err
 	}
 	n.mu.Lock()
+	if n.held == nil && n.epoch == m.Epoch {
+		n.held = n.loadHeld(n.secret, n.state.View())
+	}
 	epoch, secret, sharing := n.epoch, n.secret, n.sharing
 	n.mu.Unlock()
 	if epoch != m.Epoch || secret == nil || !secret.epochKey.Public().(ed25519.PublicKey).Equal(m.Member(n.cfg.Self).EpochKey) {
@@ -72,12 +75,16 @@ func (n *Node) advance(h *handoff) error {
 	n.mu.Lock()
 	old := n.secret
 	n.epoch, n.secret, n.sharing, n.held = next.epoch, next.secret, next.sharing, next.held
-	n.nextKey, n.handoff = nil, nil
+	n.nextKey, n.sealedKey, n.handoff = nil, nil, nil
 	n.mu.Unlock()
-	if old != nil && old.share != nil {
-		old.share.Wipe()
+	n.rebooted.Store(false)
+	if old != nil {
+		old.retire()
 	}
 	h.wipe()
+	if err := n.forget(h.epoch); err != nil {
+		return err
+	}
 	n.log.Info("the share of the new epoch is sealed, the old one is erased", "epoch", next.epoch)
 	return n.wear(next.secret.epochKey)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-func sharingName(epoch bft.Epoch) string { return fmt.Sprintf("sharing/%d", epoch) }
+func sharingName(epoch bft.Epoch) string { return fmt.Sprintf("sharing/%d/", epoch) }
 
 // partName names a stored part by the epoch whose vault key encrypts it, the round that dealt it, and the dealer.
 func partName(epoch bft.Epoch, round Round, dealer bft.ReplicaID) string {
@@ -101,11 +101,27 @@ func (n *Node) readPart(vaultKey *[32]byte, name string) (d heldDealing, err err
 	return d, err
 }
 
+// forget deletes what was kept for an epoch that is over: parts, which nobody can decrypt any more, and the sharing before it.
+func (n *Node) forget(epoch bft.Epoch) error {
+	batch := n.store.NewBatch()
+	err := batch.DeleteMeta(fmt.Sprintf("part/%d/", epoch))
+	if err == nil && epoch > 0 {
+		err = batch.DeleteMeta(sharingName(epoch - 1))
+	}
+	if err == nil {
+		err = batch.Commit(false)
+	}
+	if err != nil {
+		return fmt.Errorf("write to disk: %w", err)
+	}
+	return nil
+}
+
 // loadHeld reads back, after a restart, the dealings that made the present epoch's sharing: replicas that missed some may ask.
-func (n *Node) loadHeld(v *View) map[bft.ReplicaID]heldDealing {
+func (n *Node) loadHeld(secret *epochSecret, v *View) map[bft.ReplicaID]heldDealing {
 	held := make(map[bft.ReplicaID]heldDealing)
 	for _, c := range v.LastHandoff.Dealings {
-		if d, ok := n.loadPart(n.secret, v.Epoch, v.LastHandoff.Round, c); ok {
+		if d, ok := n.loadPart(secret, v.Epoch, v.LastHandoff.Round, c); ok {
 			held[c.Dealer] = d
 		}
 	}

@@ -23,8 +23,10 @@ import (
 type epochSecret struct {
 	// share is the replica's share of the group key; nil in epoch 0.
 	share *threshold.Share
-	// epochKey signs blocks and authenticates connections.
+	// epochKey signs blocks and authenticates connections; nil in a replica that came back without its secret.
 	epochKey ed25519.PrivateKey
+	// nextKey is the fresh key that the replica attests in this epoch, nil before: a restart in the middle of its recovery must find it again.
+	nextKey ed25519.PrivateKey
 	// vaultKey encrypts the parts of dealings that are kept on disk: they are erased with it.
 	vaultKey [32]byte
 	// groupKey is the hash of the group public key, so that a replica that boots knows it without asking; zero in epoch 0.
@@ -60,15 +62,24 @@ func (s *epochSecret) seal(ks keystore.Keystore, epoch bft.Epoch) error {
 	if s.share != nil {
 		share = s.share.SecretBytes()
 	}
-	b := make([]byte, 0, 256)
-	b = append(b, secretVersion, byte(len(share)))
-	b = append(b, share...)
-	b = append(b, s.epochKey.Seed()...)
+	b := make([]byte, 0, keystore.MaxSecret)
+	defer func() { clear(b) }()
+	b = append(b, secretVersion)
+	for _, part := range [][]byte{share, seed(s.epochKey), seed(s.nextKey)} {
+		b = append(append(b, byte(len(part))), part...)
+		clear(part)
+	}
 	b = append(b, s.vaultKey[:]...)
 	b = append(b, s.groupKey[:]...)
-	clear(share)
-	defer clear(b)
 	return ks.Seal(uint64(epoch), b)
+}
+
+// seed returns a copy of a key's seed, nil for none.
+func seed(key ed25519.PrivateKey) []byte {
+	if key == nil {
+		return nil
+	}
+	return key.Seed()
 }
 
 // unseal reads the secret of an epoch back.
@@ -80,21 +91,35 @@ func unseal(ks keystore.Keystore, epoch bft.Epoch) (*epochSecret, error) {
 	defer clear(b)
 	s := cryptobyte.String(b)
 	var version uint8
-	var share cryptobyte.String
-	var seed [ed25519.SeedSize]byte
-	defer clear(seed[:])
+	var share, epochSeed, nextSeed cryptobyte.String
 	out := &epochSecret{}
 	if !s.ReadUint8(&version) || version != secretVersion || !s.ReadUint8LengthPrefixed(&share) ||
-		!s.CopyBytes(seed[:]) || !s.CopyBytes(out.vaultKey[:]) || !s.CopyBytes(out.groupKey[:]) || !s.Empty() {
-		return nil, errors.New("what the keystore unsealed is not an epoch's secret: it was written by another program")
+		!s.ReadUint8LengthPrefixed(&epochSeed) || !s.ReadUint8LengthPrefixed(&nextSeed) ||
+		!s.CopyBytes(out.vaultKey[:]) || !s.CopyBytes(out.groupKey[:]) || !s.Empty() {
+		return nil, errNotASecret
 	}
 	if len(share) > 0 {
 		if out.share, err = threshold.ParseShare(share); err != nil {
 			return nil, fmt.Errorf("the unsealed share: %w", err)
 		}
 	}
-	out.epochKey = ed25519.NewKeyFromSeed(seed[:])
-	return out, nil
+	if out.epochKey, err = keyOfSeed(epochSeed); err != nil {
+		return nil, err
+	}
+	out.nextKey, err = keyOfSeed(nextSeed)
+	return out, err
+}
+
+var errNotASecret = errors.New("what the keystore unsealed is not an epoch's secret: it was written by another program")
+
+func keyOfSeed(seed []byte) (ed25519.PrivateKey, error) {
+	switch len(seed) {
+	case 0:
+		return nil, nil
+	case ed25519.SeedSize:
+		return ed25519.NewKeyFromSeed(seed), nil
+	}
+	return nil, errNotASecret
 }
 
 // wipe erases the secret from memory, as far as Go allows.
@@ -102,10 +127,16 @@ func (s *epochSecret) wipe() {
 	if s == nil {
 		return
 	}
+	s.retire()
+	clear(s.epochKey)
+	clear(s.nextKey)
+}
+
+// retire erases what dies with an epoch. The epoch key may live on in the next one.
+func (s *epochSecret) retire() {
 	if s.share != nil {
 		s.share.Wipe()
 	}
-	clear(s.epochKey)
 	clear(s.vaultKey[:])
 }
 

@@ -113,6 +113,10 @@ func (s *snapshots) consider(c *certifiedState) {
 		if err := s.replica.cfg.Store.SaveSnapshot(c.height, snapshotOf{c}); err != nil {
 			s.replica.log.Error("writing a snapshot failed; a restart will take longer", "error", err)
 		}
+		below := c.header.View - min(c.header.View, guardedViews)
+		if err := s.replica.cfg.Store.PruneViews(c.header.Epoch, below); err != nil {
+			s.replica.log.Error("forgetting old votes failed; the disk keeps more than it needs", "error", err)
+		}
 	}()
 }
 

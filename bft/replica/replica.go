@@ -113,6 +113,9 @@ func (r *Replica) Run(ctx context.Context) error {
 		}
 		m := r.cfg.System.Membership()
 		r.enter(m)
+		if err := r.cfg.Store.PruneEpoch(m.Epoch); err != nil {
+			return fmt.Errorf("forget what earlier epochs left on disk: %w", err)
+		}
 		keys, err := r.cfg.Keys(ctx, m)
 		if err != nil {
 			return fmt.Errorf("keys of epoch %d: %w", m.Epoch, err)

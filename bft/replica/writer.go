@@ -13,6 +13,9 @@ const (
 	frameRequest                 // a client's request, handed on to the leader
 )
 
+// guardedViews is how far below the last final view the guard remembers: further than the core still votes.
+const guardedViews = 128
+
 // writeLoop carries out, in order, the effects that touch the disk, the key and the network: persist, then sign, then send. It takes all that
 // is waiting and writes it as one group, so that the cost of a sync is shared.
 func (e *epochRun) writeLoop() error {
@@ -44,6 +47,7 @@ func (e *epochRun) persist(effects []bft.Effect) error {
 			err = batch.PutCertificate(x.Certificate)
 		case bft.Finalized:
 			sync = sync || x.Last
+			e.guard.Prune(x.Block.View - min(x.Block.View, guardedViews))
 			err = batch.PutFinal(x.Block.Height, x.Block.Digest(), x.Block.View)
 		case bft.Sign:
 			if refused := e.guard.Check(x.Vote); refused != nil {

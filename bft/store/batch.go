@@ -60,6 +60,12 @@ func (b *Batch) PutFinal(h bft.Height, digest bft.Digest, view bft.View) error {
 // PutMeta sets a value under a name of the caller's own.
 func (b *Batch) PutMeta(name string, value []byte) error { return b.set(metaKey(name), value) }
 
+// DeleteMeta deletes all metadata whose names begin with a prefix.
+func (b *Batch) DeleteMeta(prefix string) error {
+	from := metaKey(prefix)
+	return b.b.DeleteRange(from, append(metaKey(prefix), 0xff), nil)
+}
+
 func (b *Batch) set(key, value []byte) error { return b.b.Set(key, value, nil) }
 
 // Empty reports whether nothing was added.
