@@ -8,10 +8,10 @@ import (
 
 // combination is the working memory of one Combine, reused between calls.
 type combination struct {
-	seen     [MaxReceivers + 1]bool
-	indices  []uint16   // of the T chosen
-	points   []curve.G1 // theirs
-	combiner curve.Combiner
+	seen          [MaxReceivers + 1]bool
+	indices       []uint16   // of the T chosen
+	points        []curve.G1 // theirs
+	interpolation curve.Interpolation
 }
 
 func newCombination(t int) *combination {
@@ -20,12 +20,12 @@ func newCombination(t int) *combination {
 
 // Combine makes the group's signature on msg from T partial signatures with distinct indices, and
 // verifies the result once. Only if that fails are the bad ones looked for; with enough good ones
-// Combine still succeeds. bad lists, ascending and without repetition,
-// the indices under which a partial signature was given that does not verify. It is nil when the
-// first T did: the others are then not looked at.
+// Combine still succeeds. bad lists, ascending and without repetition, the indices under which a partial
+// signature was given that does not verify. It is nil when the first T that decode did verify: nothing
+// else is looked at then.
 //
 // With fewer than T valid ones the error wraps ErrTooFewPartials; bad is nil if there are not even T
-// distinct indices.
+// distinct indices. Looking for bad ones takes time in proportion to len(ps): give one per receiver.
 func (s *Sharing) Combine(msg []byte, ps []PartialSignature) (sig Signature, bad []int, err error) {
 	c := s.combinations.Get().(*combination)
 	defer s.combinations.Put(c)
@@ -58,7 +58,8 @@ func (s *Sharing) CombineUnverified(ps []PartialSignature) (Signature, error) {
 	if !s.gather(c, ps) {
 		return Signature{}, fmt.Errorf("%w: %d of the %d needed", ErrTooFewPartials, len(c.indices), s.params.T)
 	}
-	point := c.combiner.Combine(c.indices, c.points)
+	c.interpolation.Prepare(c.indices)
+	point := c.interpolation.At0(c.points)
 	return Signature(point.Compress()), nil
 }
 
@@ -97,7 +98,8 @@ func (s *Sharing) distinct(c *combination, ps []PartialSignature) (n int) {
 
 // combineGathered interpolates at zero what was gathered and verifies it under the group key.
 func (s *Sharing) combineGathered(c *combination, msg []byte) (sig Signature, ok bool) {
-	point := c.combiner.Combine(c.indices, c.points)
+	c.interpolation.Prepare(c.indices)
+	point := c.interpolation.At0(c.points)
 	if curve.IsZero1(&point) || !point.InG1() {
 		return sig, false
 	}

@@ -14,11 +14,13 @@ func (c *Commitment) PublicKey() (*PublicKey, error) { return newPublicKey(c.sha
 // SumPublicKeys returns the public key of the sum of the secrets: the group key of a key generation. It fails if the sum is
 // infinity.
 func SumPublicKeys(keys ...*PublicKey) (*PublicKey, error) {
-	weights := make([]curve.Fr, len(keys))
-	for i := range weights {
-		weights[i].SetSmall(1)
-	}
-	return combineKeys(keys, weights)
+	return combineKeys(keys, func(points []curve.G2) curve.G2 {
+		sum := curve.G2{}
+		for i := range points {
+			sum = curve.Add2(&sum, &points[i])
+		}
+		return sum
+	})
 }
 
 // InterpolatePublicKey returns the public key of the secret that is interpolated at 0 from the secrets at the given indices
@@ -34,16 +36,21 @@ func InterpolatePublicKey(indices []int, keys []*PublicKey) (*PublicKey, error) 
 		}
 		xs[i] = uint16(index)
 	}
-	return combineKeys(keys, curve.Lagrange(xs, 0))
+	var interpolation curve.Interpolation
+	interpolation.Prepare(xs)
+	return combineKeys(keys, interpolation.At0G2)
 }
 
-func combineKeys(keys []*PublicKey, weights []curve.Fr) (*PublicKey, error) {
+func combineKeys(keys []*PublicKey, combine func([]curve.G2) curve.G2) (*PublicKey, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("threshold: no public keys to combine")
 	}
 	points := make([]curve.G2, len(keys))
 	for i, k := range keys {
+		if k == nil {
+			return nil, errors.New("threshold: a public key is missing")
+		}
 		points[i] = k.point
 	}
-	return newPublicKey(curve.MSM2(points, curve.ScalarBytes(curve.Scalars(nil, weights)), 255))
+	return newPublicKey(combine(points))
 }

@@ -43,6 +43,10 @@ func TestPublicKeysCombineAsTheSecretsDo(t *testing.T) {
 		_, err := InterpolatePublicKey(bad, shareKeys)
 		require.Error(t, err)
 	}
+	_, err = InterpolatePublicKey(nil, nil)
+	require.Error(t, err)
+	_, err = InterpolatePublicKey([]int{1}, []*PublicKey{nil})
+	require.Error(t, err)
 	_, err = SumPublicKeys()
 	require.Error(t, err)
 }

@@ -68,14 +68,14 @@ func (c *Commitment) usable(index int, points []Point) []Point {
 // index^l matrix[l,k], for every k.
 func (c *Commitment) rowCommitment(index int) []curve.G1 {
 	rows, columns := c.params.rows(), c.params.columns()
-	powers := curve.ScalarBytes(curve.Scalars(nil, curve.Powers(uint64(index), rows)))
+	powers := curve.Powers(uint64(index), rows)
 	out := make([]curve.G1, columns)
 	column := make([]curve.G1, rows)
 	for k := range out {
 		for l := range column {
 			column[l] = c.matrix[l*columns+k]
 		}
-		out[k] = curve.MSM1(column, powers, 255)
+		out[k] = curve.Sum1(column, powers)
 	}
 	return out
 }

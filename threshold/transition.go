@@ -34,7 +34,8 @@ func KeyGeneration(dealings map[int]*Commitment) (*Transition, error) {
 		}
 		weights[i].SetSmall(1)
 	}
-	return newTransition(p, dealers, weights, dealings)
+	sum := func(points []curve.G2) curve.G2 { return curve.Sum2(points, weights) }
+	return newTransition(p, dealers, weights, dealings, sum)
 }
 
 // Resharing interpolates dealings of shares of old, keyed by dealer: exactly old.Params().T of them.
@@ -55,7 +56,9 @@ func Resharing(old *Sharing, dealings map[int]*Commitment) (*Transition, error) 
 		}
 		xs[i] = uint16(d)
 	}
-	t, err := newTransition(p, dealers, curve.Lagrange(xs, 0), dealings)
+	var interpolation curve.Interpolation
+	interpolation.Prepare(xs)
+	t, err := newTransition(p, dealers, curve.Lagrange(xs, 0), dealings, interpolation.At0G2)
 	if err != nil {
 		return nil, err
 	}
@@ -82,15 +85,15 @@ func chosen(dealings map[int]*Commitment) (Params, []int, error) {
 	return dealings[dealers[0]].params, dealers, nil
 }
 
-func newTransition(p Params, dealers []int, weights []curve.Fr, dealings map[int]*Commitment) (*Transition, error) {
-	scalars := curve.ScalarBytes(curve.Scalars(nil, weights))
+// newTransition combines the dealings: the weights are for the secrets, combine does the same in G2.
+func newTransition(p Params, dealers []int, weights []curve.Fr, dealings map[int]*Commitment, combine func([]curve.G2) curve.G2) (*Transition, error) {
 	polynomial := make([]curve.G2, p.rows())
 	column := make([]curve.G2, len(dealers))
 	for l := range polynomial {
 		for i, d := range dealers {
 			column[i] = dealings[d].shares[l]
 		}
-		polynomial[l] = curve.MSM2(column, scalars, 255)
+		polynomial[l] = combine(column)
 	}
 	sharing, err := newSharing(p, polynomial)
 	if err != nil {

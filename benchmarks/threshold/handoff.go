@@ -2,6 +2,7 @@ package threshold
 
 import (
 	"crypto/rand"
+	"slices"
 	"time"
 
 	"github.com/reseal-bft/reseal/threshold"
@@ -130,7 +131,7 @@ func (h *handoff) transition() error {
 	return err
 }
 
-// all runs the handoff once and returns its processor time in microseconds.
+// all runs the handoff and returns its processor time in microseconds, the median of three up to n=64.
 func (h *handoff) all(m *meter, p threshold.Params) (float64, error) {
 	one, err := newGroup(threshold.Params{N: 1, T: 1})
 	if err != nil {
@@ -140,6 +141,19 @@ func (h *handoff) all(m *meter, p threshold.Params) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+	var times []float64
+	for len(times) == 0 || len(times) < 3 && p.N <= 64 {
+		us, err := h.once(m, p, certificates)
+		if err != nil {
+			return 0, err
+		}
+		times = append(times, us)
+	}
+	slices.Sort(times)
+	return times[len(times)/2], nil
+}
+
+func (h *handoff) once(m *meter, p threshold.Params, certificates []threshold.BatchItem) (float64, error) {
 	start := cpuTime()
 	if err := h.deal(); err != nil {
 		return 0, err

@@ -64,7 +64,7 @@ func BenchmarkPairing(b *testing.B) {
 func BenchmarkMSM(b *testing.B) {
 	for _, n := range []int{3, 11, 43, 171, 946} {
 		points := Commit1(random(b, n))
-		scalars := Scalars(nil, random(b, n))
+		scalars := Scalars(random(b, n))
 		for _, bits := range []int{64, 128, 255} {
 			b.Run(fmt.Sprintf("n=%d/bits=%d", n, bits), func(b *testing.B) {
 				s := make([]byte, 0)
@@ -86,11 +86,12 @@ func BenchmarkCombine(b *testing.B) {
 			xs[i] = uint16(i + 1 + i/2)
 		}
 		points := Commit1(random(b, n))
-		var c Combiner
+		var c Interpolation
 		b.Run(fmt.Sprintf("n=%d", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				c.Combine(xs, points)
+				c.Prepare(xs)
+				c.At0(points)
 			}
 		})
 		b.Run(fmt.Sprintf("coefficients/n=%d", n), func(b *testing.B) {
@@ -100,7 +101,7 @@ func BenchmarkCombine(b *testing.B) {
 		})
 		b.Run(fmt.Sprintf("field/n=%d", n), func(b *testing.B) {
 			for b.Loop() {
-				MSM1(points, ScalarBytes(Scalars(nil, Lagrange(xs, 0))), 255)
+				MSM1(points, ScalarBytes(Scalars(Lagrange(xs, 0))), 255)
 			}
 		})
 	}

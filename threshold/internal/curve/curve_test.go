@@ -37,7 +37,7 @@ func TestMultiplesAgree(t *testing.T) {
 		ks, ws := random(t, n), random(t, n)
 		ks[0] = Fr{} // the point at infinity among the points
 		sum := Inner(ks, ws)
-		scalars := ScalarBytes(Scalars(nil, ws))
+		scalars := ScalarBytes(Scalars(ws))
 		require.Equal(t, Mult1(nil, &sum), MSM1(Commit1(ks), scalars, 255))
 		require.Equal(t, Mult2(nil, &sum), MSM2(Commit2(ks), scalars, 255))
 	}
@@ -80,9 +80,9 @@ func TestPairings(t *testing.T) {
 	require.False(t, SameLogCleared(&zero1, &key))
 }
 
-func TestCombineInterpolatesAtZero(t *testing.T) {
-	var c Combiner
-	for _, n := range []int{1, 2, 3, 5, 11, 43, 64, 65, 171} {
+func TestInterpolationInTheExponent(t *testing.T) {
+	var c Interpolation
+	for _, n := range []int{1, 2, 3, 5, 11, 43, 64, 65, 171, 3} {
 		for _, step := range []int{1, 2, 3} {
 			coef := random(t, n)
 			xs := make([]uint16, n)
@@ -91,7 +91,29 @@ func TestCombineInterpolatesAtZero(t *testing.T) {
 				xs[i] = uint16(step*(n-i) + step - 1)
 				ys[i] = Eval(coef, n, 1, uint64(xs[i]))
 			}
-			require.Equal(t, Mult1(nil, &coef[0]), c.Combine(xs, Commit1(ys)), "n=%d step=%d", n, step)
+			c.Prepare(xs)
+			require.Equal(t, Mult1(nil, &coef[0]), c.At0(Commit1(ys)), "n=%d step=%d", n, step)
+			if n < 64 {
+				require.Equal(t, Mult2(nil, &coef[0]), c.At0G2(Commit2(ys)), "n=%d step=%d", n, step)
+			}
+		}
+	}
+}
+
+// TestSumsOfShortScalars goes through lengths of the largest scalar, zero included.
+func TestSumsOfShortScalars(t *testing.T) {
+	for _, n := range []int{1, 3, 40} {
+		ks, ws := random(t, n), make([]Fr, n)
+		points1, points2 := Commit1(ks), Commit2(ks)
+		for shift := range 64 {
+			sum := Inner(ks, ws)
+			require.Equal(t, Mult1(nil, &sum), Sum1(points1, ws), "n=%d, %d bits", n, shift)
+			if shift < 10 {
+				require.Equal(t, Mult2(nil, &sum), Sum2(points2, ws), "n=%d, %d bits", n, shift)
+			}
+			for i := range ws {
+				ws[i].SetSmall(uint64(1)<<shift - uint64(i)&(1<<shift-1)>>1)
+			}
 		}
 	}
 }

@@ -42,8 +42,11 @@ import (
 	"unsafe"
 )
 
-// ScalarLen is the size in bytes of an encoded scalar.
-const ScalarLen = 32
+// ScalarLen is the size in bytes of an encoded scalar, scalarBits that of the group order in bits.
+const (
+	ScalarLen  = 32
+	scalarBits = 255
+)
 
 // Fr is a scalar: an integer modulo the group order r, in Montgomery form. The zero value is zero.
 type Fr [4]uint64
@@ -150,13 +153,18 @@ func (x *Fr) Wipe() { clear(x[:]) }
 //go:noinline
 func Wipe(xs []Fr) { clear(xs) }
 
-// Scalars converts public scalars for a multi-scalar multiplication, appending to out[:0].
-func Scalars(out []Scalar, xs []Fr) []Scalar {
-	out = grow(out, len(xs))
+// Scalars converts public scalars for a multi-scalar multiplication.
+func Scalars(xs []Fr) []Scalar {
+	out := make([]Scalar, len(xs))
+	putScalars(ScalarBytes(out), xs)
+	return out
+}
+
+// putScalars writes scalars one after the other, ScalarLen bytes each.
+func putScalars(out []byte, xs []Fr) {
 	if len(xs) > 0 {
 		C.rs_frs_to_scalars((*C.rs_scalar)(unsafe.Pointer(&out[0])), xs[0].c(), C.size_t(len(xs)))
 	}
-	return out
 }
 
 // grow returns a slice of length n, reusing s if it is large enough.
@@ -180,7 +188,9 @@ func Eval(coef []Fr, n, stride int, x uint64) (y Fr) {
 func Lagrange(xs []uint16, at uint64) []Fr {
 	n := len(xs)
 	both := make([]Fr, 2*n)
-	lagrange(both, xs, at)
+	if n > 0 {
+		lagrange(both, xs, at)
+	}
 	return both[:n:n]
 }
 

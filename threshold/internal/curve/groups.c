@@ -140,6 +140,18 @@ void rs_g2_msm(rs_p2_affine *out, const rs_p2_affine *points, const uint8_t *sca
     blst_p2_to_affine(out, &sum);
 }
 
+void rs_g2_combine(rs_p2_affine *out, rs_p2_affine *points, const uint8_t *scalars, const bool *negative,
+                   size_t n, size_t nbits, const rs_fr *factor, uint64_t *scratch)
+{
+    if (negative)
+        for (size_t i = 0; i < n; i++)
+            for (int c = 0; c < 2; c++)
+                blst_fp_cneg(&points[i].y.c[c], &points[i].y.c[c], negative[i]);
+    rs_g2_msm(out, points, scalars, n, nbits, scratch);
+    if (factor)
+        rs_g2_mult(out, out, factor);
+}
+
 // rs_g1_clear_cofactor multiplies by 1-x = 0xd201000000010001 (RFC 9380, section 8.8.1), which maps
 // every point of the curve into the subgroup and no point but those without a subgroup part to zero.
 void rs_g1_clear_cofactor(rs_p1_affine *out, const rs_p1_affine *in)

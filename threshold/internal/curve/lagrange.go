@@ -3,6 +3,8 @@ package curve
 // #include "shim.h"
 // #cgo noescape rs_g1_combine
 // #cgo nocallback rs_g1_combine
+// #cgo noescape rs_g2_combine
+// #cgo nocallback rs_g2_combine
 import "C"
 
 import (
@@ -10,7 +12,7 @@ import (
 	"unsafe"
 )
 
-// maxIntegerPoints is the number of points up to which Combine tries integer coefficients: beyond,
+// maxIntegerPoints is the number of points up to which Prepare tries integer coefficients: beyond,
 // they are about as long as field elements.
 const maxIntegerPoints = 64
 
@@ -46,60 +48,74 @@ func init() {
 	}
 }
 
-// Combiner interpolates in the exponent. It is working memory, reused from call to call; not safe
-// for concurrent use.
+// Interpolation has the Lagrange coefficients at zero for a set of indices, and interpolates with them
+// in the exponent. It is working memory, reused from Prepare to Prepare; not safe for concurrent use.
 //
-// The Lagrange coefficients at zero of small indices are rational numbers with small numerators over
-// a small common denominator: about 20 bits at 11 of 16 indices and 100 at 43 of 64, where a field
-// element has 255. Interpolating with these integers and dividing once by the denominator is faster.
-type Combiner struct {
-	fr        []Fr
-	scalars   []Scalar
-	packed    []byte
-	negative  []bool
-	exponents []int16 // of every small prime in every coefficient
-	integers  [][4]uint64
-	words     []uint64
+// The coefficients of small indices are rational numbers with small numerators over a small common
+// denominator: about 20 bits at 11 of 16 indices and 100 at 43 of 64, where a field element has 255.
+// Interpolating with these integers and dividing once by the denominator is faster.
+type Interpolation struct {
+	scalars  []byte // little-endian, (length+7)/8 bytes each
+	length   int    // in bits
+	negative []bool // with integer coefficients; else empty
+	factor   Fr     // with integer coefficients: the inverse of the denominator
+
+	exponents []int16     // of every small prime in every coefficient
+	integers  [][4]uint64 // numerators
+	field     []Fr        // coefficients that are not integers
+	words     []uint64    // for the multi-scalar multiplication
 }
 
-// Combine returns the value at zero of the polynomial in the exponent that has the value points[i]
-// at the distinct indices xs[i], all of them from 1 to maxIndex. It may change the points' signs.
-func (c *Combiner) Combine(xs []uint16, points []G1) (out G1) {
-	denominator, length, ok := c.integerCoefficients(xs)
-	if !ok {
-		c.fr = grow(c.fr, 2*len(xs))
-		lagrange(c.fr, xs, 0)
-		c.scalars = Scalars(c.scalars, c.fr[:len(xs)])
-		return c.sum(points, ScalarBytes(c.scalars), 255, nil)
+// Prepare sets the indices: distinct, from 1 to maxIndex.
+func (c *Interpolation) Prepare(xs []uint16) {
+	if c.integerCoefficients(xs) {
+		stride := (c.length + 7) / 8
+		c.scalars = grow(c.scalars, stride*len(xs))
+		for i := range xs {
+			limbs := &c.integers[i] // little-endian, as the limbs of every platform that shim.h accepts
+			copy(c.scalars[i*stride:(i+1)*stride], unsafe.Slice((*byte)(unsafe.Pointer(limbs)), ScalarLen))
+		}
+		return
 	}
-	stride := (length + 7) / 8
-	c.packed = grow(c.packed, stride*len(xs))
-	for i := range c.integers[:len(xs)] {
-		limbs := &c.integers[i] // little-endian, as the limbs of every platform that shim.h accepts
-		copy(c.packed[i*stride:(i+1)*stride], unsafe.Slice((*byte)(unsafe.Pointer(limbs)), ScalarLen))
-	}
-	return c.sum(points, c.packed, length, &denominator)
+	c.negative, c.length = c.negative[:0], scalarBits
+	c.field = grow(c.field, 2*len(xs))
+	lagrange(c.field, xs, 0)
+	c.scalars = grow(c.scalars, ScalarLen*len(xs))
+	putScalars(c.scalars, c.field[:len(xs)])
 }
 
-// sum is the multi-scalar multiplication, with signs and a denominator for integer coefficients.
-func (c *Combiner) sum(points []G1, scalars []byte, nbits int, denominator *Fr) (out G1) {
+// At0 returns the value at zero of the polynomial in the exponent whose values at the indices are the
+// points. It may change the points' signs.
+func (c *Interpolation) At0(points []G1) (out G1) {
 	n := C.size_t(len(points))
 	c.words = grow(c.words, int(C.rs_g1_msm_scratch(n))/8+1)
-	var negative *C.bool
-	if denominator != nil {
-		negative = (*C.bool)(unsafe.Pointer(&c.negative[0]))
-	}
-	C.rs_g1_combine(c1(&out), c1(&points[0]), bytePtr(scalars), negative, n, C.size_t(nbits), denominator.c(), (*C.uint64_t)(&c.words[0]))
+	negative, factor := c.integerForm()
+	C.rs_g1_combine(c1(&out), c1(&points[0]), bytePtr(c.scalars), negative, n, C.size_t(c.length), factor, (*C.uint64_t)(&c.words[0]))
 	return out
 }
 
-// integerCoefficients sets integers and negative so that the i-th Lagrange coefficient is
-// ±integers[i] * inverse, where inverse is that of the common denominator. length is the bit length
-// of the largest integer. It fails if one has more than 255 bits, or if there are many indices.
-func (c *Combiner) integerCoefficients(xs []uint16) (inverse Fr, length int, ok bool) {
+// At0G2 is At0 for points of G2.
+func (c *Interpolation) At0G2(points []G2) (out G2) {
+	n := C.size_t(len(points))
+	c.words = grow(c.words, int(C.rs_g2_msm_scratch(n))/8+1)
+	negative, factor := c.integerForm()
+	C.rs_g2_combine(c2(&out), c2(&points[0]), bytePtr(c.scalars), negative, n, C.size_t(c.length), factor, (*C.uint64_t)(&c.words[0]))
+	return out
+}
+
+func (c *Interpolation) integerForm() (*C.bool, *C.rs_fr) {
+	if len(c.negative) == 0 {
+		return nil, nil
+	}
+	return (*C.bool)(unsafe.Pointer(&c.negative[0])), c.factor.c()
+}
+
+// integerCoefficients sets integers, negative, length and factor so that the i-th coefficient is
+// ±integers[i] * factor. It fails if an integer has more than 255 bits, or if there are many indices.
+func (c *Interpolation) integerCoefficients(xs []uint16) bool {
 	n := len(xs)
 	if n > maxIntegerPoints {
-		return Fr{}, 0, false
+		return false
 	}
 	c.integers, c.negative = grow(c.integers, n), grow(c.negative, n)
 	c.factorCoefficients(xs)
@@ -110,33 +126,34 @@ func (c *Combiner) integerCoefficients(xs []uint16) (inverse Fr, length int, ok 
 			common[p] = max(common[p], -e)
 		}
 	}
+	c.length = 0
 	for i := range xs {
 		x := &c.integers[i]
 		*x = [4]uint64{1}
 		for p, e := range c.exponents[i*primes : (i+1)*primes] {
 			if !mulPower(x, uint64(smallPrimes[p]), int(e+common[p])) {
-				return Fr{}, 0, false
+				return false
 			}
 		}
-		length = max(length, bitLen(x))
+		c.length = max(c.length, bitLen(x))
 	}
 	denominator := [4]uint64{1}
 	for p, e := range common[:primes] {
 		if !mulPower(&denominator, uint64(smallPrimes[p]), int(e)) {
-			return Fr{}, 0, false
+			return false
 		}
 	}
-	if bitLen(&denominator) > 254 {
-		return Fr{}, 0, false
+	if c.length > scalarBits || bitLen(&denominator) >= scalarBits {
+		return false
 	}
-	inverse.setLimbs(&denominator)
-	inverse.Inverse(&inverse)
-	return inverse, length, length <= 255
+	c.factor.setLimbs(&denominator)
+	c.factor.Inverse(&c.factor)
+	return true
 }
 
 // factorCoefficients writes, for every i, the exponents of the primes and the sign of the product
 // over j != i of xs[j]/(xs[j]-xs[i]).
-func (c *Combiner) factorCoefficients(xs []uint16) {
+func (c *Interpolation) factorCoefficients(xs []uint16) {
 	primes := len(smallPrimes)
 	c.exponents = grow(c.exponents, len(xs)*primes)
 	clear(c.exponents)

@@ -29,6 +29,7 @@ import "C"
 
 import (
 	"errors"
+	"math/bits"
 	"sync"
 	"unsafe"
 
@@ -144,11 +145,11 @@ func Commit2(ks []Fr) []G2 {
 // scratchPool holds working memory of multi-scalar multiplications: *[]uint64.
 var scratchPool = sync.Pool{New: func() any { return new([]uint64) }}
 
-// MSM1 returns the sum of scalars[i]*points[i] in variable time. Each scalar occupies (bits+7)/8
-// bytes, little-endian. Points outside the subgroup are summed correctly too.
-func MSM1(points []G1, scalars []byte, bits int) (out G1) {
+// MSM1 returns the sum of scalars[i]*points[i] in variable time. Each scalar has
+// length bits, in (length+7)/8 bytes, little-endian. Points outside the subgroup are summed correctly too.
+func MSM1(points []G1, scalars []byte, length int) (out G1) {
 	n := len(points)
-	if len(scalars) != n*((bits+7)/8) {
+	if len(scalars) != n*((length+7)/8) {
 		panic("curve: as many scalars as points are needed")
 	}
 	if n == 0 {
@@ -156,15 +157,15 @@ func MSM1(points []G1, scalars []byte, bits int) (out G1) {
 	}
 	words := scratchPool.Get().(*[]uint64)
 	*words = grow(*words, int(C.rs_g1_msm_scratch(C.size_t(n)))/8+1)
-	C.rs_g1_msm(c1(&out), c1(&points[0]), bytePtr(scalars), C.size_t(n), C.size_t(bits), (*C.uint64_t)(&(*words)[0]))
+	C.rs_g1_msm(c1(&out), c1(&points[0]), bytePtr(scalars), C.size_t(n), C.size_t(length), (*C.uint64_t)(&(*words)[0]))
 	scratchPool.Put(words)
 	return out
 }
 
 // MSM2 is MSM1 in G2.
-func MSM2(points []G2, scalars []byte, bits int) (out G2) {
+func MSM2(points []G2, scalars []byte, length int) (out G2) {
 	n := len(points)
-	if len(scalars) != n*((bits+7)/8) {
+	if len(scalars) != n*((length+7)/8) {
 		panic("curve: as many scalars as points are needed")
 	}
 	if n == 0 {
@@ -172,9 +173,42 @@ func MSM2(points []G2, scalars []byte, bits int) (out G2) {
 	}
 	words := scratchPool.Get().(*[]uint64)
 	*words = grow(*words, int(C.rs_g2_msm_scratch(C.size_t(n)))/8+1)
-	C.rs_g2_msm(c2(&out), c2(&points[0]), bytePtr(scalars), C.size_t(n), C.size_t(bits), (*C.uint64_t)(&(*words)[0]))
+	C.rs_g2_msm(c2(&out), c2(&points[0]), bytePtr(scalars), C.size_t(n), C.size_t(length), (*C.uint64_t)(&(*words)[0]))
 	scratchPool.Put(words)
 	return out
+}
+
+// Sum1 returns the sum of coefficients[i]*points[i] in variable time, the faster the smaller the
+// largest coefficient is.
+func Sum1(points []G1, coefficients []Fr) G1 {
+	scalars, bits := shortest(coefficients)
+	return MSM1(points, scalars, bits)
+}
+
+// Sum2 is Sum1 in G2.
+func Sum2(points []G2, coefficients []Fr) G2 {
+	scalars, bits := shortest(coefficients)
+	return MSM2(points, scalars, bits)
+}
+
+// shortest packs scalars into as many bytes each as the largest of them takes.
+func shortest(xs []Fr) (packed []byte, length int) {
+	scalars := Scalars(xs)
+	for i := range scalars {
+		for at := ScalarLen - 1; at >= length/8; at-- {
+			if b := scalars[i][at]; b != 0 {
+				length = max(length, 8*at+bits.Len8(b))
+				break
+			}
+		}
+	}
+	length = max(length, 1)
+	stride := (length + 7) / 8
+	packed = make([]byte, 0, stride*len(scalars))
+	for i := range scalars {
+		packed = append(packed, scalars[i][:stride]...)
+	}
+	return packed, length
 }
 
 // ScalarBytes views scalars as the bytes that MSM1 and MSM2 read, 255 bits each.

@@ -57,6 +57,8 @@ void rs_g1_msm(rs_p1_affine *out, const rs_p1_affine *points, const uint8_t *sca
                size_t n, size_t nbits, uint64_t *scratch);
 void rs_g1_combine(rs_p1_affine *out, rs_p1_affine *points, const uint8_t *scalars, const bool *negative,
                    size_t n, size_t nbits, const rs_fr *factor, uint64_t *scratch);
+void rs_g2_combine(rs_p2_affine *out, rs_p2_affine *points, const uint8_t *scalars, const bool *negative,
+                   size_t n, size_t nbits, const rs_fr *factor, uint64_t *scratch);
 void rs_g2_msm(rs_p2_affine *out, const rs_p2_affine *points, const uint8_t *scalars,
                size_t n, size_t nbits, uint64_t *scratch);
 void rs_g1_clear_cofactor(rs_p1_affine *out, const rs_p1_affine *in);
