@@ -65,7 +65,7 @@ type step struct {
 // bench is a keystore under test.
 type bench struct {
 	ctx     context.Context
-	target  *target
+	place   *Place
 	dir     string
 	scratch string // for copies of dir
 	store   keystore.Keystore
@@ -80,13 +80,13 @@ func Run(ctx context.Context, uri string, opts ...keystore.Option) (report *Repo
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	t, err := newTarget(ctx, uri, scratch, opts)
+	t, err := NewPlace(ctx, uri, scratch, opts)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, t.cleanUp()) }()
-	b := &bench{ctx: ctx, target: t, dir: t.dir, scratch: scratch}
-	if b.store, err = device.Init(ctx, t.uri, t.opts...); err != nil {
+	defer func() { err = errors.Join(err, t.CleanUp()) }()
+	b := &bench{ctx: ctx, place: t, dir: t.Dir, scratch: scratch}
+	if b.store, err = device.Init(ctx, t.URI, t.Options...); err != nil {
 		return nil, err
 	}
 	if b.status, err = b.store.Status(); err != nil {
@@ -105,7 +105,7 @@ func Run(ctx context.Context, uri string, opts ...keystore.Option) (report *Repo
 	report.Rows = append(report.Rows, b.try(step{
 		name:  "leaves nothing behind",
 		means: "Keys, counters, sessions and objects of this check are gone from the device.",
-		run:   func(*bench) error { return t.cleanUp() },
+		run:   func(*bench) error { return t.CleanUp() },
 	}))
 	return report, nil
 }
@@ -135,7 +135,7 @@ func (b *bench) reopen() (keystore.Keystore, error) {
 	if err := os.CopyFS(dir, os.DirFS(b.dir)); err != nil {
 		return nil, err
 	}
-	return device.Open(b.ctx, b.target.uriFor(dir), append(b.target.opts, keystore.WithDir(dir))...)
+	return device.Open(b.ctx, b.place.uriFor(dir), append(b.place.Options, keystore.WithDir(dir))...)
 }
 
 // attester returns the keystore's attestation, if it has one.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,7 +33,8 @@ type device struct {
 	timeout time.Duration
 	dial    func(ctx context.Context) (io.ReadWriteCloser, error)
 
-	mu sync.Mutex // one operation at a time
+	mu   sync.Mutex   // one operation at a time
+	busy atomic.Int64 // nanoseconds that the TPM took for commands
 }
 
 // newDevice understands what follows "tpm:" in a URI, without the query.
@@ -140,6 +142,8 @@ func (c *conn) Send(cmd []byte) ([]byte, error) {
 // exchange writes a command and reads one response. A character device gives
 // the response to one read; a socket may give it in parts.
 func (c *conn) exchange(cmd []byte) ([]byte, error) {
+	start := time.Now()
+	defer func() { c.device.busy.Add(int64(time.Since(start))) }()
 	if _, err := c.rw.Write(cmd); err != nil {
 		return nil, err
 	}

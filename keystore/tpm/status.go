@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/reseal-bft/reseal/keystore"
@@ -63,6 +64,11 @@ func (s *Store) Status() (keystore.Status, error) {
 	st.Approvals = len(approvals)
 	return st, err
 }
+
+// DeviceTime returns how long the TPM took for this keystore's commands so far,
+// their way there and back included: what remains of an operation's time is
+// this program's.
+func (s *Store) DeviceTime() time.Duration { return time.Duration(s.dev.busy.Load()) }
 
 // describe returns the maker and model, and whether it is an emulator.
 func describe(c *conn) (string, bool, error) {

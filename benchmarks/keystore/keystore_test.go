@@ -1,0 +1,56 @@
+package keystore_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	bench "github.com/reseal-bft/reseal/benchmarks/keystore"
+	"github.com/reseal-bft/reseal/hsm/softhsm"
+	"github.com/reseal-bft/reseal/keystore/swtpm"
+)
+
+// TestSideBySide measures a TPM, a token and files in one run, briefly.
+func TestSideBySide(t *testing.T) {
+	dir := t.TempDir()
+	ca, err := swtpm.NewCA(filepath.Join(dir, "ca"))
+	require.NoError(t, err)
+	require.NoError(t, ca.Manufacture(t.Context(), filepath.Join(dir, "tpm")))
+	tpm, err := swtpm.Start(t.Context(), filepath.Join(dir, "tpm"))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, tpm.Close()) }()
+	store, err := softhsm.New(filepath.Join(dir, "softhsm"))
+	require.NoError(t, err)
+	require.NoError(t, store.Use())
+	token, err := store.NewToken(t.Context(), rand.Reader, "bench")
+	require.NoError(t, err)
+
+	cmd := bench.Command(nil)
+	var out, progress bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetErr(&progress)
+	cmd.SetArgs([]string{tpm.URI(), token.URI(), "file:unused", "--sessions", "1,2", "--for", "1ms", "--json", "-", "--plot", dir})
+	require.NoError(t, cmd.ExecuteContext(t.Context()))
+	var report bench.Report
+	require.NoError(t, json.Unmarshal(out.Bytes(), &report))
+	kinds := make(map[string]bool)
+	for _, row := range report.Rows {
+		kinds[row.Kind] = true
+		require.Positive(t, row.Median, "%+v", row)
+		require.GreaterOrEqual(t, row.P99, row.Median)
+		require.GreaterOrEqual(t, row.Repeats, 10)
+	}
+	require.Len(t, kinds, 3)
+	var table bytes.Buffer
+	require.NoError(t, report.WriteTable(&table))
+	t.Log("\n" + table.String())
+	svg, err := os.ReadFile(filepath.Join(dir, "keystore.svg"))
+	require.NoError(t, err)
+	require.Contains(t, string(svg), "unseal")
+	require.NotContains(t, string(svg), "NaN")
+}
