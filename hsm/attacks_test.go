@@ -108,7 +108,7 @@ func TestHelperOpen(t *testing.T) {
 // sessions, which logs out too. Every operation goes on.
 func TestLostSessions(t *testing.T) {
 	s, tok, _ := newStore(t, "lost-sessions")
-	ctx := pkcs11.New(tok.Module)
+	ctx := pkcs11.New(tok.Module) // the library that the keystore initialised
 	require.NotNil(t, ctx)
 	defer ctx.Destroy()
 	slots, err := ctx.GetSlotList(true)
@@ -215,6 +215,6 @@ func TestURIs(t *testing.T) {
 	require.ErrorIs(t, err, keystore.ErrUnavailable)
 	module, err := softhsm.Module()
 	require.NoError(t, err)
-	_, err = hsm.Open(t.Context(), "pkcs11:token=none?pin-source=env:RESEAL_TEST_PIN&module-path="+module, options(t.TempDir()))
+	_, err = hsm.Open(t.Context(), "pkcs11:token=none?pin-source=env:RESEAL_TEST_PIN&module-path="+module+"&x-softhsm2-conf="+tokens.Token("").Conf, options(t.TempDir()))
 	require.ErrorContains(t, err, `there is no token "none"`)
 }

@@ -38,9 +38,6 @@ func prepare(m *testing.M) (int, error) {
 	if tokens, err = softhsm.New(dir); err != nil {
 		return 1, err
 	}
-	if err := tokens.Use(); err != nil {
-		return 1, err
-	}
 	return m.Run(), nil
 }
 
@@ -78,5 +75,5 @@ func runConformance(t *testing.T, token, query string) {
 
 func TestConformanceSoftHSM(t *testing.T) {
 	tok := newToken(t, "conformance")
-	runConformance(t, "token="+tok.Label, "module-path="+tok.Module+"&pin-source=file:"+tok.PINFile)
+	runConformance(t, "token="+tok.Label, tok.Query())
 }

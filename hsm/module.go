@@ -3,6 +3,7 @@ package hsm
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"unsafe"
 
@@ -14,10 +15,10 @@ import (
 // all keystores of the process share it: users counts them, and the last one
 // unloads it.
 type module struct {
-	path     string
-	reserved string // argument of the initialisation, for the libraries that want one
-	ctx      *pkcs11.Ctx
-	users    int
+	path  string
+	setup setup
+	ctx   *pkcs11.Ctx
+	users int
 
 	// use is held for reading during calls, and for writing while the library
 	// is initialised anew, which ends all sessions.
@@ -33,10 +34,13 @@ var (
 )
 
 // loadModule loads and initialises a library, or shares the loaded one.
-func loadModule(path, reserved string) (*module, error) {
+func loadModule(path string, want setup) (*module, error) {
 	modulesMu.Lock()
 	defer modulesMu.Unlock()
 	if m, ok := modules[path]; ok {
+		if m.setup != want {
+			return nil, fmt.Errorf("%s is in use in this process with another configuration: use one process for each", path)
+		}
 		m.users++
 		return m, nil
 	}
@@ -44,22 +48,28 @@ func loadModule(path, reserved string) (*module, error) {
 	if ctx == nil {
 		return nil, fmt.Errorf("%s: %w: it is not there or not a PKCS#11 library: check module-path", path, keystore.ErrUnavailable)
 	}
-	if err := initialize(ctx, reserved); err != nil {
+	if err := initialize(ctx, want); err != nil {
 		ctx.Destroy()
 		return nil, fmt.Errorf("%s: %w: C_Initialize: %w", path, keystore.ErrUnavailable, err)
 	}
-	m := &module{path: path, reserved: reserved, ctx: ctx, users: 1}
+	m := &module{path: path, setup: want, ctx: ctx, users: 1}
 	modules[path] = m
 	return m, nil
 }
 
 // initialize calls C_Initialize; it is no error that somebody else in the
 // process did.
-func initialize(ctx *pkcs11.Ctx, reserved string) error {
+func initialize(ctx *pkcs11.Ctx, want setup) error {
+	if want.softHSM != "" {
+		// SoftHSM has no other way; nothing else reads the variable.
+		if err := os.Setenv("SOFTHSM2_CONF", want.softHSM); err != nil {
+			return err
+		}
+	}
 	var opts []pkcs11.InitializeOption
-	if reserved != "" {
+	if want.reserved != "" {
 		// A C string, which the library reads during the call.
-		text := append([]byte(reserved), 0)
+		text := append([]byte(want.reserved), 0)
 		opts = append(opts, pkcs11.InitializeWithReserved(unsafe.Pointer(unsafe.SliceData(text))))
 	}
 	err := ctx.Initialize(opts...)
@@ -93,7 +103,7 @@ func (m *module) reload(seen uint64) error {
 	}
 	m.generation++
 	finalizeErr := m.ctx.Finalize()
-	if err := initialize(m.ctx, m.reserved); err != nil {
+	if err := initialize(m.ctx, m.setup); err != nil {
 		return fmt.Errorf("%s: %w: C_Initialize: %w", m.path, keystore.ErrUnavailable, errors.Join(err, finalizeErr))
 	}
 	return nil

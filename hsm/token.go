@@ -33,7 +33,7 @@ type token struct {
 
 // newToken connects to a token.
 func newToken(l *locator, pin keystore.Secret) (*token, error) {
-	m, err := loadModule(l.module, l.reserved)
+	m, err := loadModule(l.module, l.setup)
 	if err != nil {
 		return nil, err
 	}

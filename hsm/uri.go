@@ -21,7 +21,13 @@ type locator struct {
 	serial    string
 	name      string // prefix of the labels of the objects
 	pinSource string // file:/path or env:NAME
-	reserved  string // what the library wants at its initialisation, as NSS does
+	setup     setup
+}
+
+// setup is what a library wants at its initialisation.
+type setup struct {
+	reserved string // an argument, as NSS wants one
+	softHSM  string // SoftHSM's configuration file, for its environment variable
 }
 
 // ParseURI checks a URI without touching the token it names.
@@ -31,13 +37,13 @@ func ParseURI(uri string) error {
 }
 
 // parseURI reads "pkcs11:token=NAME;serial=S;object=O?module-path=P&pin-source=S",
-// and x-init-reserved, which p11-kit has too, for libraries such as NSS that want
-// a string at their initialisation.
+// and two attributes for the initialisation of particular libraries:
+// x-init-reserved (which p11-kit has too) for NSS, x-softhsm2-conf for SoftHSM.
 // Attributes that choose nothing here are refused, rather than ignored.
 func parseURI(uri string) (*locator, error) {
 	rest, ok := strings.CutPrefix(uri, Scheme+":")
 	if !ok {
-		return nil, fmt.Errorf("%q does not begin with pkcs11:", uri)
+		return nil, fmt.Errorf("%q is not the URI of a token, which begins with pkcs11: as in RFC 7512", uri)
 	}
 	l := locator{name: defaultName}
 	path, query, _ := strings.Cut(rest, "?")
@@ -45,7 +51,9 @@ func parseURI(uri string) (*locator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("PKCS#11 URI: %w", err)
 	}
-	err = attributes(query, "&", map[string]*string{"module-path": &l.module, "pin-source": &l.pinSource, "x-init-reserved": &l.reserved})
+	err = attributes(query, "&", map[string]*string{
+		"module-path": &l.module, "pin-source": &l.pinSource, "x-init-reserved": &l.setup.reserved, "x-softhsm2-conf": &l.setup.softHSM,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("PKCS#11 URI: %w", err)
 	}

@@ -26,7 +26,6 @@ func TestSideBySide(t *testing.T) {
 	defer func() { require.NoError(t, tpm.Close()) }()
 	store, err := softhsm.New(filepath.Join(dir, "softhsm"))
 	require.NoError(t, err)
-	require.NoError(t, store.Use())
 	token, err := store.NewToken(t.Context(), rand.Reader, "bench")
 	require.NoError(t, err)
 

@@ -97,7 +97,6 @@ func softToken(t *testing.T) string {
 	t.Helper()
 	store, err := softhsm.New(t.TempDir())
 	require.NoError(t, err)
-	require.NoError(t, store.Use())
 	token, err := store.NewToken(t.Context(), rand.Reader, "check")
 	require.NoError(t, err)
 	return token.URI()

@@ -3,8 +3,8 @@
 //
 // SoftHSM reads its configuration from the file that the environment variable
 // SOFTHSM2_CONF names when the library is initialised, so a process sees the
-// tokens of one directory at a time: give child processes Env, or call Use
-// before the first keystore of this process is opened.
+// tokens of one directory at a time. The URIs of tokens made here name the file
+// (x-softhsm2-conf), and the keystore sets the variable; other programs need Env.
 //
 // A SoftHSM token is a directory of files. It protects nothing from whoever
 // reads them; it shows that a program works with PKCS#11.

@@ -72,17 +72,15 @@ func New(dir string) (*Store, error) {
 
 func (s *Store) conf() string { return filepath.Join(s.dir, confFile) }
 
-// Env returns the environment variable for a process that uses the tokens.
+// Env returns the environment variable for other programs that use the tokens.
 func (s *Store) Env() string { return confVar + "=" + s.conf() }
-
-// Use sets the variable for this process.
-func (s *Store) Use() error { return os.Setenv(confVar, s.conf()) }
 
 // Token is a token with a user PIN.
 type Token struct {
 	Label   string
 	PINFile string // a file with the PIN, for its owner only
 	Module  string
+	Conf    string // SoftHSM's configuration
 }
 
 // NewToken makes a token with a random PIN, which it writes to a file in the
@@ -108,13 +106,18 @@ func (s *Store) NewToken(ctx context.Context, rand io.Reader, label string) (*To
 
 // Token returns the token of a label that NewToken made.
 func (s *Store) Token(label string) *Token {
-	return &Token{Label: label, Module: s.module, PINFile: filepath.Join(s.dir, url.PathEscape(label)+".pin")}
+	return &Token{Label: label, Module: s.module, Conf: s.conf(), PINFile: filepath.Join(s.dir, url.PathEscape(label)+".pin")}
 }
 
 // URI returns the address by which a keystore opens the token.
 func (t *Token) URI() string {
-	return fmt.Sprintf("pkcs11:token=%s?module-path=%s&pin-source=file:%s",
-		url.PathEscape(t.Label), escapeQuery(t.Module), escapeQuery(t.PINFile))
+	return "pkcs11:token=" + url.PathEscape(t.Label) + "?" + t.Query()
+}
+
+// Query returns the part of the URI after the question mark.
+func (t *Token) Query() string {
+	return fmt.Sprintf("module-path=%s&x-softhsm2-conf=%s&pin-source=file:%s",
+		escapeQuery(t.Module), escapeQuery(t.Conf), escapeQuery(t.PINFile))
 }
 
 // escapeQuery escapes what separates attributes in a query, and leaves slashes.

@@ -48,26 +48,26 @@ func NewPlace(ctx context.Context, uri, scratch string, opts []keystore.Option) 
 	if err != nil {
 		return nil, err
 	}
-	t := &Place{ctx: ctx, URI: uri, Operator: operator, Dir: filepath.Join(scratch, "keystore")}
-	t.Options = append(slices.Clone(opts),
-		keystore.WithDir(t.Dir), keystore.WithOperatorKey(&operator.PublicKey), keystore.WithPCRs(pcrs))
-	o := keystore.NewOptions(t.Options...)
+	p := &Place{ctx: ctx, URI: uri, Operator: operator, Dir: filepath.Join(scratch, "keystore")}
+	p.Options = append(slices.Clone(opts),
+		keystore.WithDir(p.Dir), keystore.WithOperatorKey(&operator.PublicKey), keystore.WithPCRs(pcrs))
+	o := keystore.NewOptions(p.Options...)
 	scheme, _, _ := strings.Cut(uri, ":")
 	switch scheme {
 	case tpm.Scheme:
-		return t, t.onTPM(o)
+		return p, p.onTPM(o)
 	case hsm.Scheme:
-		return t, t.onToken(o)
+		return p, p.onToken(o)
 	case file.Scheme:
-		t.onFiles(o)
-		return t, nil
+		p.onFiles(o)
+		return p, nil
 	}
-	return nil, fmt.Errorf("%q is not the URI of a keystore: it begins with tpm:, pkcs11: or file:", uri)
+	return nil, fmt.Errorf("%q is not the URI of a keystore: write tpm:/dev/tpmrm0, pkcs11:token=NAME?module-path=/path.so or file:/path", uri)
 }
 
 // Approve approves the state that the machine is in, where the keystore asks for
 // approvals.
-func (t *Place) Approve(k keystore.Keystore) error {
+func (p *Place) Approve(k keystore.Keystore) error {
 	a, ok := k.(keystore.Attester)
 	if !ok {
 		return nil
@@ -80,7 +80,7 @@ func (t *Place) Approve(k keystore.Keystore) error {
 	if err != nil {
 		return err
 	}
-	approval, err := keystore.Approve(rand.Reader, t.Operator,
+	approval, err := keystore.Approve(rand.Reader, p.Operator,
 		keystore.BootState{PCRs: values, Version: st.ApprovalVersion, Slot: checkSlot})
 	if err != nil {
 		return err
@@ -89,26 +89,26 @@ func (t *Place) Approve(k keystore.Keystore) error {
 }
 
 // onTPM takes a slot that nobody uses.
-func (t *Place) onTPM(o keystore.Options) error {
-	address, _, _ := strings.Cut(t.URI, "?")
-	t.URI = fmt.Sprintf("%s?slot=%d", address, checkSlot)
-	before, err := tpm.Inventory(t.ctx, t.URI, o)
+func (p *Place) onTPM(o keystore.Options) error {
+	address, _, _ := strings.Cut(p.URI, "?")
+	p.URI = fmt.Sprintf("%s?slot=%d", address, checkSlot)
+	before, err := tpm.Inventory(p.ctx, p.URI, o)
 	if err != nil {
 		return err
 	}
-	values, err := tpm.ReadPCRs(t.ctx, t.URI, o.PCRs, o)
+	values, err := tpm.ReadPCRs(p.ctx, p.URI, o.PCRs, o)
 	if err != nil {
 		return err
 	}
 	if values[0].Digest != [32]byte{} {
 		return fmt.Errorf("PCR %d is in use: this check needs it", checkPCR)
 	}
-	t.clean = func() error {
-		err := errors.Join(tpm.ResetPCR(t.ctx, t.URI, checkPCR, o), tpm.Remove(t.ctx, t.URI, o))
+	p.clean = func() error {
+		err := errors.Join(tpm.ResetPCR(p.ctx, p.URI, checkPCR, o), tpm.Remove(p.ctx, p.URI, o))
 		if !slices.Contains(before, tpm.RootHandle) {
-			err = errors.Join(err, tpm.RemoveRoot(t.ctx, t.URI, o))
+			err = errors.Join(err, tpm.RemoveRoot(p.ctx, p.URI, o))
 		}
-		after, listErr := tpm.Inventory(t.ctx, t.URI, o)
+		after, listErr := tpm.Inventory(p.ctx, p.URI, o)
 		if listErr == nil && !slices.Equal(before, after) {
 			err = errors.Join(err, fmt.Errorf("the TPM held %#x before, and holds %#x after the check", before, after))
 		}
@@ -118,22 +118,22 @@ func (t *Place) onTPM(o keystore.Options) error {
 }
 
 // onToken takes a name that nobody uses.
-func (t *Place) onToken(o keystore.Options) error {
-	path, query, _ := strings.Cut(t.URI, "?")
+func (p *Place) onToken(o keystore.Options) error {
+	path, query, _ := strings.Cut(p.URI, "?")
 	var kept []string
 	for part := range strings.SplitSeq(path, ";") {
 		if !strings.HasPrefix(part, "object=") {
 			kept = append(kept, part)
 		}
 	}
-	t.URI = strings.Join(append(kept, "object="+checkName), ";") + "?" + query
-	before, err := hsm.Inventory(t.ctx, t.URI, o)
+	p.URI = strings.Join(append(kept, "object="+checkName), ";") + "?" + query
+	before, err := hsm.Inventory(p.ctx, p.URI, o)
 	if err != nil {
 		return err
 	}
-	t.clean = func() error {
-		err := hsm.Remove(t.ctx, t.URI, o)
-		after, listErr := hsm.Inventory(t.ctx, t.URI, o)
+	p.clean = func() error {
+		err := hsm.Remove(p.ctx, p.URI, o)
+		after, listErr := hsm.Inventory(p.ctx, p.URI, o)
 		if listErr == nil && after != before {
 			err = errors.Join(err, fmt.Errorf("the token held %d objects before, and holds %d after the check", before, after))
 		}
@@ -144,29 +144,29 @@ func (t *Place) onToken(o keystore.Options) error {
 
 // onFiles goes to the scratch directory, with a passphrase if none is given:
 // what is checked is the code, not the user's files.
-func (t *Place) onFiles(o keystore.Options) {
+func (p *Place) onFiles(o keystore.Options) {
 	if o.Passphrase.IsZero() {
-		t.Options = append(t.Options, keystore.WithPassphrase(keystore.NewSecret([]byte("check"))))
+		p.Options = append(p.Options, keystore.WithPassphrase(keystore.NewSecret([]byte("check"))))
 	}
-	t.URI = t.uriFor(t.Dir)
-	t.clean = func() error { return nil }
+	p.URI = p.uriFor(p.Dir)
+	p.clean = func() error { return nil }
 }
 
 // uriFor is the URI for another directory: of files, the directory is part of
 // the URI.
-func (t *Place) uriFor(dir string) string {
-	if strings.HasPrefix(t.URI, file.Scheme+":") {
+func (p *Place) uriFor(dir string) string {
+	if strings.HasPrefix(p.URI, file.Scheme+":") {
 		return file.Scheme + ":" + dir
 	}
-	return t.URI
+	return p.URI
 }
 
 // CleanUp removes what was made, once, and checks that the
 // device is as it was.
-func (t *Place) CleanUp() error {
-	if t.cleaned {
+func (p *Place) CleanUp() error {
+	if p.cleaned {
 		return nil
 	}
-	t.cleaned = true
-	return t.clean()
+	p.cleaned = true
+	return p.clean()
 }

@@ -67,7 +67,7 @@ func find(uri string) (backend, error) {
 	scheme, _, _ := strings.Cut(uri, ":")
 	b, ok := backends[scheme]
 	if !ok {
-		return b, fmt.Errorf("%q is not the URI of a keystore: it begins with tpm:, pkcs11: or file:", uri)
+		return b, fmt.Errorf("%q is not the URI of a keystore: write tpm:/dev/tpmrm0, pkcs11:token=NAME?module-path=/path.so or file:/path", uri)
 	}
 	return b, nil
 }

@@ -60,7 +60,7 @@ type epochRecord struct {
 func at(uri string, o keystore.Options) (*statedir.Dir, keystore.Options, error) {
 	rest, ok := strings.CutPrefix(uri, Scheme+":")
 	if !ok {
-		return nil, o, fmt.Errorf("%q does not begin with file:", uri)
+		return nil, o, fmt.Errorf("%q is not the URI of a file keystore, such as file:/path", uri)
 	}
 	path, query, _ := strings.Cut(rest, "?")
 	values, err := url.ParseQuery(query)

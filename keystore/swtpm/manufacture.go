@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // CA is a local certification authority in a directory that signs the
@@ -81,7 +82,12 @@ func (ca *CA) Manufacture(ctx context.Context, dir string) error {
 		// As root the tool would change to a user who cannot read dir.
 		args = append(args, "--runas", "root")
 	}
-	out, err := exec.CommandContext(ctx, "swtpm_setup", args...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, "swtpm_setup", args...)
+	// The tool runs others, which end with it when ctx does; what they then leave behind lies in the authority's directory.
+	cmd.Env = append(os.Environ(), "TMPDIR="+ca.dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("swtpm_setup: %w: %s", err, lastLine(out))
 	}

@@ -46,7 +46,7 @@ func signingTemplate(restricted bool) tpm2.TPMTPublic {
 func parseURI(uri string) (address string, slot uint8, err error) {
 	rest, ok := strings.CutPrefix(uri, Scheme+":")
 	if !ok {
-		return "", 0, fmt.Errorf("%q does not begin with tpm:", uri)
+		return "", 0, fmt.Errorf("%q is not the URI of a TPM, such as tpm:/dev/tpmrm0", uri)
 	}
 	address, query, _ := strings.Cut(rest, "?")
 	values, err := url.ParseQuery(query)
