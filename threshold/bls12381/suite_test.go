@@ -142,3 +142,21 @@ func sharingOf(t require.TestingT, p threshold.Params, public *share.PubPoly) *t
 	require.NoError(t, err)
 	return sharing
 }
+
+func TestStreamsAndHashes(t *testing.T) {
+	require.Equal(t, 32, suite.Hash().Size())
+	for _, g := range groups() {
+		p, q := g.Point(), g.Point()
+		s := g.Scalar()
+		_, err := p.UnmarshalFrom(suite.XOF([]byte("seed")))
+		require.NoError(t, err)
+		_, err = q.UnmarshalFrom(suite.XOF([]byte("seed")))
+		require.NoError(t, err)
+		require.True(t, p.Equal(q), "points picked from the same stream")
+		_, err = s.UnmarshalFrom(suite.XOF([]byte("seed")))
+		require.NoError(t, err)
+		require.True(t, g.Scalar().SetBytes([]byte{1, 0}).Equal(g.Scalar().SetInt64(256)))
+		_, err = p.UnmarshalFrom(bytes.NewReader([]byte{1, 2}))
+		require.Error(t, err)
+	}
+}
