@@ -2,6 +2,7 @@ package kv
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -207,7 +208,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// BenchmarkApply puts 1000 values of 128 bytes a block, under keys out of 100,000.
+// BenchmarkApply puts 1000 new values of 128 bytes a block, under keys out of 100,000.
 func BenchmarkApply(b *testing.B) {
 	const batch = 1000
 	store := filled(b, 100_000)
@@ -217,17 +218,20 @@ func BenchmarkApply(b *testing.B) {
 	for i := range blocks {
 		blocks[i] = make([]bft.Operation, batch)
 		for j := range blocks[i] {
-			value[0], value[1] = byte(i), byte(j)
 			op, err := Put(fmt.Appendf(nil, "key %d", rng.IntN(100_000)), value)
 			require.NoError(b, err)
 			blocks[i][j].Data = op
 		}
 	}
 	b.ReportAllocs()
-	i := 0
+	height := 0
 	for b.Loop() {
-		store.Apply(bft.Height(i), 0, blocks[i%len(blocks)])
-		i++
+		block := blocks[height%len(blocks)]
+		for _, op := range block {
+			binary.BigEndian.PutUint64(op.Data[len(op.Data)-8:], uint64(height))
+		}
+		store.Apply(bft.Height(height), 0, block)
+		height++
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/batch, "ns/op-in-block")
 }
