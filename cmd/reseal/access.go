@@ -20,7 +20,7 @@ type access struct {
 }
 
 func (a *access) addFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&a.dir, "dir", "", "directory of the cluster")
+	addDir(cmd, &a.dir, "directory of the cluster")
 	cmd.Flags().DurationVar(&a.timeout, "timeout", 30*time.Second, "how long to try")
 }
 

@@ -13,6 +13,6 @@ func newBenchCommand() *cobra.Command {
 		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(threshold.Command())
+	cmd.AddCommand(threshold.Command(), newBenchKeystoreCommand())
 	return cmd
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -27,9 +26,6 @@ func newInitCommand() *cobra.Command {
 				Dir: cluster.Dir(dir), Size: size, BasePort: basePort, Config: cluster.DefaultConfig, Rand: rand.Reader,
 				RoundDeadline: roundDeadline,
 			}
-			if dir == "" {
-				return errors.New("say where to make the cluster: --dir CLUSTER")
-			}
 			if basePort < 0 || basePort > 65535-bft.MaxReplicas {
 				return fmt.Errorf("--base-port %d: choose 1 to %d, or 0 for free ports", basePort, 65535-bft.MaxReplicas)
 			}
@@ -52,7 +48,7 @@ func newInitCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&dir, "dir", "", "directory to make; it must be empty or not exist")
+	addDir(cmd, &dir, "directory to make; it must be empty or not exist")
 	flags.IntVar(&size.F, "f", 1, "Byzantine replicas tolerated")
 	flags.IntVar(&size.C, "c", 1, "further replicas that may be down at once")
 	flags.StringVar(&kind, "keystore", string(cluster.SWTPM), "where keys are kept: "+cluster.Kinds)

@@ -35,7 +35,7 @@ A software TPM of the cluster's directory is started for as long as the replica 
 			return launch(cmd.Context(), cluster.ReplicaDir(dir), path, powered)
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "directory of the replica")
+	addDir(cmd, &dir, "directory of the replica")
 	cmd.Flags().StringVar(&binary, "binary", "", "program to measure and run (default: this one)")
 	cmd.Flags().BoolVar(&powered, "powered", false, "the replica's software TPM runs already: replace this process by the replica")
 	return cmd

@@ -5,9 +5,14 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 )
+
+// The main goroutine keeps the main thread: a process that launch replaces by the replica is to die with its parent, and that wish belongs to
+// the thread that calls exec.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	// The first signal ends the command in order, the second at once.

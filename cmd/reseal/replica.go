@@ -24,7 +24,7 @@ func newReplicaCommand() *cobra.Command {
 			return runReplica(cmd.Context(), cluster.ReplicaDir(dir), cmd.ErrOrStderr())
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "directory of the replica")
+	addDir(cmd, &dir, "directory of the replica")
 	return cmd
 }
 

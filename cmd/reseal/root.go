@@ -29,6 +29,7 @@ func newRootCommand() *cobra.Command {
 		newStatusCommand(),
 		newOrderCommand(),
 		newKeystoreCommand(),
+		newSimCommand(),
 		newBenchCommand(),
 	)
 	return root
@@ -40,4 +41,12 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		return fmt.Errorf("%q is not known here: see `%s --help`", args[0], cmd.CommandPath())
 	}
 	return nil
+}
+
+// addDir adds the flag --dir, which the command cannot do without.
+func addDir(cmd *cobra.Command, dir *string, usage string) {
+	cmd.Flags().StringVar(dir, "dir", "", usage)
+	if err := cmd.MarkFlagRequired("dir"); err != nil {
+		panic(err) // the flag was added above
+	}
 }

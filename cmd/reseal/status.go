@@ -37,7 +37,7 @@ func newStatusCommand() *cobra.Command {
 			return status(cmd.Context(), members, cmd.OutOrStdout(), asJSON)
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "directory of the cluster")
+	addDir(cmd, &dir, "directory of the cluster")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "write JSON")
 	return cmd
 }

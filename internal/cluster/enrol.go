@@ -93,8 +93,12 @@ func (p *Plan) prepare(ctx context.Context, ca *swtpm.CA, r *Replica, approval *
 	return p.enrolOne(dir, r, ks, roots, approval)
 }
 
+// manufacture makes and starts a TPM. What was begun is finished, which takes a second: swtpm's tools do not clean up when they are interrupted.
 func manufacture(ctx context.Context, ca *swtpm.CA, dir ReplicaDir) (*swtpm.TPM, error) {
-	if err := ca.Manufacture(ctx, dir.TPM()); err != nil {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err := ca.Manufacture(context.WithoutCancel(ctx), dir.TPM()); err != nil {
 		return nil, err
 	}
 	return swtpm.Start(ctx, dir.TPM())

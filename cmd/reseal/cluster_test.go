@@ -1,0 +1,72 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/reseal-bft/reseal/internal/cluster"
+)
+
+// TestClusterByHand does with commands what an operator does: makes a cluster with TPMs, launches it, uses it, and recovers a replica.
+func TestClusterByHand(t *testing.T) {
+	dir := cluster.Dir(filepath.Join(t.TempDir(), "c"))
+	out := succeeds(t, "init", "--dir", string(dir), "--c", "0", "--base-port", "0")
+	require.Contains(t, out, "reseal launch --dir")
+	group := children{t}
+	launch := func(id int) func() {
+		log := filepath.Join(t.TempDir(), fmt.Sprintf("log-%d", id))
+		cmd := group.start(log, "launch", "--dir", filepath.Join(string(dir), fmt.Sprintf("replica-%d", id)))
+		return func() {
+			require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+			require.NoError(t, cmd.Wait())
+		}
+	}
+	stop := make([]func(), 5)
+	for id := 1; id <= 4; id++ {
+		stop[id] = launch(id)
+	}
+	awaitState(t, dir, func(s *cluster.State) bool { return s.Epoch == 1 })
+
+	succeeds(t, "put", "--dir", string(dir), "greeting", "hello")
+	require.Equal(t, "hello\n", succeeds(t, "get", "--dir", string(dir), "greeting"))
+	require.Equal(t, "hello\n", succeeds(t, "get", "--dir", string(dir), "--max-age", "1m", "greeting"))
+	require.JSONEq(t, `{"key":"greeting","value":"aGVsbG8="}`, succeeds(t, "get", "--dir", string(dir), "--json", "greeting"))
+	fails(t, []string{"get", "--dir", string(dir), "nothing"}, "nothing: ")
+	require.Contains(t, succeeds(t, "status", "--dir", string(dir)), "holds a share")
+
+	fails(t, []string{"order", "quarantine", "--dir", string(dir), "--replica", "9", "--reason", "why"}, "no replica 9")
+	succeeds(t, "order", "round", "--dir", string(dir), "--due", "2")
+	stop[2]()
+	stop[2] = launch(2)
+	state := awaitState(t, dir, func(s *cluster.State) bool { return s.Epoch == 2 })
+	require.True(t, state.Member(2).Attested)
+	require.True(t, state.Member(2).HoldsShare)
+	require.Equal(t, "hello\n", succeeds(t, "get", "--dir", string(dir), "greeting"))
+
+	succeeds(t, "order", "approve", "--dir", string(dir), "--name", "next", "--binary", "/bin/true")
+	require.Len(t, awaitState(t, dir, func(*cluster.State) bool { return true }).Approved, 2)
+	succeeds(t, "order", "revoke", "--dir", string(dir), "--name", "next")
+}
+
+// awaitState asks for the status until it is as wanted.
+func awaitState(t *testing.T, dir cluster.Dir, wanted func(*cluster.State) bool) *cluster.State {
+	t.Helper()
+	var state *cluster.State
+	require.Eventually(t, func() bool {
+		o := run(t, "status", "--dir", string(dir), "--json")
+		if o.status != 0 {
+			return false
+		}
+		var answer struct{ State *cluster.State }
+		require.NoError(t, json.Unmarshal([]byte(o.stdout), &answer))
+		state = answer.State
+		return wanted(state)
+	}, time.Minute, 50*time.Millisecond)
+	return state
+}
