@@ -41,7 +41,7 @@ func (f fixed) Restore([]byte) error            { return nil }
 
 // cluster is a group of replicas in this process, over real connections on loopback and real stores.
 type cluster struct {
-	t          *testing.T
+	t          testing.TB
 	id         bft.ClusterID
 	dir        string
 	membership *replica.Membership
@@ -61,7 +61,7 @@ type node struct {
 	done      chan struct{}
 }
 
-func newCluster(t *testing.T, size bft.Size) *cluster {
+func newCluster(t testing.TB, size bft.Size) *cluster {
 	c := &cluster{t: t, id: bft.Digest{7}, dir: t.TempDir(), nodes: make([]*node, size.N())}
 	c.sharing, c.shares = deal(t, size)
 	c.membership = &replica.Membership{
@@ -88,7 +88,7 @@ func newCluster(t *testing.T, size bft.Size) *cluster {
 }
 
 // deal makes a sharing by dealings among the receivers, without a network.
-func deal(t *testing.T, size bft.Size) (*threshold.Sharing, []*threshold.Share) {
+func deal(t testing.TB, size bft.Size) (*threshold.Sharing, []*threshold.Share) {
 	p := threshold.Params{N: size.N(), T: size.Quorum(), F: size.F}
 	commitments := make(map[int]*threshold.Commitment)
 	parts := make([]map[int]*threshold.Part, size.N())
@@ -115,7 +115,7 @@ func deal(t *testing.T, size bft.Size) (*threshold.Sharing, []*threshold.Share) 
 	return transition.Sharing(), shares
 }
 
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
@@ -214,7 +214,7 @@ func (c *cluster) await(i int, height bft.Height) {
 	require.Eventually(c.t, func() bool { return c.nodes[i].replica.Status().Height >= height }, 20*time.Second, 5*time.Millisecond)
 }
 
-func newClient(t *testing.T) ed25519.PrivateKey {
+func newClient(t testing.TB) ed25519.PrivateKey {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	return key
