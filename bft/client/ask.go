@@ -20,12 +20,14 @@ func (c *Client) ask(ctx context.Context, method string, query []byte, accept fu
 	calls, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var (
-		answers = make(chan answer, len(c.conns))
-		asking  = make([]bool, len(c.conns))
-		first   = int(c.preferred.Load())
-		next    = 0 // position behind first of the replica to ask next
-		failure = errors.New("none was asked")
-		pause   = time.NewTimer(c.cfg.Patience)
+		answers  = make(chan answer, len(c.conns))
+		asking   = make([]bool, len(c.conns))
+		first    = int(c.preferred.Load())
+		next     = 0 // position behind first of the replica to ask next
+		failure  = errors.New("none was asked")
+		start    = time.Now()
+		patience = c.patience()
+		pause    = time.NewTimer(patience)
 	)
 	defer pause.Stop()
 	askNext := func() {
@@ -49,19 +51,31 @@ func (c *Client) ask(ctx context.Context, method string, query []byte, accept fu
 			}
 			if a.err == nil {
 				c.preferred.Store(uint32(a.replica))
+				c.took(time.Since(start))
 				return nil
 			}
 			failure = fmt.Errorf("replica %d: %w", c.cfg.Peers[a.replica].ID, a.err)
 			c.cfg.Log.Debug("a replica did not help", "method", method, "error", failure)
 			if next < len(c.conns) {
 				askNext()
-				pause.Reset(c.cfg.Patience)
+				pause.Reset(patience)
 			}
 		case <-pause.C:
 			askNext()
-			pause.Reset(c.cfg.Patience)
+			pause.Reset(patience)
 		case <-ctx.Done():
 			return fmt.Errorf("no replica gave a proven answer in time (the last to fail: %w): %w", failure, ctx.Err())
 		}
 	}
+}
+
+// patience is how long a replica is waited for: several times what requests took lately, within bounds.
+func (c *Client) patience() time.Duration {
+	return min(max(c.cfg.Patience, 4*time.Duration(c.usual.Load())), 8*c.cfg.Patience)
+}
+
+// took notes how long a request has taken. Concurrent notes may be lost, which does not matter to an average.
+func (c *Client) took(d time.Duration) {
+	usual := c.usual.Load()
+	c.usual.Store(usual + (int64(d)-usual)/8)
 }

@@ -280,6 +280,19 @@ func TestAllMisbehaveUntilTheEnd(t *testing.T) {
 	require.Greater(t, r.calls[0].Load(), int64(1), "they are asked again and again")
 }
 
+func TestPatienceFollowsTheLoad(t *testing.T) {
+	c := newClient(t, newService(t), []transport.Peer{{ID: 1, Address: "127.0.0.1:1"}}, time.Second)
+	require.Equal(t, time.Second, c.patience())
+	for range 100 {
+		c.took(time.Second)
+	}
+	require.InDelta(t, 4*time.Second, c.patience(), float64(time.Second/10))
+	for range 100 {
+		c.took(time.Minute)
+	}
+	require.Equal(t, 8*time.Second, c.patience())
+}
+
 func TestManyAtOnce(t *testing.T) {
 	s := newService(t)
 	c := newClient(t, s, start(t, s, 3).peers, 10*time.Second)

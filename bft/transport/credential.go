@@ -31,6 +31,11 @@ type Peer struct {
 	Identity *ecdsa.PublicKey
 }
 
+// same reports whether nothing about the peer has changed.
+func (p Peer) same(q Peer) bool {
+	return p.ID == q.ID && p.Address == q.Address && p.Identity != nil && q.Identity != nil && p.Identity.Equal(q.Identity)
+}
+
 // Sender is who sent a frame or made a call: a replica, and the epoch key that its identity has certified.
 type Sender struct {
 	ID       bft.ReplicaID

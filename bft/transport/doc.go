@@ -23,5 +23,6 @@
 //
 // # What it does not promise
 //
-// Frames are not acknowledged. An answer to a call is attributed to the identity that was dialled, not to its epoch key.
+// Frames are not acknowledged. Connections that have not authenticated yet are bounded in time, a few seconds, but not in number: keep the port away
+// from the open network. An answer to a call is attributed to the identity that was dialled, not to its epoch key.
 package transport

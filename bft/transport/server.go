@@ -51,7 +51,8 @@ func (g *gate) Clone() credentials.TransportCredentials {
 
 // ServerHandshake authenticates whoever connects.
 func (g *gate) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := g.TransportCredentials.ServerHandshake(newBufferedConn(raw))
+	wire := newBufferedConn(raw)
+	conn, info, err := g.TransportCredentials.ServerHandshake(wire)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -61,6 +62,7 @@ func (g *gate) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, er
 	}
 	switch {
 	case secured.State.NegotiatedProtocol == protocol:
+		wire.widen()
 		if err := g.t.acceptFrames(conn, secured.State); err != nil {
 			return nil, nil, errors.Join(err, conn.Close())
 		}

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -34,8 +35,15 @@ type bufferedConn struct {
 	out *bufio.Writer // nil: writes go through at once
 }
 
+// newBufferedConn starts with a small buffer: strangers connect too.
 func newBufferedConn(conn net.Conn) *bufferedConn {
-	return &bufferedConn{Conn: conn, in: bufio.NewReaderSize(conn, wireBuffer)}
+	return &bufferedConn{Conn: conn, in: bufio.NewReaderSize(conn, smallFrame)}
+}
+
+// widen gives the connection a large buffer for reads. Nobody may read meanwhile.
+func (c *bufferedConn) widen() {
+	rest, _ := c.in.Peek(c.in.Buffered()) // what is buffered can be peeked at
+	c.in = bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(rest)), c.Conn), wireBuffer)
 }
 
 func (c *bufferedConn) Read(p []byte) (int, error) { return c.in.Read(p) }

@@ -197,7 +197,7 @@ func (t *Transport) SetPeers(peers []Peer) {
 		}
 	}
 	for id, p := range t.peers {
-		if w, ok := wanted[id]; ok && w.Address == p.Address && w.Identity.Equal(p.Identity) {
+		if w, ok := wanted[id]; ok && w.same(p.Peer) {
 			continue
 		}
 		p.cancel()
