@@ -49,9 +49,13 @@
 //
 // Distributed key generation of this kind lets a last dealer bias the group key's distribution (it sees
 // the others' commitments); for BLS signatures this is harmless (Gennaro, Jarecki, Krawczyk and Rabin,
-// J. Cryptology 2007; Bacho and Loss, CCS 2022). Security is against at most F receivers corrupted
-// between one resharing and the next; T-1 shares of one sharing give nothing about the key, but only F
-// corruptions are borne by [Commitment.Complete]'s secrecy: F+1 of a receiver's points are its row.
+// J. Cryptology 2007; Bacho and Loss, CCS 2022).
+//
+// T-1 shares of one sharing give nothing about the key, but F+1 receivers' parts of a dealing give what
+// was dealt (their columns meet at phi(0, 0)), and F+1 points for a receiver are its row. So security is
+// against at most F receivers corrupted between one resharing and the next, and parts are to be wiped as
+// soon as the share is made and nobody can need their points any more.
+//
 // Signature verification and combination are variable-time: their inputs are public.
 //
 // The package needs cgo and a 64-bit platform, and knows nothing of consensus.

@@ -1,6 +1,7 @@
 package threshold
 
 import (
+	"context"
 	"crypto/rand"
 	"slices"
 	"time"
@@ -12,16 +13,8 @@ import (
 // time for these is scaled up, since it is the same for each.
 const sampledDealings = 16
 
-// measureHandoff measures dealings, and what a whole handoff costs one replica in an epoch in which
-// all n replicas deal:
-//
-//   - it deals its share, and encodes the commitment and everybody's part;
-//   - of every dealing it decodes commitment and part, verifies that the dealer deals its share, and the
-//     part, and signs the acknowledgement (the dealings verified are one dealing, n times);
-//   - it checks the certificates of the q dealings that are chosen;
-//   - it makes the next sharing and its share of it. (The dealings that this is measured with have F=0:
-//     only the first column of each enters, and q whole ones would take minutes to make at n=256.)
-func measureHandoff(m *meter, p threshold.Params, row *Row) error {
+// measureDealings measures what one dealing costs its dealer and a receiver.
+func measureDealings(m *meter, p threshold.Params, row *Row) error {
 	g, err := newGroup(p)
 	if err != nil {
 		return err
@@ -31,13 +24,45 @@ func measureHandoff(m *meter, p threshold.Params, row *Row) error {
 		return err
 	}
 	row.DealingBytes, row.PartBytes = len(h.commitment), len(h.part)
-	row.Deal = m.median(h.deal)
-	row.DealingVerify = m.median(h.verify)
-	if m.err != nil {
-		return nil
+	m.time(&row.Deal, h.deal)
+	m.time(&row.DealingVerify, h.verify)
+	return nil
+}
+
+// measureHandoff measures what a whole handoff costs one replica in an epoch in which all n replicas
+// deal:
+//
+//   - it deals its share, and encodes the commitment and everybody's part;
+//   - of every dealing it decodes commitment and part, verifies that the dealer deals its share, and the
+//     part, and signs the acknowledgement (the dealings verified are one dealing, n times);
+//   - it checks the certificates of the q dealings that are chosen;
+//   - it makes the next sharing and its share of it. (The dealings that this is measured with have F=0:
+//     only the first column of each enters, and q whole ones would take minutes to make at n=256.)
+//
+// It is the median of three up to n=64, and done once beyond.
+func measureHandoff(ctx context.Context, p threshold.Params, row *Row) error {
+	g, err := newGroup(p)
+	if err != nil {
+		return err
 	}
-	row.Reshare, err = h.all(m, p)
-	return err
+	h, err := newHandoff(g, p)
+	if err != nil {
+		return err
+	}
+	if err := h.choose(g); err != nil {
+		return err
+	}
+	var times []float64
+	for len(times) == 0 || len(times) < 3 && p.N <= 64 {
+		us, err := h.once(ctx)
+		if err != nil {
+			return err
+		}
+		times = append(times, us)
+	}
+	slices.Sort(times)
+	row.Reshare = times[len(times)/2]
+	return nil
 }
 
 // handoff is one replica's view of a handoff.
@@ -47,8 +72,10 @@ type handoff struct {
 	own        *threshold.Share
 	commitment []byte // of one dealing, encoded
 	part       []byte // of it, for this replica
-	chosen     map[int]*threshold.Commitment
-	parts      map[int]*threshold.Part
+
+	chosen       map[int]*threshold.Commitment
+	parts        map[int]*threshold.Part // of the chosen
+	certificates []threshold.BatchItem   // of the chosen
 }
 
 func newHandoff(g *group, p threshold.Params) (*handoff, error) {
@@ -68,20 +95,30 @@ func newHandoff(g *group, p threshold.Params) (*handoff, error) {
 		return nil, err
 	}
 	h.part = part.SecretBytes()
-	for d := 1; d <= p.T; d++ {
-		dealing, err := threshold.Redeal(rand.Reader, threshold.Params{N: p.N, T: p.T}, nil, g.shares[d-1])
+	return h, nil
+}
+
+// choose makes the dealings that are chosen, and their certificates.
+func (h *handoff) choose(g *group) error {
+	for d := 1; d <= h.params.T; d++ {
+		dealing, err := threshold.Redeal(rand.Reader, threshold.Params{N: h.params.N, T: h.params.T}, nil, g.shares[d-1])
 		if err != nil {
-			return nil, err
+			return err
 		}
 		h.chosen[d] = dealing.Commitment()
 		if err := h.chosen[d].Verify(); err != nil { // done at acknowledgement, and remembered
-			return nil, err
+			return err
 		}
 		if h.parts[d], err = dealing.Part(1); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return h, nil
+	one, err := newGroup(threshold.Params{N: 1, T: 1})
+	if err != nil {
+		return err
+	}
+	h.certificates, err = one.certificates(h.params.T) // under another key: as dear to verify, cheaper to make
+	return err
 }
 
 // deal makes this replica's dealing and all that it sends.
@@ -131,37 +168,17 @@ func (h *handoff) transition() error {
 	return err
 }
 
-// all runs the handoff and returns its processor time in microseconds, the median of three up to n=64.
-func (h *handoff) all(m *meter, p threshold.Params) (float64, error) {
-	one, err := newGroup(threshold.Params{N: 1, T: 1})
-	if err != nil {
-		return 0, err
-	}
-	certificates, err := one.certificates(p.T) // under another key: as dear to verify, cheaper to make
-	if err != nil {
-		return 0, err
-	}
-	var times []float64
-	for len(times) == 0 || len(times) < 3 && p.N <= 64 {
-		us, err := h.once(m, p, certificates)
-		if err != nil {
-			return 0, err
-		}
-		times = append(times, us)
-	}
-	slices.Sort(times)
-	return times[len(times)/2], nil
-}
-
-func (h *handoff) once(m *meter, p threshold.Params, certificates []threshold.BatchItem) (float64, error) {
+// once runs the handoff and returns its processor time in microseconds.
+func (h *handoff) once(ctx context.Context) (float64, error) {
 	start := cpuTime()
 	if err := h.deal(); err != nil {
 		return 0, err
 	}
 	dealt := cpuTime()
-	sample := min(p.N, sampledDealings)
+	n := h.params.N
+	sample := min(n, sampledDealings)
 	for range sample {
-		if err := m.ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
 		if err := h.verify(); err != nil {
@@ -170,12 +187,12 @@ func (h *handoff) once(m *meter, p threshold.Params, certificates []threshold.Ba
 		h.own.Sign(message)
 	}
 	verified := cpuTime()
-	if err := threshold.VerifyBatch(rand.Reader, certificates); err != nil {
+	if err := threshold.VerifyBatch(rand.Reader, h.certificates); err != nil {
 		return 0, err
 	}
 	if err := h.transition(); err != nil {
 		return 0, err
 	}
-	verifying := (verified - dealt) * time.Duration(p.N) / time.Duration(sample)
+	verifying := (verified - dealt) * time.Duration(n) / time.Duration(sample)
 	return microseconds(dealt - start + verifying + cpuTime() - verified), nil
 }

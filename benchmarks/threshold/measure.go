@@ -8,12 +8,70 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Limits of the repetitions of one measurement.
+// How long the operations of one row are measured.
 const (
-	minRepetitions = 3
-	maxRepetitions = 101
-	enough         = 300 * time.Millisecond // spent on one measurement, once it has minRepetitions
+	minRounds  = 3
+	maxRounds  = 100
+	enough     = 2 * time.Second      // of processor time for a row, once it has minRounds
+	slice      = 2 * time.Millisecond // of an operation in one round: quick ones are repeated
+	maxRepeats = 10                   // in one round
 )
+
+// meter measures the operations of one row in rounds: every operation in every round. So they meet the
+// same neighbours on a shared machine, and their ratios can be trusted more than the numbers.
+type meter struct{ tasks []*task }
+
+type task struct {
+	into  *float64
+	op    func() error
+	times []time.Duration
+}
+
+// time registers an operation; run writes the median of its processor time, in microseconds, to into.
+func (m *meter) time(into *float64, op func() error) {
+	m.tasks = append(m.tasks, &task{into: into, op: op})
+}
+
+// run measures what was registered. It returns the error of an operation, or of the context.
+func (m *meter) run(ctx context.Context) error {
+	begin := cpuTime()
+	for round := range maxRounds {
+		if round >= minRounds && cpuTime()-begin > enough {
+			break
+		}
+		for _, t := range m.tasks {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := t.round(); err != nil {
+				return err
+			}
+		}
+	}
+	for _, t := range m.tasks {
+		slices.Sort(t.times)
+		*t.into = microseconds(t.times[len(t.times)/2])
+	}
+	return nil
+}
+
+// round runs the operation once without and then with the clock, quick ones several times.
+func (t *task) round() error {
+	if err := t.op(); err != nil { // brings code and data back into the caches
+		return err
+	}
+	var total time.Duration
+	for n := 0; n < maxRepeats && total < slice; n++ {
+		start := cpuTime()
+		if err := t.op(); err != nil {
+			return err
+		}
+		elapsed := cpuTime() - start
+		t.times = append(t.times, elapsed)
+		total += elapsed
+	}
+	return nil
+}
 
 // cpuTime is the processor time that the process has used. Unlike the time of day it does not count what
 // other processes take on a shared machine.
@@ -23,39 +81,6 @@ func cpuTime() time.Duration {
 		panic(err) // every Linux has this clock
 	}
 	return time.Duration(t.Nano())
-}
-
-// meter measures operations until its context ends or one of them fails.
-type meter struct {
-	ctx context.Context
-	err error
-}
-
-// median returns the median processor time of op in microseconds.
-func (m *meter) median(op func() error) float64 {
-	if m.err != nil {
-		return 0
-	}
-	if m.err = op(); m.err != nil { // warms caches
-		return 0
-	}
-	var times []time.Duration
-	var total time.Duration
-	for len(times) < minRepetitions || total < enough && len(times) < maxRepetitions {
-		if m.err = m.ctx.Err(); m.err != nil {
-			return 0
-		}
-		start := cpuTime()
-		err := op()
-		elapsed := cpuTime() - start
-		if m.err = err; err != nil {
-			return 0
-		}
-		times = append(times, elapsed)
-		total += elapsed
-	}
-	slices.Sort(times)
-	return microseconds(times[len(times)/2])
 }
 
 func microseconds(d time.Duration) float64 {

@@ -29,7 +29,7 @@ func measureKyber(m *meter, p threshold.Params, row *Row) error {
 		}
 		sigs = append(sigs, sig)
 	}
-	row.KyberRecover = m.median(func() error {
+	m.time(&row.KyberRecover, func() error {
 		_, err := tbls.Recover(suite, public, message, sigs, p.T, p.N)
 		return err
 	})
@@ -58,7 +58,7 @@ func measureEd25519(m *meter, p threshold.Params, row *Row, bitmap int) error {
 		keys[i], sigs[i] = public, ed25519.Sign(private, message)
 	}
 	row.ListBytes = p.T*ed25519.SignatureSize + bitmap
-	row.ListVerify = m.median(func() error {
+	m.time(&row.ListVerify, func() error {
 		for i, k := range keys {
 			if !ed25519.Verify(k, message, sigs[i]) {
 				return errPeer
@@ -66,7 +66,7 @@ func measureEd25519(m *meter, p threshold.Params, row *Row, bitmap int) error {
 		}
 		return nil
 	})
-	row.ListBatchVerify = m.median(func() error {
+	m.time(&row.ListBatchVerify, func() error {
 		batch := ed25519consensus.NewPreallocatedBatchVerifier(len(keys))
 		for i, k := range keys {
 			batch.Add(k, message, sigs[i])
@@ -93,7 +93,7 @@ func measureECDSA(m *meter, p threshold.Params, row *Row, bitmap int) error {
 		}
 	}
 	row.ECDSAListBytes = p.T*64 + bitmap
-	row.ECDSAListVerify = m.median(func() error {
+	m.time(&row.ECDSAListVerify, func() error {
 		for i, k := range keys {
 			if !ecdsa.VerifyASN1(k, digest[:], sigs[i]) {
 				return errPeer

@@ -54,18 +54,19 @@ func measureRow(ctx context.Context, n int) (Row, error) {
 	f := (n - 1) / 3
 	p := threshold.Params{N: n, T: n - f, F: f}
 	row := Row{N: p.N, Q: p.T}
-	m := &meter{ctx: ctx}
-	for _, measure := range []func(*meter, threshold.Params, *Row) error{
-		measureSignatures, measureKyber, measureLists, measureHandoff,
-	} {
-		if err := measure(m, p, &row); err != nil {
+	m := new(meter)
+	for _, prepare := range []func(*meter, threshold.Params, *Row) error{measureSignatures, measureKyber, measureLists, measureDealings} {
+		if err := prepare(m, p, &row); err != nil {
 			return Row{}, err
 		}
-		if m.err != nil {
-			return Row{}, m.err
+		if err := ctx.Err(); err != nil {
+			return Row{}, err
 		}
 	}
-	return row, nil
+	if err := m.run(ctx); err != nil {
+		return Row{}, err
+	}
+	return row, measureHandoff(ctx, p, &row)
 }
 
 func machine() Machine {

@@ -65,19 +65,19 @@ func measureSignatures(m *meter, p threshold.Params, row *Row) error {
 	}
 	key := g.sharing.GroupKey()
 	row.CertificateBytes = len(sig)
-	row.Sign = m.median(func() error { g.shares[0].Sign(message); return nil })
-	row.PartialVerify = m.median(func() error { return g.sharing.VerifyPartial(message, ps[0]) })
-	row.Combine = m.median(func() error { _, err := g.sharing.CombineUnverified(ps); return err })
-	row.Verify = m.median(func() error { return key.Verify(message, sig) })
-	row.CombineAndVerify = m.median(func() error { _, _, err := g.sharing.Combine(message, ps); return err })
-	row.Primitives = measurePrimitives(m, g, ps)
-
+	m.time(&row.Sign, func() error { g.shares[0].Sign(message); return nil })
+	m.time(&row.PartialVerify, func() error { return g.sharing.VerifyPartial(message, ps[0]) })
+	m.time(&row.Combine, func() error { _, err := g.sharing.CombineUnverified(ps); return err })
+	m.time(&row.Verify, func() error { return key.Verify(message, sig) })
+	m.time(&row.CombineAndVerify, func() error { _, _, err := g.sharing.Combine(message, ps); return err })
 	batch, err := g.certificates(16)
 	if err != nil {
 		return err
 	}
-	row.BatchVerify16 = m.median(func() error { return threshold.VerifyBatch(rand.Reader, batch) })
-	return nil
+	m.time(&row.BatchVerify16, func() error { return threshold.VerifyBatch(rand.Reader, batch) })
+	op, err := primitives(g, ps)
+	m.time(&row.Primitives, op)
+	return err
 }
 
 // certificates makes signatures on n messages.
@@ -94,29 +94,27 @@ func (g *group) certificates(n int) ([]threshold.BatchItem, error) {
 	return items, nil
 }
 
-// measurePrimitives does with blst's Go binding what combining and verifying takes at least: decoding
+// primitives does with blst's Go binding what combining and verifying takes at least: decoding
 // T points, one multi-scalar multiplication with coefficients of full length, one verification with its
 // check of the subgroup. It is the yardstick for CombineAndVerify.
-func measurePrimitives(m *meter, g *group, ps []threshold.PartialSignature) float64 {
+func primitives(g *group, ps []threshold.PartialSignature) (func() error, error) {
 	order, _ := new(big.Int).SetString("73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001", 16)
 	scalars := make([]byte, 0, 32*len(ps))
 	for range ps {
 		k, err := rand.Int(rand.Reader, order)
 		if err != nil {
-			m.err = err
-			return 0
+			return nil, err
 		}
 		scalars = append(scalars, new(blst.Scalar).FromBEndian(k.FillBytes(make([]byte, 32))).Serialize()...)
 	}
 	key := new(blst.P2Affine).Uncompress(g.sharing.GroupKey().Bytes())
 	sig, _, err := g.sharing.Combine(message, ps)
 	if err != nil {
-		m.err = err
-		return 0
+		return nil, err
 	}
 	valid := new(blst.P1Affine).Uncompress(sig[:])
 	points := make(blst.P1Affines, len(ps))
-	return m.median(func() error {
+	return func() error {
 		for i := range ps {
 			points[i].Uncompress(ps[i].Signature[:])
 		}
@@ -125,5 +123,5 @@ func measurePrimitives(m *meter, g *group, ps []threshold.PartialSignature) floa
 			return threshold.ErrInvalidSignature
 		}
 		return nil
-	})
+	}, nil
 }
