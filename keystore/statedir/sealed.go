@@ -44,7 +44,12 @@ type Sealed struct {
 
 // Seal encrypts a secret under a fresh key of KeySize bytes, which wrap gives
 // to the device.
-func Seal(rand io.Reader, s Sealed, secret []byte, wrap func(key []byte) ([]byte, error)) (*Sealed, error) {
+func Seal(rand io.Reader, s Sealed, secret []byte, wrap func(key []byte) ([]byte, error)) (sealed *Sealed, err error) {
+	erasing(func() { sealed, err = seal(rand, s, secret, wrap) })
+	return sealed, err
+}
+
+func seal(rand io.Reader, s Sealed, secret []byte, wrap func(key []byte) ([]byte, error)) (*Sealed, error) {
 	if len(secret) > keystore.MaxSecret {
 		return nil, keystore.ErrTooLarge
 	}
@@ -74,7 +79,12 @@ func Seal(rand io.Reader, s Sealed, secret []byte, wrap func(key []byte) ([]byte
 }
 
 // Open decrypts with the unwrapped key.
-func (s *Sealed) Open(key []byte) ([]byte, error) {
+func (s *Sealed) Open(key []byte) (secret []byte, err error) {
+	erasing(func() { secret, err = s.open(key) })
+	return secret, err
+}
+
+func (s *Sealed) open(key []byte) ([]byte, error) {
 	aead, err := newAEAD(key)
 	if err != nil {
 		return nil, err
