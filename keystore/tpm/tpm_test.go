@@ -92,7 +92,7 @@ func options(dir string) keystore.Options {
 }
 
 // newStore makes a keystore and approves the present boot state.
-func newStore(t *testing.T, uri string) (*tpm.Store, string) {
+func newStore(t testing.TB, uri string) (*tpm.Store, string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "keystore")
 	s, err := tpm.Init(t.Context(), uri, options(dir))
@@ -102,14 +102,14 @@ func newStore(t *testing.T, uri string) (*tpm.Store, string) {
 }
 
 // approvePresent approves the boot state that the TPM is in.
-func approvePresent(t *testing.T, s *tpm.Store) {
+func approvePresent(t testing.TB, s *tpm.Store) {
 	t.Helper()
 	values, err := s.ReadPCRs()
 	require.NoError(t, err)
 	approve(t, s, values)
 }
 
-func approve(t *testing.T, s *tpm.Store, values []keystore.PCRValue) {
+func approve(t testing.TB, s *tpm.Store, values []keystore.PCRValue) {
 	t.Helper()
 	st, err := s.Status()
 	require.NoError(t, err)
