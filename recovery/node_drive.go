@@ -92,12 +92,17 @@ func (n *Node) quote() func([]byte) ([]byte, error) {
 	}
 }
 
-// considerCredential puts the fresh key on once the log has it: dealers give this replica its parts under that key only.
+// considerCredential puts on the key that the log has for this replica: the fresh one as soon as it is attested. Dealers give it its parts
+// under that key only.
 func (n *Node) considerCredential(v *View) error {
+	me := v.Member(n.cfg.Self)
 	n.mu.Lock()
-	key := n.nextKey
+	key := n.keyFor(me.NextKey)
+	if key == nil {
+		key = n.keyFor(me.EpochKey)
+	}
 	n.mu.Unlock()
-	if key == nil || !key.Public().(ed25519.PublicKey).Equal(v.Member(n.cfg.Self).NextKey) {
+	if key == nil {
 		return nil
 	}
 	return n.wear(key)

@@ -17,6 +17,7 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/kv"
 	"github.com/reseal-bft/reseal/bft/request"
+	"github.com/reseal-bft/reseal/bft/transport"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/keystore/device"
 	"github.com/reseal-bft/reseal/threshold"
@@ -203,4 +204,83 @@ func TestAKeystoreOfAnotherMemberIsRefused(t *testing.T) {
 		Genesis: n.genesis, Self: 9, Dir: t.TempDir(), Keystore: n.keystores[1], Application: kv.New(),
 	})
 	require.ErrorContains(t, err, "not in the genesis")
+}
+
+// awaitState waits until a replica's state shows something.
+func (n *nodes) awaitState(i int, shows func(*View) bool) {
+	require.Eventually(n.t, func() bool { return shows(n.running[i].State()) }, 30*time.Second, time.Millisecond)
+}
+
+func TestARestartInTheMiddleOfARecoveryDoesNotLoseTheAttestedKey(t *testing.T) {
+	n := startNodes(t, 1, 1)
+	for i := range n.running {
+		n.awaitEpoch(i, 1)
+	}
+	key := n.groupKey(0)
+	n.order(1, key, 1)
+	n.stop(0)
+	n.start(0)
+	n.awaitState(1, func(v *View) bool { return len(v.Attested) == 1 || v.Epoch == 2 })
+	n.stop(0)
+	n.start(0)
+	for i := range n.running {
+		n.awaitEpoch(i, 2)
+	}
+	n.put(0, key, "after", "both")
+}
+
+func TestAPowerCutInMidHandoffDelaysItOnly(t *testing.T) {
+	n := startNodes(t, 1, 1)
+	for i := range n.running {
+		n.awaitEpoch(i, 1)
+	}
+	key := n.groupKey(0)
+	n.put(0, key, "kept", "yes")
+	n.order(1, key, 1)
+	n.stop(0)
+	n.start(0)
+	n.awaitState(1, func(v *View) bool { return v.Phase == PhaseDealing || v.Epoch == 2 })
+	for i := range n.running {
+		n.stop(i)
+	}
+	for i := range n.running {
+		n.start(i)
+	}
+	for i := range n.running {
+		n.awaitEpoch(i, 2)
+	}
+	require.True(t, key.Equal(n.groupKey(3)))
+	n.put(0, key, "after", "the power cut")
+}
+
+func TestOnlyEligibleReceiversGetPartsAndOnlyUnderTheirKey(t *testing.T) {
+	n := startNodes(t, 1, 1)
+	for i := range n.running {
+		n.awaitEpoch(i, 1)
+	}
+	dealer := n.running[0]
+	v := dealer.State()
+	right := &transport.Sender{ID: 2, EpochKey: v.Member(2).EpochKey}
+	require.NoError(t, dealer.mayReceive(right, v.LastHandoff.Epoch), "a holder may ask for what it missed")
+	stranger, _ := epochKey(t)
+	for name, from := range map[string]*transport.Sender{
+		"another key":          {ID: 2, EpochKey: stranger},
+		"another member's key": {ID: 2, EpochKey: v.Member(3).EpochKey},
+		"no member":            {ID: 9, EpochKey: v.Member(2).EpochKey},
+		"no key":               {ID: 2},
+	} {
+		require.Error(t, dealer.mayReceive(from, v.LastHandoff.Epoch), name)
+	}
+	require.Error(t, dealer.mayReceive(right, v.Epoch), "no handoff is running")
+	require.Error(t, dealer.mayReceive(right, v.Epoch+5), "an epoch to come")
+	_, err := dealer.servePart(t.Context(), right, handoffName(&handoff{epoch: 1, round: 99}))
+	require.ErrorIs(t, err, errNotHere)
+	for _, bad := range [][]byte{nil, {1}, make([]byte, 31), make([]byte, 33)} {
+		_, err := dealer.servePoint(t.Context(), right, bad)
+		require.Error(t, err)
+		_, err = dealer.serveCommitment(t.Context(), right, bad)
+		require.Error(t, err)
+		_, err = dealer.serveSharing(t.Context(), right, bad)
+		require.Error(t, err)
+	}
 }
