@@ -1,0 +1,542 @@
+package bft_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/guard"
+)
+
+// Scenarios are scripts that a person can read: testdata/scenarios. Each command prints what the replicas then do. Keys sign, certificates
+// combine and blocks execute at once; messages wait until they are delivered, and timers until they fire. Run with -rewrite to write
+// the outputs anew.
+func TestScenarios(t *testing.T) {
+	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
+		s := &stage{t: t}
+		datadriven.RunTest(t, path, s.run)
+	})
+}
+
+// stage is the cluster of one script.
+type stage struct {
+	t        *testing.T
+	size     bft.Size
+	window   int
+	epoch    bft.Epoch
+	now      int64
+	actors   []*actor // 1 to n
+	wire     []envelope
+	names    map[bft.Digest]string
+	blocks   map[string]*bft.Block
+	endAt    bft.Height // the state after this height asks for the handoff
+	leaders  []bft.ReplicaID
+	out      strings.Builder
+	bases    []bft.Base
+	lastCert map[bft.Epoch]bft.Certificate
+}
+
+// actor is one replica with what it has on disk.
+type actor struct {
+	s        *stage
+	id       bft.ReplicaID
+	core     *bft.Core
+	guard    *guard.Guard
+	epoch    bft.Epoch
+	propose  *bft.Propose
+	kept     bft.Restored
+	byDigest map[bft.Digest]*bft.Block
+	locked   bool // the key refuses to sign
+}
+
+type envelope struct {
+	from, to bft.ReplicaID
+	message  bft.Message
+}
+
+func (s *stage) run(t *testing.T, d *datadriven.TestData) string {
+	s.out.Reset()
+	command, ok := map[string]func(*datadriven.TestData){
+		"cluster": s.cluster, "propose": s.proposeCmd, "deliver": s.deliver, "drop": s.drop, "fire": s.fire, "crash": s.crash, "restart": s.restart,
+		"forge": s.forge, "say": s.say, "state": s.state, "settle": s.settle, "wire": s.showWire, "lock": s.lock, "handoff": s.handoff,
+	}[d.Cmd]
+	if !ok {
+		d.Fatalf(t, "unknown command %s", d.Cmd)
+	}
+	command(d)
+	if s.out.Len() == 0 {
+		return "nothing\n"
+	}
+	return s.out.String()
+}
+
+func number(d *datadriven.TestData, key string, otherwise int) int {
+	for _, a := range d.CmdArgs {
+		if a.Key == key && len(a.Vals) > 0 {
+			n, err := strconv.Atoi(a.Vals[0])
+			if err != nil {
+				d.Fatalf(nil, "%s: %v", key, err)
+			}
+			return n
+		}
+	}
+	return otherwise
+}
+
+func word(d *datadriven.TestData, key string) string {
+	for _, a := range d.CmdArgs {
+		if a.Key == key && len(a.Vals) > 0 {
+			return a.Vals[0]
+		}
+	}
+	return ""
+}
+
+// ids reads a list of replicas; without the key, all.
+func (s *stage) ids(d *datadriven.TestData, key string) []bft.ReplicaID {
+	var ids []bft.ReplicaID
+	for _, a := range d.CmdArgs {
+		if a.Key == key {
+			for _, v := range a.Vals {
+				n, err := strconv.Atoi(v)
+				if err != nil {
+					d.Fatalf(s.t, "%s: %v", key, err)
+				}
+				ids = append(ids, bft.ReplicaID(n))
+			}
+		}
+	}
+	if ids == nil {
+		for i := range s.actors[1:] {
+			ids = append(ids, bft.ReplicaID(i+1))
+		}
+	}
+	return ids
+}
+
+// cluster f= c= [window=] [down=(ids)] starts a cluster; those that are down are started by restart.
+func (s *stage) cluster(d *datadriven.TestData) {
+	s.size = bft.Size{F: number(d, "f", 1), C: number(d, "c", 0)}
+	s.window, s.now = number(d, "window", 1), 1000
+	s.names, s.blocks = map[bft.Digest]string{{}: "genesis"}, make(map[string]*bft.Block)
+	s.actors = make([]*actor, 1)
+	s.bases, s.lastCert = []bft.Base{{}}, make(map[bft.Epoch]bft.Certificate)
+	s.leaders = nil
+	for i := range s.size.N() {
+		s.leaders = append(s.leaders, bft.ReplicaID(i+1))
+		s.actors = append(s.actors, &actor{s: s, id: bft.ReplicaID(i + 1), byDigest: make(map[bft.Digest]*bft.Block)})
+	}
+	var down []bft.ReplicaID
+	if word(d, "down") != "" {
+		down = s.ids(d, "down")
+	}
+	for _, a := range s.actors[1:] {
+		if !slices.Contains(down, a.id) {
+			a.start()
+		}
+	}
+}
+
+func (a *actor) start() {
+	s := a.s
+	cfg := bft.Config{
+		Epoch: a.epoch, Size: s.size, Self: a.id, Leaders: s.leaders, Window: s.window, Voter: true, Base: s.bases[a.epoch],
+		Timeouts: bft.Timeouts{View: 100 * time.Millisecond, ViewMax: time.Second, Finalize: 10 * time.Millisecond, Idle: 20 * time.Millisecond, Resend: 50 * time.Millisecond, Ahead: time.Second},
+	}
+	core, err := bft.New(cfg, a.kept)
+	if err != nil {
+		s.tell(a, "cannot start: %v", err)
+		return
+	}
+	a.core, a.guard, a.propose = core, guard.New(0), nil
+	if err := a.guard.Restore(a.kept.Votes); err != nil {
+		s.tell(a, "guard: %v", err)
+	}
+	a.act(core.Start(s.now))
+}
+
+// act carries out effects, in order, and answers at once what can be answered.
+func (a *actor) act(effects []bft.Effect) {
+	var answers []bft.Event
+	for _, e := range effects {
+		if answer := a.effect(e); answer != nil {
+			answers = append(answers, answer)
+		}
+	}
+	for _, ev := range answers {
+		if a.core != nil {
+			a.act(a.core.Step(a.s.now, ev))
+		}
+	}
+}
+
+func (a *actor) effect(e bft.Effect) bft.Event {
+	s := a.s
+	switch e := e.(type) {
+	case bft.Sign:
+		return a.sign(e.Vote)
+	case bft.Broadcast:
+		for _, to := range s.actors[1:] {
+			if to.id != a.id {
+				s.wire = append(s.wire, envelope{a.id, to.id, e.Message})
+			}
+		}
+		if ev, ok := e.Message.(bft.Evidence); ok {
+			s.tell(a, "has evidence against %d in view %d", ev.A.Proposer, ev.A.View)
+		}
+	case bft.Send:
+		s.wire = append(s.wire, envelope{a.id, e.To, e.Message})
+	case bft.Combine:
+		return combine(e, s.size)
+	case bft.Verify:
+		return bft.Verified{Certificate: e.Certificate, From: e.From, OK: string(e.Certificate.Signature) == "certificate"}
+	case bft.Propose:
+		s.tell(a, "may propose view %d, height %d on %s%s", e.Header.View, e.Header.Height, s.name(e.Header.Parent), map[bool]string{true: ", the epoch's last"}[e.Empty])
+		a.propose = &e
+	case bft.StoreBlock:
+		a.byDigest[e.Block.Digest()] = e.Block
+		a.kept.Blocks = append(a.kept.Blocks, e.Block)
+	case bft.StoreCertificate:
+		a.kept.Certificates = append(a.kept.Certificates, e.Certificate)
+		if e.Certificate.Kind == bft.Finalize {
+			s.lastCert[a.epoch] = e.Certificate
+		}
+		s.tell(a, "has the %s", s.certificate(e.Certificate.Statement))
+	case bft.Finalized:
+		return a.finalized(e)
+	case bft.Fetch:
+		s.tell(a, "fetches %s", s.name(e.Block))
+		return s.fetch(e)
+	case bft.Accuse:
+		s.tell(a, "accuses %d", e.Replica)
+	case bft.Diverged:
+		s.tell(a, "has diverged at height %d", e.Height)
+	}
+	return nil
+}
+
+var errLocked = errors.New("the key is locked")
+
+func (a *actor) sign(v bft.Vote) bft.Event {
+	if err := a.guard.Check(v); err != nil {
+		a.s.tell(a, "the guard refuses: %v", err)
+		return bft.Signed{Vote: v, Err: err}
+	}
+	if a.locked {
+		a.s.tell(a, "cannot sign: %v", errLocked)
+		a.kept.Votes = append(a.kept.Votes, v)
+		return bft.Signed{Vote: v, Err: errLocked}
+	}
+	v.Partial = []byte("partial")
+	a.kept.Votes = append(a.kept.Votes, v)
+	a.s.tell(a, "votes %s", a.s.vote(v))
+	return bft.Signed{Vote: v}
+}
+
+func combine(e bft.Combine, size bft.Size) bft.Event {
+	answer := bft.Combined{Statement: e.Statement}
+	good := 0
+	for id := 1; id <= size.N(); id++ {
+		switch p, ok := e.Partials[bft.ReplicaID(id)]; {
+		case ok && string(p) == "partial":
+			good++
+		case ok:
+			answer.Bad = append(answer.Bad, bft.ReplicaID(id))
+		}
+	}
+	if good >= size.Quorum() {
+		answer.Signature = []byte("certificate")
+	}
+	return answer
+}
+
+// finalized executes the block. The state after endAt asks for the handoff.
+func (a *actor) finalized(e bft.Finalized) bft.Event {
+	s := a.s
+	s.tell(a, "FINAL height %d, %s%s", e.Block.Height, s.name(e.Block.Digest()), map[bool]string{true: ", the epoch's last"}[e.Last])
+	base := bft.Base{Height: e.Block.Height, Digest: e.Block.Digest(), Time: e.Block.Time, Root: bft.Digest{byte(e.Block.Height)}}
+	executed := bft.Executed{Height: base.Height, Root: base.Root, HandoffReady: s.endAt > 0 && base.Height >= s.endAt}
+	if e.Last {
+		if len(s.bases) == int(a.epoch)+1 {
+			s.bases = append(s.bases, base)
+		}
+		a.epoch++
+		a.kept = bft.Restored{}
+		s.endAt = 0
+		a.start()
+		return nil
+	}
+	if len(a.kept.Executed) == 0 {
+		b := s.bases[a.epoch]
+		a.kept.Executed = []bft.Executed{{Height: b.Height, Root: b.Root}}
+	}
+	a.kept.Final, a.kept.FinalView, a.kept.Executed = base, e.Block.View, append(a.kept.Executed, executed)
+	return executed
+}
+
+func (s *stage) fetch(e bft.Fetch) bft.Event {
+	for _, peer := range s.actors[1:] {
+		var chain []*bft.Block
+		for b := peer.byDigest[e.Block]; b != nil && b.Height > e.Above && peer.core != nil; b = peer.byDigest[b.Parent] {
+			chain = append(chain, b)
+		}
+		if len(chain) > 0 {
+			slices.Reverse(chain)
+			return bft.Fetched{Blocks: chain}
+		}
+	}
+	return nil
+}
+
+// tell prints what a replica does.
+func (s *stage) tell(a *actor, format string, args ...any) {
+	fmt.Fprintf(&s.out, "%d: %s\n", a.id, fmt.Sprintf(format, args...))
+}
+
+// propose ID [op=TEXT] answers the proposal that a leader was asked for.
+func (s *stage) proposeCmd(d *datadriven.TestData) {
+	for _, id := range s.ids(d, "by") {
+		a := s.actors[id]
+		if a.propose == nil {
+			continue
+		}
+		payload := []byte(word(d, "op"))
+		if len(payload) == 0 || a.propose.Empty {
+			payload = nil
+		}
+		b := s.block(a.propose.Header, payload)
+		a.propose = nil
+		a.act(a.core.Step(s.now, bft.Proposed{Block: b}))
+	}
+}
+
+// block makes a block and gives it a name: its view and a letter.
+func (s *stage) block(h bft.Header, payload []byte) *bft.Block {
+	h.Payload, h.Time = bft.PayloadDigest(payload), s.now
+	for name := 'a'; ; name++ {
+		key := fmt.Sprintf("%d%c", h.View, name)
+		if h.Epoch > 0 {
+			key = fmt.Sprintf("%d.%s", h.Epoch, key)
+		}
+		if s.blocks[key] == nil {
+			h.Time += int64(name - 'a')
+			b := &bft.Block{Header: h, Payload: payload, Signature: make([]byte, bft.SignatureSize)}
+			s.blocks[key], s.names[b.Digest()] = b, key
+			return b
+		}
+	}
+}
+
+// forge by=ID view= [on=BLOCK] [op=TEXT] makes another block with a leader's signature.
+func (s *stage) forge(d *datadriven.TestData) {
+	like := s.blocks[word(d, "like")]
+	h := bft.Header{View: bft.View(number(d, "view", 1)), Height: 1, Proposer: bft.ReplicaID(number(d, "by", 1))}
+	if like != nil {
+		h = like.Header
+	}
+	b := s.block(h, []byte(word(d, "op")))
+	fmt.Fprintf(&s.out, "%s\n", s.name(b.Digest()))
+}
+
+// say from=ID [to=(IDs)] what a Byzantine replica says: block=NAME, or vote=KIND of=NAME view=V [first] [bad].
+func (s *stage) say(d *datadriven.TestData) {
+	from := bft.ReplicaID(number(d, "from", 1))
+	var m bft.Message
+	if name := word(d, "block"); name != "" {
+		m = s.blocks[name]
+	} else {
+		kind := map[string]bft.VoteKind{"notarize": bft.Notarize, "nullify": bft.Nullify, "finalize": bft.Finalize}[word(d, "vote")]
+		v := bft.Vote{Statement: bft.Statement{View: bft.View(number(d, "view", 1)), Kind: kind}, First: d.HasArg("first"), Partial: []byte("partial")}
+		if d.HasArg("bad") {
+			v.Partial = []byte("forged")
+		}
+		if b := s.blocks[word(d, "of")]; b != nil {
+			v.Block, v.View = b.Digest(), b.View
+		}
+		m = v
+	}
+	for _, to := range s.ids(d, "to") {
+		if to != from {
+			s.wire = append(s.wire, envelope{from, to, m})
+		}
+	}
+	s.deliver(d)
+}
+
+// deliver [from=(IDs)] [to=(IDs)] [what=block|vote|certificate|evidence|header|status] hands over what is under way, but not what that causes.
+func (s *stage) deliver(d *datadriven.TestData) {
+	due, rest := s.pick(d)
+	s.wire = rest
+	for _, e := range due {
+		s.hand(e)
+	}
+}
+
+func (s *stage) hand(e envelope) {
+	a := s.actors[e.to]
+	if a.core == nil {
+		return
+	}
+	if st, ok := e.message.(bft.Status); ok && st.Epoch < a.epoch {
+		s.wire = append(s.wire, envelope{e.to, e.from, s.lastCert[st.Epoch]})
+	}
+	a.act(a.core.Step(s.now, bft.Receive{From: e.from, Message: e.message}))
+}
+
+// drop loses what deliver would hand over.
+func (s *stage) drop(d *datadriven.TestData) {
+	due, rest := s.pick(d)
+	s.wire = rest
+	fmt.Fprintf(&s.out, "%d messages are lost\n", len(due))
+}
+
+func (s *stage) pick(d *datadriven.TestData) (due, rest []envelope) {
+	from, to, what := s.ids(d, "from"), s.ids(d, "to"), word(d, "what")
+	for _, e := range s.wire {
+		if slices.Contains(from, e.from) && slices.Contains(to, e.to) && (what == "" || what == s.kind(e.message)) {
+			due = append(due, e)
+		} else {
+			rest = append(rest, e)
+		}
+	}
+	return due, rest
+}
+
+// settle [not=(IDs)] [propose] delivers everything and what it causes, until nothing is under way, and prints only what becomes final.
+func (s *stage) settle(d *datadriven.TestData) {
+	rounds := number(d, "views", 0)
+	for range 200 {
+		for len(s.wire) > 0 {
+			e := s.wire[0]
+			s.wire = s.wire[1:]
+			if not := word(d, "not"); not == "" || !slices.Contains(s.ids(d, "not"), e.to) && !slices.Contains(s.ids(d, "not"), e.from) {
+				s.hand(e)
+			}
+		}
+		asked := false
+		for _, a := range s.actors[1:] {
+			if rounds > 0 && a.core != nil && a.propose != nil {
+				rounds--
+				asked = true
+				b := s.block(a.propose.Header, nil)
+				a.propose = nil
+				a.act(a.core.Step(s.now, bft.Proposed{Block: b}))
+			}
+		}
+		if !asked {
+			break
+		}
+	}
+	if d.HasArg("quiet") {
+		s.out.Reset()
+		s.state(d)
+	}
+}
+
+// fire [at=(IDs)] timer=view|finalize|resend lets a timer expire.
+func (s *stage) fire(d *datadriven.TestData) {
+	kind := map[string]bft.TimerKind{"view": bft.TimerView, "finalize": bft.TimerFinalize, "resend": bft.TimerResend}[word(d, "timer")]
+	s.now += int64(number(d, "after", 200))
+	for _, id := range s.ids(d, "at") {
+		if a := s.actors[id]; a.core != nil {
+			a.act(a.core.Step(s.now, bft.Expired{Timer: bft.Timer{View: a.core.View(), Kind: kind}}))
+		}
+	}
+}
+
+// crash at=(IDs) ends replicas; their disks stay.
+func (s *stage) crash(d *datadriven.TestData) {
+	for _, id := range s.ids(d, "at") {
+		s.actors[id].core = nil
+	}
+	fmt.Fprintln(&s.out, "down")
+}
+
+// restart at=(IDs) starts them from their disks.
+func (s *stage) restart(d *datadriven.TestData) {
+	for _, id := range s.ids(d, "at") {
+		s.actors[id].start()
+	}
+}
+
+// lock at=(IDs) [off] makes keys refuse to sign.
+func (s *stage) lock(d *datadriven.TestData) {
+	for _, id := range s.ids(d, "at") {
+		s.actors[id].locked = !d.HasArg("off")
+	}
+}
+
+// handoff at=HEIGHT lets the state after a height ask for the end of the epoch.
+func (s *stage) handoff(d *datadriven.TestData) { s.endAt = bft.Height(number(d, "at", 1)) }
+
+// state prints where the replicas stand.
+func (s *stage) state(*datadriven.TestData) {
+	for _, a := range s.actors[1:] {
+		if a.core == nil {
+			fmt.Fprintf(&s.out, "%d: down\n", a.id)
+			continue
+		}
+		height, view := a.core.Final()
+		fmt.Fprintf(&s.out, "%d: epoch %d, view %d, final height %d of view %d\n", a.id, a.epoch, a.core.View(), height, view)
+	}
+}
+
+// wire prints what is under way.
+func (s *stage) showWire(*datadriven.TestData) {
+	for _, e := range s.wire {
+		fmt.Fprintf(&s.out, "%d to %d: %s\n", e.from, e.to, s.kind(e.message))
+	}
+}
+
+func (s *stage) kind(m bft.Message) string {
+	switch m.(type) {
+	case *bft.Block:
+		return "block"
+	case bft.Vote:
+		return "vote"
+	case bft.Certificate:
+		return "certificate"
+	case bft.Evidence:
+		return "evidence"
+	case bft.SignedHeader:
+		return "header"
+	}
+	return "status"
+}
+
+func (s *stage) name(d bft.Digest) string {
+	if name, ok := s.names[d]; ok {
+		return name
+	}
+	return d.String()
+}
+
+func (s *stage) vote(v bft.Vote) string {
+	text := v.Kind.String()
+	if v.Kind == bft.Nullify {
+		text += fmt.Sprintf(" view %d", v.View)
+	} else {
+		text += " " + s.name(v.Block)
+	}
+	if v.Kind != bft.Finalize && !v.First {
+		text += " as fallback"
+	}
+	return text
+}
+
+func (s *stage) certificate(st bft.Statement) string {
+	switch st.Kind {
+	case bft.Notarize:
+		return "notarization of " + s.name(st.Block)
+	case bft.Nullify:
+		return fmt.Sprintf("nullification of view %d", st.View)
+	}
+	return "finalization of " + s.name(st.Block)
+}
