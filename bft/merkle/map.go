@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"iter"
 	"slices"
-	"sort"
 
 	"github.com/reseal-bft/reseal/bft"
 )
@@ -34,7 +33,7 @@ func (m Map) Len() int { return m.size }
 func (m Map) Get(key bft.Digest) (value []byte, ok bool) {
 	at := &m.root
 	for depth := 0; at.inner != nil; depth++ {
-		at, _ = at.inner.child(&key, depth)
+		at = &at.inner[digit(&key, depth)]
 	}
 	if at.leaf == nil || at.leaf.key != key {
 		return nil, false
@@ -45,6 +44,9 @@ func (m Map) Get(key bft.Digest) (value []byte, ok bool) {
 // Update returns the map with the changes made; where they name a key more than once, the last one counts. The map m stays as it
 // was. Nodes that no change touches are shared, each touched node is hashed once.
 func (m Map) Update(changes []Change) Map {
+	if len(changes) == 0 {
+		return m
+	}
 	u := updater{size: m.size}
 	root := u.update(m.root, 0, normalize(changes))
 	return Map{root: root, size: u.size}
@@ -85,20 +87,23 @@ type updater struct{ size int }
 // update applies changes, sorted and all under the subtree at, which is at depth.
 func (u *updater) update(at ref, depth int, changes []*Change) ref {
 	switch {
-	case len(changes) == 0:
-		return at
 	case at.leaf != nil:
 		return u.updateLeaf(at, depth, changes)
 	case at.inner == nil:
 		return u.build(ref{}, depth, changes)
 	}
-	cut := split(changes, depth)
-	left := u.update(at.inner.left, depth+1, changes[:cut])
-	right := u.update(at.inner.right, depth+1, changes[cut:])
-	if left == at.inner.left && right == at.inner.right {
+	node, changed := *at.inner, false
+	for d := range node {
+		var under []*Change
+		if under, changes = split(changes, depth, byte(d)); len(under) > 0 {
+			node[d] = u.update(node[d], depth+1, under)
+			changed = changed || !node[d].is(&at.inner[d])
+		}
+	}
+	if !changed {
 		return at
 	}
-	return join(left, right)
+	return node.seal()
 }
 
 // updateLeaf applies changes to a subtree that is one leaf.
@@ -125,17 +130,25 @@ func (u *updater) build(old ref, depth int, changes []*Change) ref {
 		u.size++
 		return newLeaf(changes[0].Key, changes[0].Value)
 	}
-	cut := split(changes, depth)
-	left, right := old, ref{}
-	if !old.empty() && bit(&old.leaf.key, depth) == 1 {
-		left, right = ref{}, old
+	var node inner
+	if !old.empty() {
+		node[digit(&old.leaf.key, depth)] = old
 	}
-	return join(u.build(left, depth+1, changes[:cut]), u.build(right, depth+1, changes[cut:]))
+	for d := range node {
+		var under []*Change
+		under, changes = split(changes, depth, byte(d))
+		node[d] = u.build(node[d], depth+1, under)
+	}
+	return node.seal()
 }
 
-// split returns the index of the first change whose key has bit 1 at depth. The changes agree on all bits above.
-func split(changes []*Change, depth int) int {
-	return sort.Search(len(changes), func(i int) bool { return bit(&changes[i].Key, depth) == 1 })
+// split cuts off the changes whose key has the given digit at depth. They come first: the digits before were cut off before.
+func split(changes []*Change, depth int, d byte) (under, rest []*Change) {
+	n := 0
+	for n < len(changes) && digit(&changes[n].Key, depth) == d {
+		n++
+	}
+	return changes[:n], changes[n:]
 }
 
 // All yields keys and values in the order of the keys. Values must not be changed.
@@ -146,7 +159,11 @@ func (m Map) All() iter.Seq2[bft.Digest, []byte] {
 func walk(at *ref, yield func(bft.Digest, []byte) bool) bool {
 	switch {
 	case at.inner != nil:
-		return walk(&at.inner.left, yield) && walk(&at.inner.right, yield)
+		for i := range at.inner {
+			if !walk(&at.inner[i], yield) {
+				return false
+			}
+		}
 	case at.leaf != nil:
 		return yield(at.leaf.key, at.leaf.value)
 	}

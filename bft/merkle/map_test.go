@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"maps"
+	"math/big"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -60,12 +61,17 @@ func oracleRoot(plain map[bft.Digest][]byte, depth int) bft.Digest {
 			return sha256.Sum256(slices.Concat([]byte{0}, key[:], valueHash[:]))
 		}
 	}
-	halves := [2]map[bft.Digest][]byte{{}, {}}
+	quarters := [4]map[bft.Digest][]byte{{}, {}, {}, {}}
 	for key, value := range plain {
-		halves[key[depth/8]>>(7-depth%8)&1][key] = value
+		bits := new(big.Int).SetBytes(key[:])
+		quarters[bits.Bit(255-2*depth)<<1|bits.Bit(254-2*depth)][key] = value
 	}
-	left, right := oracleRoot(halves[0], depth+1), oracleRoot(halves[1], depth+1)
-	return sha256.Sum256(slices.Concat([]byte{1}, left[:], right[:]))
+	node := []byte{1}
+	for _, quarter := range quarters {
+		hash := oracleRoot(quarter, depth+1)
+		node = append(node, hash[:]...)
+	}
+	return sha256.Sum256(node)
 }
 
 func TestMapAgainstPlainMap(t *testing.T) {
@@ -154,7 +160,7 @@ func TestCompare(t *testing.T) {
 			if mine.NodeHash(p) == parent {
 				return
 			}
-			left, right, ok := p.Halves()
+			children, ok := p.Children()
 			if !ok || rapid.Bool().Draw(t, "take it whole") {
 				for key := range mine.Under(p) {
 					changes = append(changes, Change{Key: key, Delete: true})
@@ -164,9 +170,14 @@ func TestCompare(t *testing.T) {
 				}
 				return
 			}
-			require.True(t, Splits(parent, theirs.NodeHash(left), theirs.NodeHash(right)))
-			fetch(left)
-			fetch(right)
+			var hashes [arity]bft.Digest
+			for i := range children {
+				hashes[i] = theirs.NodeHash(children[i])
+			}
+			require.True(t, Splits(parent, hashes))
+			for _, child := range children {
+				fetch(child)
+			}
 		}
 		fetch(Prefix{})
 		require.Equal(t, theirs.Root(), mine.Update(changes).Root())
@@ -175,9 +186,9 @@ func TestCompare(t *testing.T) {
 
 func TestPrefixOutOfBounds(t *testing.T) {
 	m := sample(10, 1)
-	for _, p := range []Prefix{{Bits: -1}, {Bits: 257}} {
+	for _, p := range []Prefix{{Depth: -1}, {Depth: 129}} {
 		require.True(t, m.NodeHash(p).IsZero())
-		_, _, ok := p.Halves()
+		_, ok := p.Children()
 		require.False(t, ok)
 	}
 }

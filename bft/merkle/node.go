@@ -6,16 +6,23 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
+// arity is the number of children of an inner node: a level of the tree takes two bits of the key. Against two children, a path is half as
+// long and takes a third less hashing; its proof is half as large again.
+const arity = 4
+
+// maxDepth is the number of levels that the 256 bits of a key make.
+const maxDepth = 128
+
 // ref refers to a subtree by its hash and where it is: an inner node, or a leaf. The zero ref is the empty subtree. The hash stands beside the
-// pointer, not in the node, so that hashing a node does not fetch the child that has not changed into the processor's cache.
+// pointer, not in the node, so that hashing a node does not fetch the children that have not changed into the processor's cache.
 type ref struct {
 	hash  bft.Digest
 	inner *inner
 	leaf  *leaf
 }
 
-// inner and leaf never change once made.
-type inner struct{ left, right ref }
+// inner and leaf never change once they are reachable from a map.
+type inner [arity]ref
 
 type leaf struct {
 	key   bft.Digest
@@ -24,21 +31,29 @@ type leaf struct {
 
 func (r *ref) empty() bool { return r.inner == nil && r.leaf == nil }
 
+// is reports whether two refs are of the very same nodes.
+func (r *ref) is(other *ref) bool { return r.inner == other.inner && r.leaf == other.leaf }
+
 // Domains of the hashes.
 const (
 	domainLeaf  = 0
 	domainInner = 1
 )
 
-func hashLeaf(key, valueHash *bft.Digest) bft.Digest { return hashPair(domainLeaf, key, valueHash) }
+func hashLeaf(key, valueHash *bft.Digest) bft.Digest {
+	var buf [1 + 2*32]byte
+	buf[0] = domainLeaf
+	copy(buf[1:], key[:])
+	copy(buf[33:], valueHash[:])
+	return sha256.Sum256(buf[:])
+}
 
-func hashInner(left, right *bft.Digest) bft.Digest { return hashPair(domainInner, left, right) }
-
-func hashPair(domain byte, a, b *bft.Digest) bft.Digest {
-	var buf [65]byte
-	buf[0] = domain
-	copy(buf[1:], a[:])
-	copy(buf[33:], b[:])
+func hashInner(children *[arity]bft.Digest) bft.Digest {
+	var buf [1 + arity*32]byte
+	buf[0] = domainInner
+	for i := range children {
+		copy(buf[1+32*i:], children[i][:])
+	}
 	return sha256.Sum256(buf[:])
 }
 
@@ -47,36 +62,36 @@ func newLeaf(key bft.Digest, value []byte) ref {
 	return ref{hash: hashLeaf(&key, &valueHash), leaf: &leaf{key: key, value: value}}
 }
 
-// join makes the node above two subtrees: a single leaf moves up, everything else gets an inner node.
-func join(left, right ref) ref {
+// seal makes a finished node a subtree: one that holds a single leaf is that leaf, one that holds nothing is empty.
+func (n *inner) seal() ref {
+	var hashes [arity]bft.Digest
+	occupied, last := 0, 0
+	for i := range n {
+		if !n[i].empty() {
+			hashes[i] = n[i].hash
+			occupied, last = occupied+1, i
+		}
+	}
 	switch {
-	case left.empty() && right.inner == nil:
-		return right
-	case right.empty() && left.inner == nil:
-		return left
+	case occupied == 0:
+		return ref{}
+	case occupied == 1 && n[last].leaf != nil:
+		return n[last]
 	}
-	return ref{hash: hashInner(&left.hash, &right.hash), inner: &inner{left, right}}
+	return ref{hash: hashInner(&hashes), inner: n}
 }
 
-// bit returns the bit of key at depth, 0 being the most significant.
-func bit(key *bft.Digest, depth int) byte { return key[depth>>3] >> (7 - depth&7) & 1 }
+// digit returns the two bits of key at depth, 0 being the most significant.
+func digit(key *bft.Digest, depth int) byte { return key[depth>>2] >> (6 - 2*(depth&3)) & 3 }
 
-// child returns the half of a node that a key belongs to, and the other.
-func (n *inner) child(key *bft.Digest, depth int) (towards, sibling *ref) {
-	if bit(key, depth) == 0 {
-		return &n.left, &n.right
-	}
-	return &n.right, &n.left
-}
-
-// sharesBits reports whether a and b agree on their first n bits, n being at most 256.
-func sharesBits(a, b *bft.Digest, n int) bool {
-	whole := n >> 3
+// sharesDigits reports whether a and b agree on their first n digits, n being at most maxDepth.
+func sharesDigits(a, b *bft.Digest, n int) bool {
+	whole := n >> 2
 	for i := range whole {
 		if a[i] != b[i] {
 			return false
 		}
 	}
-	rest := n & 7
-	return rest == 0 || (a[whole]^b[whole])>>(8-rest) == 0
+	rest := n & 3
+	return rest == 0 || (a[whole]^b[whole])>>(8-2*rest) == 0
 }

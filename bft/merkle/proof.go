@@ -14,8 +14,9 @@ var ErrProof = errors.New("the Merkle proof does not verify: the answer is not o
 
 // Proof shows, to one who knows only a map's root, what the map holds under one key. The zero value proves absence in the empty map.
 type Proof struct {
-	// Siblings are the hashes beside the path, from the root down; zero for an empty subtree. At most 256.
-	Siblings []bft.Digest
+	// Siblings are, for each inner node from the root down (at most 128), the hashes of the three children beside the path, in
+	// order; zero for an empty subtree.
+	Siblings [][arity - 1]bft.Digest
 	// Other is set where the path ends in the leaf of another key, which proves absence.
 	Other *OtherLeaf
 }
@@ -28,14 +29,26 @@ func (m Map) Prove(key bft.Digest) Proof {
 	var p Proof
 	at := &m.root
 	for depth := 0; at.inner != nil; depth++ {
-		towards, sibling := at.inner.child(&key, depth)
-		p.Siblings = append(p.Siblings, sibling.hash)
-		at = towards
+		towards := int(digit(&key, depth))
+		var siblings [arity - 1]bft.Digest
+		for i := range siblings {
+			siblings[i] = at.inner[besides(towards, i)].hash
+		}
+		p.Siblings = append(p.Siblings, siblings)
+		at = &at.inner[towards]
 	}
 	if at.leaf != nil && at.leaf.key != key {
 		p.Other = &OtherLeaf{Key: at.leaf.key, ValueHash: sha256.Sum256(at.leaf.value)}
 	}
 	return p
+}
+
+// besides returns the place of the i-th child beside the one at the place towards.
+func besides(towards, i int) int {
+	if i < towards {
+		return i
+	}
+	return i + 1
 }
 
 // Root returns the root of a map in which the proof shows that key has the given value, or is absent. It fails where the proof can
@@ -52,17 +65,19 @@ func (p Proof) Root(key bft.Digest, value []byte, present bool) (bft.Digest, err
 		valueHash := bft.Digest(sha256.Sum256(value))
 		h = hashLeaf(&key, &valueHash)
 	case p.Other != nil:
-		if p.Other.Key == key || !sharesBits(&p.Other.Key, &key, len(p.Siblings)) {
+		if p.Other.Key == key || !sharesDigits(&p.Other.Key, &key, len(p.Siblings)) {
 			return bft.Digest{}, ErrProof
 		}
 		h = hashLeaf(&p.Other.Key, &p.Other.ValueHash)
 	}
 	for depth := len(p.Siblings) - 1; depth >= 0; depth-- {
-		if bit(&key, depth) == 0 {
-			h = hashInner(&h, &p.Siblings[depth])
-		} else {
-			h = hashInner(&p.Siblings[depth], &h)
+		towards := int(digit(&key, depth))
+		var children [arity]bft.Digest
+		children[towards] = h
+		for i, sibling := range p.Siblings[depth] {
+			children[besides(towards, i)] = sibling
 		}
+		h = hashInner(&children)
 	}
 	return h, nil
 }
@@ -77,30 +92,29 @@ func VerifyProof(root, key bft.Digest, value []byte, present bool, p Proof) erro
 	return err
 }
 
-// maxDepth is the number of bits of a key.
-const maxDepth = 256
-
 // MaxProof is the size of the largest encoded proof, in bytes.
-const MaxProof = 2 + maxDepth/8 + maxDepth*32 + 1 + 64
+const MaxProof = 1 + maxDepth*(1+(arity-1)*32) + 1 + 64
 
-// MarshalBinary returns the canonical encoding: the number of siblings (2 bytes), a bit for each that is not zero, these, and the
-// other leaf if there is one.
+// MarshalBinary returns the canonical encoding: the number of inner nodes (1 byte); for each of them a byte that tells which of
+// the siblings are not zero, and these; and the other leaf if there is one.
 func (p Proof) MarshalBinary() ([]byte, error) {
 	if len(p.Siblings) > maxDepth {
 		return nil, ErrProof
 	}
 	var b cryptobyte.Builder
-	b.AddUint16(uint16(len(p.Siblings)))
-	present := make([]byte, (len(p.Siblings)+7)/8)
-	for i := range p.Siblings {
-		if !p.Siblings[i].IsZero() {
-			present[i>>3] |= 0x80 >> (i & 7)
+	b.AddUint8(uint8(len(p.Siblings)))
+	for _, siblings := range p.Siblings {
+		var present uint8
+		for i := range siblings {
+			if !siblings[i].IsZero() {
+				present |= 1 << i
+			}
 		}
-	}
-	b.AddBytes(present)
-	for i := range p.Siblings {
-		if !p.Siblings[i].IsZero() {
-			b.AddBytes(p.Siblings[i][:])
+		b.AddUint8(present)
+		for i := range siblings {
+			if !siblings[i].IsZero() {
+				b.AddBytes(siblings[i][:])
+			}
 		}
 	}
 	if p.Other == nil {
@@ -126,22 +140,15 @@ func ParseProof(data []byte) (Proof, error) {
 }
 
 func readProof(s *cryptobyte.String) (p Proof, ok bool) {
-	var depth uint16
-	var present []byte
-	if !s.ReadUint16(&depth) || depth > maxDepth || !s.ReadBytes(&present, (int(depth)+7)/8) {
+	var depth uint8
+	if !s.ReadUint8(&depth) || depth > maxDepth {
 		return p, false
 	}
-	if rest := depth & 7; rest != 0 && present[len(present)-1]<<rest != 0 {
-		return p, false // padding bits must be zero
-	}
 	if depth > 0 {
-		p.Siblings = make([]bft.Digest, depth)
+		p.Siblings = make([][arity - 1]bft.Digest, depth)
 	}
 	for i := range p.Siblings {
-		if present[i>>3]&(0x80>>(i&7)) == 0 {
-			continue
-		}
-		if !s.CopyBytes(p.Siblings[i][:]) || p.Siblings[i].IsZero() {
+		if !readSiblings(s, &p.Siblings[i]) {
 			return p, false
 		}
 	}
@@ -154,4 +161,20 @@ func readProof(s *cryptobyte.String) (p Proof, ok bool) {
 		return p, s.CopyBytes(p.Other.Key[:]) && s.CopyBytes(p.Other.ValueHash[:])
 	}
 	return p, true
+}
+
+func readSiblings(s *cryptobyte.String, siblings *[arity - 1]bft.Digest) bool {
+	var present uint8
+	if !s.ReadUint8(&present) || present >= 1<<len(siblings) {
+		return false
+	}
+	for i := range siblings {
+		if present&(1<<i) == 0 {
+			continue
+		}
+		if !s.CopyBytes(siblings[i][:]) || siblings[i].IsZero() {
+			return false
+		}
+	}
+	return true
 }

@@ -76,9 +76,9 @@ func TestReplyProvesNothingElse(t *testing.T) {
 		"block":             func(r *Reply) { r.Certificate.Block[0]++ },
 		"signature":         func(r *Reply) { r.Certificate.Signature[5]++ },
 		"no signature":      func(r *Reply) { r.Certificate.Signature = nil },
-		"path":              func(r *Reply) { r.Proof.Siblings[0][0]++ },
+		"path":              func(r *Reply) { r.Proof.Siblings[0][0][0]++ },
 		"no path":           func(r *Reply) { r.Proof = merkle.Proof{} },
-		"long path":         func(r *Reply) { r.Proof.Siblings = make([]bft.Digest, 257) },
+		"long path":         func(r *Reply) { r.Proof.Siblings = make([][3]bft.Digest, 129) },
 	} {
 		r := goodReply()
 		change(r)
