@@ -1,9 +1,13 @@
 package sim
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"io"
 	"maps"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -69,20 +73,89 @@ type service struct {
 	executed map[uint32]uint32 // by client, the number of its last operation
 	dealers  map[uint32]bool
 	needed   int // dealings that make a handoff
+	hosted
 }
 
-func newService(needed int) *service {
-	return &service{executed: make(map[uint32]uint32), dealers: make(map[uint32]bool), needed: needed}
+// hosted is an application under test that the service carries along. A service on disk has its state, a running one has it.
+type hosted struct {
+	make      func() bft.Application
+	operation func(client, number int) []byte
+	app       bft.Application
+	kept      bft.State
 }
 
+func newService(needed int, o Options) *service {
+	s := &service{executed: make(map[uint32]uint32), dealers: make(map[uint32]bool), needed: needed}
+	s.make, s.operation = o.Application, o.Operation
+	return s
+}
+
+// clone returns a service as it is kept on disk.
 func (s *service) clone() *service {
 	c := *s
 	c.executed, c.dealers = maps.Clone(s.executed), maps.Clone(s.dealers)
+	if s.app != nil {
+		c.app, c.kept = nil, s.app.State()
+	}
 	return &c
 }
 
+var errRestore = errors.New("the application's state does not survive WriteTo and Restore")
+
+// wake makes the application of a service that was on disk.
+func (s *service) wake() error {
+	if s.make == nil {
+		return nil
+	}
+	s.app = s.make()
+	if s.kept == nil {
+		return nil
+	}
+	var snapshot bytes.Buffer
+	if _, err := s.kept.WriteTo(&snapshot); err != nil {
+		return fmt.Errorf("write a snapshot: %w", err)
+	}
+	if err := s.app.Restore(&snapshot); err != nil {
+		return fmt.Errorf("restore a snapshot: %w", err)
+	}
+	if s.app.State().Root() != s.kept.Root() {
+		return errRestore
+	}
+	return nil
+}
+
+// host lets the application execute the operations that took effect, and adds what came of it to the hash.
+func (s *service) host(b *bft.Block, effective []op, hash io.Writer) error {
+	if s.app == nil {
+		return nil
+	}
+	var operations []bft.Operation
+	for _, o := range effective {
+		if o.kind == opWrite {
+			operations = append(operations, bft.Operation{Client: clientKey(o.source), Data: s.operation(int(o.source), int(o.number))})
+		}
+	}
+	results := s.app.Apply(b.Height, b.Time, operations)
+	if len(results) != len(operations) {
+		return fmt.Errorf("the application returned %d results for %d operations", len(results), len(operations))
+	}
+	for _, result := range results {
+		digest := sha256.Sum256(result)
+		hash.Write(digest[:])
+	}
+	root := s.app.State().Root()
+	hash.Write(root[:])
+	return nil
+}
+
+// clientKey is the key of a simulated client.
+func clientKey(client uint32) ed25519.PublicKey {
+	seed := sha256.Sum256(binary.BigEndian.AppendUint32(nil, client))
+	return ed25519.NewKeyFromSeed(seed[:]).Public().(ed25519.PublicKey)
+}
+
 // apply executes a block and reports the operations that took effect.
-func (s *service) apply(b *bft.Block, last bool) (effective []op) {
+func (s *service) apply(b *bft.Block, last bool) (effective []op, err error) {
 	ops, _ := decodeOps(b.Payload)
 	s.height = b.Height
 	hash := sha256.New()
@@ -94,12 +167,13 @@ func (s *service) apply(b *bft.Block, last bool) (effective []op) {
 		}
 	}
 	hash.Write(binary.BigEndian.AppendUint64(nil, uint64(b.Height)))
+	err = s.host(b, effective, hash)
 	if last {
 		s.epoch++
 		clear(s.dealers)
 	}
 	hash.Sum(s.root[:0])
-	return effective
+	return effective, err
 }
 
 func (s *service) admit(o op) bool {

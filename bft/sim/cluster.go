@@ -35,7 +35,7 @@ func newCluster(seed uint64, o Options) *cluster {
 		options: o, size: bft.Size{F: o.F, C: o.C}, world: newWorld(seed),
 		proposals: make(map[bft.Digest]*bft.Block), down: make(map[*replica]bool),
 	}
-	c.genesis = newService(c.handoffDealings())
+	c.genesis = newService(c.handoffDealings(), o)
 	c.net = newNetwork(c)
 	c.check = newChecker(c)
 	for id := 1; id <= c.size.N(); id++ {

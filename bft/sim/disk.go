@@ -133,7 +133,7 @@ func (d *disk) putState(b *bft.Block, state *service, last bool) {
 	if last {
 		d.base, d.finalView = d.final, 0
 		d.executed = nil
-		d.below = snapshot{state.clone(), d.base}
+		d.below = snapshot{state, d.base}
 	}
 	d.executed = append(d.executed, bft.Executed{Height: b.Height, Root: state.root, HandoffReady: ready})
 	if len(d.executed) > keptStates {

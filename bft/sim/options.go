@@ -22,6 +22,10 @@ type Options struct {
 	Window int
 	// Chaos is how long the first phase lasts. Default 2 s of virtual time.
 	Chaos time.Duration
+	// Application makes an application to be replicated along with the simulator's own, and Operation the data of each client's operations, numbered
+	// from 1. All replicas must come to the same results and states, also through snapshots.
+	Application func() bft.Application
+	Operation   func(client, number int) []byte
 	// Mutant names a planted bug. Only builds with the tag mutants know any.
 	Mutant string
 	// Trace gets a line for everything that happens.

@@ -66,6 +66,9 @@ func (r *replica) start() {
 func (r *replica) begin() {
 	d := r.disk
 	r.state = d.state.clone()
+	if err := r.state.wake(); err != nil {
+		r.c.check.fail(r, "%v", err)
+	}
 	r.epoch = r.state.epoch
 	r.config = r.c.config(r.epoch, r.id)
 	r.config.Base = d.base
@@ -286,7 +289,10 @@ func (r *replica) execute() {
 		if f.Last {
 			r.c.check.handedOff(r, len(r.state.dealers))
 		}
-		effective := r.state.apply(f.Block, f.Last)
+		effective, err := r.state.apply(f.Block, f.Last)
+		if err != nil {
+			r.c.check.fail(r, "%v", err)
+		}
 		r.c.check.executed(r, f.Block, effective, r.state.root)
 		state := r.state.clone()
 		r.put(func(d *disk) { d.putBlock(f.Block); d.putState(f.Block, state, f.Last) }, nil)
