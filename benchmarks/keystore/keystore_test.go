@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	bench "github.com/reseal-bft/reseal/benchmarks/keystore"
 	"github.com/reseal-bft/reseal/hsm/softhsm"
+	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/keystore/swtpm"
 )
 
@@ -29,14 +32,16 @@ func TestSideBySide(t *testing.T) {
 	token, err := store.NewToken(t.Context(), rand.Reader, "bench")
 	require.NoError(t, err)
 
-	cmd := bench.Command(nil)
-	var out, progress bytes.Buffer
-	cmd.SetOut(&out)
-	cmd.SetErr(&progress)
-	cmd.SetArgs([]string{tpm.URI(), token.URI(), "file:unused", "--sessions", "1,2", "--for", "1ms", "--json", "-", "--plot", dir})
-	require.NoError(t, cmd.ExecuteContext(t.Context()))
+	run, err := bench.Run(t.Context(), bench.Options{
+		URIs: []string{tpm.URI(), token.URI(), "file:unused"}, Sessions: []int{1, 2}, For: time.Millisecond,
+		Keystore: []keystore.Option{keystore.WithWorkFactor(8)}, Progress: io.Discard,
+	})
+	require.NoError(t, err)
+	var encoded bytes.Buffer
+	require.NoError(t, run.WriteJSON(&encoded))
 	var report bench.Report
-	require.NoError(t, json.Unmarshal(out.Bytes(), &report))
+	require.NoError(t, json.Unmarshal(encoded.Bytes(), &report))
+	require.Equal(t, *run, report)
 	kinds := make(map[string]bool)
 	for _, row := range report.Rows {
 		kinds[row.Kind] = true
@@ -48,8 +53,23 @@ func TestSideBySide(t *testing.T) {
 	var table bytes.Buffer
 	require.NoError(t, report.WriteTable(&table))
 	t.Log("\n" + table.String())
+	require.NoError(t, report.WritePlot(dir))
 	svg, err := os.ReadFile(filepath.Join(dir, "keystore.svg"))
 	require.NoError(t, err)
 	require.Contains(t, string(svg), "unseal")
 	require.NotContains(t, string(svg), "NaN")
+}
+
+func TestMistakes(t *testing.T) {
+	for want, args := range map[string][]string{
+		"by their URIs": {},
+		"--sessions 0":  {"file:x", "--sessions", "0"},
+		"write tpm:":    {"nonsense"},
+	} {
+		cmd := bench.Command(nil)
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		cmd.SetErr(io.Discard)
+		cmd.SetArgs(args)
+		require.ErrorContains(t, cmd.ExecuteContext(t.Context()), want)
+	}
 }

@@ -41,6 +41,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Device) {
 		{"a copy of the disk is erased too", testBackup},
 		{"a damaged file is refused", testDamage},
 		{"many at once", testConcurrent},
+		{"sealing ahead while epochs pass", testSealAhead},
 		{"status tells", testStatus},
 		{"closed", testClosed},
 	}
@@ -249,6 +250,31 @@ func testConcurrent(t *testing.T, d Device) {
 		})
 	}
 	wg.Wait()
+}
+
+// testSealAhead seals for a far epoch while others begin: what is sealed at any
+// moment opens when its epoch comes.
+func testSealAhead(t *testing.T, d Device) {
+	const far = 100
+	k := d.open(t, d.Dir)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for epoch := uint64(1); epoch <= 6; epoch++ {
+			if err := k.Advance(epoch); err != nil {
+				t.Errorf("advance: %v", err)
+			}
+		}
+	})
+	wg.Go(func() {
+		for i := range byte(6) {
+			if err := k.Seal(far, []byte{i}); err != nil {
+				t.Errorf("seal: %v", err)
+			}
+		}
+	})
+	wg.Wait()
+	require.NoError(t, k.Advance(far))
+	requireSecret(t, k, far, string([]byte{5}))
 }
 
 func testStatus(t *testing.T, d Device) {

@@ -38,11 +38,28 @@ func (e *epochs) latest() uint64 {
 
 // counterValue reads the counter that sealing is bound to.
 func (s *Store) counterValue() (value uint64, err error) {
-	err = s.run(func(c *conn) error {
+	err = s.dev.run(func(c *conn) error {
 		value, err = s.epochCounter.read(c)
 		return err
 	})
 	return value, err
+}
+
+// current returns the epoch that is current, by the TPM's counter. The caller
+// holds s.mu, so that no Advance comes between this and what follows.
+func (s *Store) current() (mark, error) {
+	if s.closed {
+		return mark{}, keystore.ErrClosed
+	}
+	value, err := s.counterValue()
+	if err != nil {
+		return mark{}, err
+	}
+	e, err := s.epochs()
+	if err != nil {
+		return mark{}, err
+	}
+	return e.at(value), nil
 }
 
 // Advance implements keystore.Keystore. The order of its steps is what makes it
@@ -51,24 +68,19 @@ func (s *Store) counterValue() (value uint64, err error) {
 // which epoch that value will stand for; (3) the counter is incremented, which
 // commits; (4) the directory is tidied up, which the next Advance would do.
 func (s *Store) Advance(epoch uint64) error {
-	value, err := s.counterValue()
-	if err != nil {
-		return err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, err := s.epochs()
+	current, err := s.current()
 	if err != nil {
 		return err
 	}
-	current := e.at(value)
 	if epoch < current.Epoch {
 		return fmt.Errorf("advance to epoch %d: %w: the current epoch is %d", epoch, keystore.ErrErased, current.Epoch)
 	}
 	if epoch == current.Epoch {
-		return s.settle(current, *e)
+		return s.settle(current)
 	}
-	next := mark{Epoch: epoch, Counter: value + 1}
+	next := mark{Epoch: epoch, Counter: current.Counter + 1}
 	if err := s.bindPending(next); err != nil {
 		return fmt.Errorf("advance to epoch %d: %w", epoch, err)
 	}
@@ -78,7 +90,7 @@ func (s *Store) Advance(epoch uint64) error {
 	if err := s.commit(next); err != nil {
 		return fmt.Errorf("advance to epoch %d: %w", epoch, err)
 	}
-	return s.settle(next, epochs{Current: current, Next: &next})
+	return s.settle(next)
 }
 
 // commit increments the counter to what the mark says. When the answer is lost,
@@ -88,11 +100,7 @@ func (s *Store) commit(next mark) error {
 	if incrementErr == nil {
 		return nil
 	}
-	var value uint64
-	err := s.dev.run(func(c *conn) (err error) {
-		value, err = s.epochCounter.read(c)
-		return err
-	})
+	value, err := s.counterValue()
 	if err == nil && value == next.Counter {
 		return nil
 	}
@@ -100,7 +108,11 @@ func (s *Store) commit(next mark) error {
 }
 
 // settle records that an epoch is current, and removes what it erased.
-func (s *Store) settle(current mark, recorded epochs) error {
+func (s *Store) settle(current mark) error {
+	recorded, err := s.epochs()
+	if err != nil {
+		return err
+	}
 	if recorded.Current != current || recorded.Next != nil {
 		if err := s.dir.WriteJSON(epochFile, epochs{Current: current}); err != nil {
 			return err

@@ -13,17 +13,13 @@ import (
 
 // Seal implements keystore.Keystore.
 func (s *Store) Seal(epoch uint64, secret []byte) error {
-	value, err := s.counterValue()
-	if err != nil {
-		return err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, err := s.epochs()
+	current, err := s.current()
 	if err != nil {
 		return err
 	}
-	current := e.at(value)
+	value := current.Counter
 	switch {
 	case epoch < current.Epoch:
 		return fmt.Errorf("seal for epoch %d: %w: the current epoch is %d", epoch, keystore.ErrErased, current.Epoch)
