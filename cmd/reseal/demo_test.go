@@ -63,6 +63,15 @@ func TestDemo(t *testing.T) {
 	require.Positive(t, r.OperationsPerSecondDuringRecovery)
 }
 
+func TestDemoWithSoftHSM(t *testing.T) {
+	r := runDemo(t, "--keystore", "softhsm", "--c", "0", "--clients", "2")
+	require.Equal(t, "softhsm", r.Keystore)
+	require.Zero(t, r.Lost)
+	require.Len(t, r.Recoveries, 4)
+	require.False(t, r.Recoveries[0].Attested)
+	require.Equal(t, 4, r.OldSharesRefused)
+}
+
 func TestDemoWithoutHardwareOrSlack(t *testing.T) {
 	r := runDemo(t, "--keystore", "file", "--c", "0", "--clients", "2")
 	require.Equal(t, 4, r.N)

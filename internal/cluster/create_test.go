@@ -27,8 +27,13 @@ func plan(t *testing.T, kind Kind) Plan {
 	}
 }
 
-func TestCreateWithFiles(t *testing.T) {
-	p := plan(t, File)
+func TestCreateWithoutTPMs(t *testing.T) {
+	for _, kind := range []Kind{File, SoftHSM} {
+		t.Run(string(kind), func(t *testing.T) { testCreateWithoutTPMs(t, plan(t, kind)) })
+	}
+}
+
+func testCreateWithoutTPMs(t *testing.T, p Plan) {
 	made, err := Create(t.Context(), p)
 	require.NoError(t, err)
 	genesis, err := recovery.Load(p.Dir.Genesis())
@@ -118,5 +123,5 @@ func TestCreateRefuses(t *testing.T) {
 	_, err = Create(t.Context(), p)
 	require.ErrorContains(t, err, "shorter path")
 	_, err = ParseKind("paper")
-	require.ErrorContains(t, err, "swtpm or file")
+	require.ErrorContains(t, err, "swtpm, softhsm or file")
 }

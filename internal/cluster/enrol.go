@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,7 +16,6 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/internal/boot"
 	"github.com/reseal-bft/reseal/keystore"
-	"github.com/reseal-bft/reseal/keystore/swtpm"
 	"github.com/reseal-bft/reseal/recovery"
 )
 
@@ -29,12 +27,9 @@ type founder struct {
 
 // enrol prepares all replicas, several at a time: making a TPM takes a while.
 func (p *Plan) enrol(ctx context.Context, addresses []string, approval *ecdsa.PrivateKey) ([]founder, error) {
-	var ca *swtpm.CA
-	if p.Keystore == SWTPM {
-		var err error
-		if ca, err = swtpm.NewCA(filepath.Join(string(p.Dir), "tpm-ca")); err != nil {
-			return nil, err
-		}
+	maker, err := p.newMaker(ctx)
+	if err != nil {
+		return nil, err
 	}
 	founders := make([]founder, len(addresses))
 	group, ctx := errgroup.WithContext(ctx)
@@ -42,7 +37,7 @@ func (p *Plan) enrol(ctx context.Context, addresses []string, approval *ecdsa.Pr
 	for i, address := range addresses {
 		group.Go(func() (err error) {
 			r := &Replica{ID: bft.ReplicaID(i + 1), Listen: address, Genesis: "../genesis.json"}
-			founders[i], err = p.prepare(ctx, ca, r, approval)
+			founders[i], err = p.prepare(ctx, maker, r, approval)
 			return err
 		})
 	}
@@ -50,7 +45,7 @@ func (p *Plan) enrol(ctx context.Context, addresses []string, approval *ecdsa.Pr
 }
 
 // prepare makes the directory of one replica, with its keystore.
-func (p *Plan) prepare(ctx context.Context, ca *swtpm.CA, r *Replica, approval *ecdsa.PrivateKey) (f founder, err error) {
+func (p *Plan) prepare(ctx context.Context, maker *maker, r *Replica, approval *ecdsa.PrivateKey) (f founder, err error) {
 	dir := p.Dir.Replica(r.ID)
 	if err := os.Mkdir(string(dir), 0o700); err != nil {
 		return f, err
@@ -58,20 +53,11 @@ func (p *Plan) prepare(ctx context.Context, ca *swtpm.CA, r *Replica, approval *
 	if err := writeJSON(dir.Config(), p.Config); err != nil {
 		return f, err
 	}
-	switch p.Keystore {
-	case SWTPM:
-		r.Keystore = tpmURI
-		tpm, err := manufacture(ctx, ca, dir)
-		if err != nil {
-			return f, err
-		}
-		defer func() { err = errors.Join(err, tpm.Close()) }()
-	case File:
-		r.Keystore, r.PassphraseFile = fileURI, passphraseFile
-		if err := newPassphrase(p.Rand, filepath.Join(string(dir), passphraseFile)); err != nil {
-			return f, err
-		}
+	stop, err := maker.make(ctx, dir, r)
+	if err != nil {
+		return f, err
 	}
+	defer func() { err = errors.Join(err, stop()) }()
 	if err := writeJSON(dir.File(), r); err != nil {
 		return f, err
 	}
@@ -83,25 +69,11 @@ func (p *Plan) prepare(ctx context.Context, ca *swtpm.CA, r *Replica, approval *
 		return f, err
 	}
 	defer func() { err = errors.Join(err, ks.Close()) }()
-	if ca == nil {
-		return p.enrolOne(dir, r, ks, nil, approval)
-	}
-	roots, err := ca.Roots()
+	roots, err := maker.roots()
 	if err != nil {
 		return f, err
 	}
 	return p.enrolOne(dir, r, ks, roots, approval)
-}
-
-// manufacture makes and starts a TPM. What was begun is finished, which takes a second: swtpm's tools do not clean up when they are interrupted.
-func manufacture(ctx context.Context, ca *swtpm.CA, dir ReplicaDir) (*swtpm.TPM, error) {
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	if err := ca.Manufacture(context.WithoutCancel(ctx), dir.TPM()); err != nil {
-		return nil, err
-	}
-	return swtpm.Start(ctx, dir.TPM())
 }
 
 // enrolOne reads what the genesis says of a member, and approves the boot state that its TPM will be in after a measured boot.

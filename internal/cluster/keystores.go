@@ -22,17 +22,20 @@ const (
 	// SWTPM is a software TPM of its own for each replica: everything works as with a real one, and nothing is protected from who can read its
 	// files.
 	SWTPM Kind = "swtpm"
+	// SoftHSM is a SoftHSM token of its own for each replica: shares are wrapped under a key of the token that is destroyed with the epoch.
+	// Nothing is attested.
+	SoftHSM Kind = "softhsm"
 	// File is a passphrase file: no hardware, no attestation; for development.
 	File Kind = "file"
 )
 
 // Kinds lists the kinds for messages.
-const Kinds = "swtpm or file"
+const Kinds = "swtpm, softhsm or file"
 
 // ParseKind reads the name of a kind.
 func ParseKind(name string) (Kind, error) {
 	switch kind := Kind(name); kind {
-	case SWTPM, File:
+	case SWTPM, SoftHSM, File:
 		return kind, nil
 	}
 	return "", fmt.Errorf("keystore %q is not known: choose %s", name, Kinds)

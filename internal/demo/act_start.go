@@ -59,9 +59,12 @@ func (d *demo) makeCluster(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if d.hasTPMs() {
+	switch d.options.Keystore {
+	case cluster.SWTPM:
 		d.show.Event("made %d software TPMs with certified endorsement keys; identity and attestation keys are in them", d.options.Size.N())
-	} else {
+	case cluster.SoftHSM:
+		d.show.Event("keys are in %d SoftHSM tokens; nothing can be attested: a recovery proves possession of the identity key alone", d.options.Size.N())
+	case cluster.File:
 		d.show.Event("keys are in passphrase files: no hardware protects them, and nothing can be attested")
 	}
 	return nil

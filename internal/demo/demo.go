@@ -113,11 +113,13 @@ func Run(ctx context.Context, options Options) (report *Report, err error) {
 	defer func() { err = errors.Join(err, d.cleanUp(), remove()) }()
 
 	began := time.Now()
-	for i, act := range acts {
+	number := 0
+	for _, act := range acts {
 		if act.needs != nil && !act.needs(&options) {
 			continue
 		}
-		d.show.Heading("%d. %s", i+1, act.title)
+		number++
+		d.show.Heading("%d. %s", number, act.title)
 		if err := act.play(d, ctx); err != nil {
 			return &d.report, d.explain(ctx, err)
 		}

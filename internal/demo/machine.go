@@ -118,8 +118,8 @@ func (m *machine) sealedEpoch(ctx context.Context) (epoch bft.Epoch, err error) 
 	return bft.Epoch(status.Epoch), err
 }
 
-// offer gives sealed secrets from a backup to the machine's own TPM and asks for the share of an epoch. It returns the refusal; that the
-// TPM unseals it is an error.
+// offer gives sealed secrets from a backup to the machine's own device and asks for the share of an epoch. It returns the refusal; that the
+// device unseals it is an error.
 func (m *machine) offer(ctx context.Context, backup string, epoch bft.Epoch) (refusal *keystore.RefusedError, err error) {
 	ks, err := cluster.OpenKeystoreAt(ctx, m.dir, m.settings, backup)
 	if err != nil {
@@ -129,10 +129,10 @@ func (m *machine) offer(ctx context.Context, backup string, epoch bft.Epoch) (re
 	secret, err := ks.Unseal(uint64(epoch))
 	if err == nil {
 		clear(secret)
-		return nil, fmt.Errorf("the TPM of replica %d unsealed the share of epoch %d, which is over", m.id, epoch)
+		return nil, fmt.Errorf("the keystore of replica %d unsealed the share of epoch %d, which is over", m.id, epoch)
 	}
 	if !errors.As(err, &refusal) {
-		return nil, fmt.Errorf("the share of epoch %d was not refused by the TPM itself: %w", epoch, err)
+		return nil, fmt.Errorf("the share of epoch %d was not refused by the device itself: %w", epoch, err)
 	}
 	return refusal, nil
 }

@@ -60,6 +60,9 @@ type Tampered struct {
 // hasTPM reports whether the keystore attests.
 func (r *Report) hasTPM() bool { return r.Keystore == "swtpm" }
 
+// hasDevice reports whether shares are sealed by a device, which can refuse to open them.
+func (r *Report) hasDevice() bool { return r.Keystore != "file" }
+
 // Verdict returns nil if everything held that the demo set out to show, and otherwise all that did not.
 func (r *Report) Verdict() error {
 	checks := []struct {
@@ -72,7 +75,7 @@ func (r *Report) Verdict() error {
 		{r.GroupKeyBefore != "" && r.GroupKeyBefore == r.GroupKeyAfter, "the group public key changed"},
 		{r.CertificateBytes == 48, fmt.Sprintf("a certificate has %d bytes instead of 48", r.CertificateBytes)},
 		{r.recoveredAll(), "not every replica recovered"},
-		{!r.hasTPM() || r.OldSharesRefused >= len(r.Recoveries), fmt.Sprintf("only %d of %d old shares were refused", r.OldSharesRefused, len(r.Recoveries))},
+		{!r.hasDevice() || r.OldSharesRefused >= len(r.Recoveries), fmt.Sprintf("only %d of %d old shares were refused", r.OldSharesRefused, len(r.Recoveries))},
 		{!r.hasTPM() || r.allAttested(), "a replica recovered without a TPM quote of a later boot"},
 		{!r.hasTPM() || !r.Tampered.Admitted && r.Tampered.Reason != "", "the tampered replica was admitted"},
 		{!r.hasTPM() || r.Restored, "the tampered replica was not admitted after it was restored"},
@@ -116,7 +119,9 @@ func (r *Report) WriteTable(out io.Writer) error {
 	row("certificate", "%d bytes, whatever n", r.CertificateBytes)
 	row("epochs", "%d", r.Epochs)
 	row("group public key", "%s", r.groupKey())
-	row("old sealed shares", "%d offered and refused", r.OldSharesRefused)
+	if r.hasDevice() {
+		row("old sealed shares", "%d offered and refused", r.OldSharesRefused)
+	}
 	for _, recovery := range r.Recoveries {
 		row(fmt.Sprintf("recovery of replica %d", recovery.Replica), "%s", recovery)
 	}
