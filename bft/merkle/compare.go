@@ -13,7 +13,7 @@ type Prefix struct {
 }
 
 // Children names the four quarters of a subtree; one of a single key (128) or of an invalid depth has none.
-func (p Prefix) Children() (children [arity]Prefix, ok bool) {
+func (p Prefix) Children() (children [Arity]Prefix, ok bool) {
 	if p.Depth < 0 || p.Depth >= maxDepth {
 		return children, false
 	}
@@ -32,7 +32,7 @@ func (p Prefix) Children() (children [arity]Prefix, ok bool) {
 func (m Map) NodeHash(p Prefix) bft.Digest { return m.under(p).hash }
 
 // Splits reports whether a subtree of hash parent can have children of these hashes.
-func Splits(parent bft.Digest, children [arity]bft.Digest) bool {
+func Splits(parent bft.Digest, children [Arity]bft.Digest) bool {
 	occupied, last := 0, 0
 	for i := range children {
 		if !children[i].IsZero() {

@@ -170,7 +170,7 @@ func TestCompare(t *testing.T) {
 				}
 				return
 			}
-			var hashes [arity]bft.Digest
+			var hashes [Arity]bft.Digest
 			for i := range children {
 				hashes[i] = theirs.NodeHash(children[i])
 			}

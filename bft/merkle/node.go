@@ -6,9 +6,9 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// arity is the number of children of an inner node: a level of the tree takes two bits of the key. Against two children, a path is half as
+// Arity is the number of children of an inner node: a level of the tree takes two bits of the key. Against two children, a path is half as
 // long and takes a third less hashing; its proof is half as large again.
-const arity = 4
+const Arity = 4
 
 // maxDepth is the number of levels that the 256 bits of a key make.
 const maxDepth = 128
@@ -22,7 +22,7 @@ type ref struct {
 }
 
 // inner and leaf never change once they are reachable from a map.
-type inner [arity]ref
+type inner [Arity]ref
 
 type leaf struct {
 	key   bft.Digest
@@ -48,8 +48,8 @@ func hashLeaf(key, valueHash *bft.Digest) bft.Digest {
 	return sha256.Sum256(buf[:])
 }
 
-func hashInner(children *[arity]bft.Digest) bft.Digest {
-	var buf [1 + arity*32]byte
+func hashInner(children *[Arity]bft.Digest) bft.Digest {
+	var buf [1 + Arity*32]byte
 	buf[0] = domainInner
 	for i := range children {
 		copy(buf[1+32*i:], children[i][:])
@@ -64,7 +64,7 @@ func newLeaf(key bft.Digest, value []byte) ref {
 
 // seal makes a finished node a subtree: one that holds a single leaf is that leaf, one that holds nothing is empty.
 func (n *inner) seal() ref {
-	var hashes [arity]bft.Digest
+	var hashes [Arity]bft.Digest
 	occupied, last := 0, 0
 	for i := range n {
 		if !n[i].empty() {

@@ -16,7 +16,7 @@ var ErrProof = errors.New("the Merkle proof does not verify: the answer is not o
 type Proof struct {
 	// Siblings are, for each inner node from the root down (at most 128), the hashes of the three children beside the path, in
 	// order; zero for an empty subtree.
-	Siblings [][arity - 1]bft.Digest
+	Siblings [][Arity - 1]bft.Digest
 	// Other is set where the path ends in the leaf of another key, which proves absence.
 	Other *OtherLeaf
 }
@@ -30,7 +30,7 @@ func (m Map) Prove(key bft.Digest) Proof {
 	at := &m.root
 	for depth := 0; at.inner != nil; depth++ {
 		towards := int(digit(&key, depth))
-		var siblings [arity - 1]bft.Digest
+		var siblings [Arity - 1]bft.Digest
 		for i := range siblings {
 			siblings[i] = at.inner[besides(towards, i)].hash
 		}
@@ -72,7 +72,7 @@ func (p Proof) Root(key bft.Digest, value []byte, present bool) (bft.Digest, err
 	}
 	for depth := len(p.Siblings) - 1; depth >= 0; depth-- {
 		towards := int(digit(&key, depth))
-		var children [arity]bft.Digest
+		var children [Arity]bft.Digest
 		children[towards] = h
 		for i, sibling := range p.Siblings[depth] {
 			children[besides(towards, i)] = sibling
@@ -93,7 +93,7 @@ func VerifyProof(root, key bft.Digest, value []byte, present bool, p Proof) erro
 }
 
 // MaxProof is the size of the largest encoded proof, in bytes.
-const MaxProof = 1 + maxDepth*(1+(arity-1)*32) + 1 + 64
+const MaxProof = 1 + maxDepth*(1+(Arity-1)*32) + 1 + 64
 
 // MarshalBinary returns the canonical encoding: the number of inner nodes (1 byte); for each of them a byte that tells which of
 // the siblings are not zero, and these; and the other leaf if there is one.
@@ -145,7 +145,7 @@ func readProof(s *cryptobyte.String) (p Proof, ok bool) {
 		return p, false
 	}
 	if depth > 0 {
-		p.Siblings = make([][arity - 1]bft.Digest, depth)
+		p.Siblings = make([][Arity - 1]bft.Digest, depth)
 	}
 	for i := range p.Siblings {
 		if !readSiblings(s, &p.Siblings[i]) {
@@ -163,7 +163,7 @@ func readProof(s *cryptobyte.String) (p Proof, ok bool) {
 	return p, true
 }
 
-func readSiblings(s *cryptobyte.String, siblings *[arity - 1]bft.Digest) bool {
+func readSiblings(s *cryptobyte.String, siblings *[Arity - 1]bft.Digest) bool {
 	var present uint8
 	if !s.ReadUint8(&present) || present >= 1<<len(siblings) {
 		return false
