@@ -117,14 +117,9 @@ func (s *Store) approvedSession(c *conn, sealed *statedir.Sealed, approvals []*k
 	if len(approvals) == 0 {
 		return nil, nil, fmt.Errorf("unseal epoch %d: %w: no boot state was approved yet", sealed.Epoch, keystore.ErrNotApproved)
 	}
-	present, err := readPCRs(c, s.cfg.PCRs)
+	candidates, err := s.candidates(c, approvals)
 	if err != nil {
 		return nil, nil, err
-	}
-	candidates := slices.Clone(approvals)
-	candidates = slices.DeleteFunc(candidates, func(a *keystore.Approval) bool { return !slices.Equal(a.State.PCRs, present) })
-	if len(candidates) == 0 {
-		candidates = approvals[:1]
 	}
 	var refusal error
 	for _, a := range candidates {
@@ -141,7 +136,33 @@ func (s *Store) approvedSession(c *conn, sealed *statedir.Sealed, approvals []*k
 		}
 		refusal = err
 	}
+	present, err := readPCRs(c, s.cfg.PCRs)
+	if err != nil {
+		return nil, nil, err
+	}
 	return nil, nil, s.refused(sealed, keystore.ErrNotApproved, "%v; %s", refusal, difference(candidates[0].State.PCRs, present))
+}
+
+// candidates returns the approvals to try: those for the present PCRs, or, when
+// there is none, the latest.
+func (s *Store) candidates(c *conn, approvals []*keystore.Approval) ([]*keystore.Approval, error) {
+	if len(approvals) == 1 {
+		return approvals, nil
+	}
+	present, err := readPCRs(c, s.cfg.PCRs)
+	if err != nil {
+		return nil, err
+	}
+	var matching []*keystore.Approval
+	for _, a := range approvals {
+		if slices.Equal(a.State.PCRs, present) {
+			matching = append(matching, a)
+		}
+	}
+	if len(matching) == 0 {
+		return approvals[:1], nil
+	}
+	return matching, nil
 }
 
 // unapproved reports the errors by which a TPM says that an approval does not
