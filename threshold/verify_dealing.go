@@ -44,13 +44,15 @@ func (c *Commitment) Verify() error { return c.verify() }
 
 func (c *Commitment) checkConsistency() error {
 	n := len(c.shares)
-	coefficients := challenge("commitment", n, c.digest[:])
+	coefficients := challenge("commitment", n-1, c.digest[:]) // of all but the first: that has one
 	inG1 := make([]curve.G1, n)
 	for l := range inG1 {
 		inG1[l] = c.matrix[l*c.params.columns()]
 	}
-	left := curve.MSM1(inG1, coefficients, 8*coefficientLen)
-	right := curve.MSM2(c.shares, coefficients, 8*coefficientLen)
+	left := curve.MSM1(inG1[1:], coefficients, 8*coefficientLen)
+	left = curve.Add1(&left, &inG1[0])
+	right := curve.MSM2(c.shares[1:], coefficients, 8*coefficientLen)
+	right = curve.Add2(&right, &c.shares[0])
 	if !curve.SameLogCleared(&left, &right) {
 		return fmt.Errorf("%w: the dealer committed to different polynomials in G1 and G2", ErrInconsistent)
 	}

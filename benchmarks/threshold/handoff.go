@@ -33,8 +33,8 @@ func measureDealings(m *meter, p threshold.Params, row *Row) error {
 // deal:
 //
 //   - it deals its share, and encodes the commitment and everybody's part;
-//   - of every dealing it decodes commitment and part, verifies that the dealer deals its share, and the
-//     part, and signs the acknowledgement (the dealings verified are one dealing, n times);
+//   - of every other's dealing it decodes commitment and part, verifies that the dealer deals its share,
+//     and the part, and signs the acknowledgement (the dealings verified are one dealing, n-1 times);
 //   - it checks the certificates of the q dealings that are chosen;
 //   - it makes the next sharing and its share of it. (The dealings that this is measured with have F=0:
 //     only the first column of each enters, and q whole ones would take minutes to make at n=256.)
@@ -175,8 +175,8 @@ func (h *handoff) once(ctx context.Context) (float64, error) {
 		return 0, err
 	}
 	dealt := cpuTime()
-	n := h.params.N
-	sample := min(n, sampledDealings)
+	others := h.params.N - 1
+	sample := min(others, sampledDealings)
 	for range sample {
 		if err := ctx.Err(); err != nil {
 			return 0, err
@@ -193,6 +193,6 @@ func (h *handoff) once(ctx context.Context) (float64, error) {
 	if err := h.transition(); err != nil {
 		return 0, err
 	}
-	verifying := (verified - dealt) * time.Duration(n) / time.Duration(sample)
+	verifying := (verified - dealt) * time.Duration(others) / time.Duration(max(sample, 1))
 	return microseconds(dealt - start + verifying + cpuTime() - verified), nil
 }

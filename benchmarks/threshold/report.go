@@ -39,6 +39,7 @@ type Row struct {
 	CertificateBytes int     `json:"certificate_bytes"`
 
 	ListBytes       int     `json:"list_bytes"`           // q Ed25519 signatures and a bitmap of the signers
+	ListSign        float64 `json:"list_sign_us"`         // one Ed25519 signature
 	ListVerify      float64 `json:"list_verify_us"`       // one by one
 	ListBatchVerify float64 `json:"list_batch_verify_us"` // as a batch
 	ECDSAListBytes  int     `json:"ecdsa_list_bytes"`     // P-256, fixed-length signatures
@@ -102,6 +103,7 @@ var tableLines = []struct {
 	{"verify 16 certificates at once", func(r Row) float64 { return r.BatchVerify16 }},
 	{"certificate, bytes", func(r Row) float64 { return float64(r.CertificateBytes) }},
 	{"list of q Ed25519, bytes", func(r Row) float64 { return float64(r.ListBytes) }},
+	{"sign with Ed25519", func(r Row) float64 { return r.ListSign }},
 	{"verify it one by one", func(r Row) float64 { return r.ListVerify }},
 	{"verify it as a batch", func(r Row) float64 { return r.ListBatchVerify }},
 	{"list of q ECDSA P-256, bytes", func(r Row) float64 { return float64(r.ECDSAListBytes) }},

@@ -32,7 +32,7 @@ func TestCommandMeasuresAndPlots(t *testing.T) {
 		require.Equal(t, 48.0, row["certificate_bytes"])
 		for _, key := range []string{
 			"q", "sign_us", "partial_verify_us", "combine_us", "verify_us", "combine_and_verify_us", "kyber_tbls_recover_us",
-			"batch_verify_16_us", "list_bytes", "list_verify_us", "list_batch_verify_us", "ecdsa_list_bytes", "ecdsa_list_verify_us",
+			"batch_verify_16_us", "list_bytes", "list_sign_us", "list_verify_us", "list_batch_verify_us", "ecdsa_list_bytes", "ecdsa_list_verify_us",
 			"deal_us", "dealing_bytes", "dealing_verify_us", "reshare_cpu_us",
 		} {
 			require.Positive(t, row[key], key)

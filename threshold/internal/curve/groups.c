@@ -5,10 +5,7 @@ void rs_g1_mult(rs_p1_affine *out, const rs_p1_affine *base, const rs_fr *k)
     rs_scalar s;
     rs_p1 p;
     blst_scalar_from_fr(&s, k);
-    if (base)
-        blst_p1_from_affine(&p, base);
-    else
-        p = *blst_p1_generator();
+    blst_p1_from_affine(&p, base);
     blst_p1_mult(&p, &p, s.b, 255);
     blst_p1_to_affine(out, &p);
     wipe(&s, sizeof s);

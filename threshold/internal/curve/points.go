@@ -105,6 +105,9 @@ func IsZero2(p *G2) bool { return *p == G2{} }
 
 // Mult1 returns k*base in constant time; a nil base is the generator. The base is in the subgroup.
 func Mult1(base *G1, k *Fr) (out G1) {
+	if base == nil {
+		return Commit1(unsafe.Slice(k, 1))[0]
+	}
 	C.rs_g1_mult(c1(&out), c1(base), k.c())
 	return out
 }

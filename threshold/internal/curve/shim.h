@@ -45,7 +45,7 @@ void rs_inner(rs_fr *out, const rs_fr *a, const rs_fr *b, size_t n);
 void rs_outer_add(rs_fr *acc, const rs_fr *a, size_t na, const rs_fr *b, size_t nb);
 void rs_powers(rs_fr *out, size_t n, uint64_t x);
 
-// Groups. A NULL base means the generator.
+// Groups. A NULL base of G2 means the generator.
 void rs_g1_mult(rs_p1_affine *out, const rs_p1_affine *base, const rs_fr *k);
 void rs_g2_mult(rs_p2_affine *out, const rs_p2_affine *base, const rs_fr *k);
 void rs_g1_commit(rs_p1_affine *out, rs_p1 *scratch, const rs_fr *k, size_t n, const rs_base_table *table);
