@@ -38,7 +38,7 @@ type handoff struct {
 	ackMessage []byte
 	acks       map[bft.ReplicaID][]byte
 	sent       bool
-	held       map[bft.ReplicaID]heldDealing
+	held       map[bft.Digest]heldDealing // by digest of the commitment
 
 	completed chan struct{} // closed when next is set
 	next      *nextEpoch
@@ -55,7 +55,7 @@ type nextEpoch struct {
 	epoch   bft.Epoch
 	secret  *epochSecret
 	sharing *threshold.Sharing
-	held    map[bft.ReplicaID]heldDealing
+	held    map[bft.Digest]heldDealing
 }
 
 const dealingContextDomain = "reseal/v1/dealing-context\x00"
@@ -91,8 +91,8 @@ func until(ctx context.Context, try func() error) error {
 	}
 }
 
-// run takes part in the handoff until it is complete or the context ends. Dealers are the replicas that hold a share.
-func (h *handoff) run(ctx context.Context, dealers []bft.ReplicaID, chosen func(context.Context) ([]ChosenDealing, error)) error {
+// run takes part in the handoff until the log has chosen a quorum of dealings or the context ends, and returns them.
+func (h *handoff) run(ctx context.Context, dealers []bft.ReplicaID, chosen func(context.Context) ([]ChosenDealing, error)) ([]ChosenDealing, error) {
 	receiving, stop := context.WithCancel(ctx)
 	defer stop()
 	group, receiving := errgroup.WithContext(receiving)
@@ -113,10 +113,7 @@ func (h *handoff) run(ctx context.Context, dealers []bft.ReplicaID, chosen func(
 	if failed := group.Wait(); err == nil {
 		err = failed
 	}
-	if err != nil {
-		return err
-	}
-	return until(ctx, func() error { return h.complete(ctx, dealings) })
+	return dealings, err
 }
 
 // mayDeal says whether this replica has something to deal: its share, or in epoch 0 a random secret.
@@ -169,7 +166,7 @@ func (h *handoff) receive(ctx context.Context, dealer bft.ReplicaID) error {
 	if err := commitment.VerifyPart(part); err != nil {
 		return err
 	}
-	if err := h.keep(dealer, heldDealing{commitment, part}); err != nil {
+	if err := h.keep(heldDealing{commitment, part}); err != nil {
 		return err
 	}
 	return h.acknowledge(ctx, dealer, commitment)
@@ -186,16 +183,17 @@ func (h *handoff) check(dealer bft.ReplicaID, c *threshold.Commitment) error {
 	return c.Verify()
 }
 
-// keep holds a verified dealing in memory and, encrypted, on disk: an acknowledgement promises that it is not lost by a restart.
-func (h *handoff) keep(dealer bft.ReplicaID, d heldDealing) error {
+// keep holds a verified dealing in memory and, encrypted, on disk: an acknowledgement promises that it is not lost by a restart. It is kept by the
+// digest of its commitment: a dealer that restarts may deal again, and what was acknowledged before must not be replaced.
+func (h *handoff) keep(d heldDealing) error {
 	if h.secret != nil {
-		if err := h.node.storePart(&h.secret.vaultKey, h.epoch, h.round, dealer, d); err != nil {
+		if err := h.node.storePart(&h.secret.vaultKey, h.epoch, d); err != nil {
 			return err
 		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.held[dealer] = d
+	h.held[d.commitment.Digest()] = d
 	return nil
 }
 
@@ -256,18 +254,16 @@ func (h *handoff) acknowledged(from bft.ReplicaID, ack []byte) error {
 
 // complete makes this replica's share of the next epoch from the chosen dealings, fetching what it lacks of them, and seals it.
 func (h *handoff) complete(ctx context.Context, chosen []ChosenDealing) error {
-	held := make(map[bft.ReplicaID]heldDealing, len(chosen))
+	held := make(map[bft.Digest]heldDealing, len(chosen))
+	commitments := make(map[int]*threshold.Commitment, len(chosen))
+	parts := make(map[int]*threshold.Part, len(chosen))
 	for _, c := range chosen {
 		d, err := h.obtain(ctx, c)
 		if err != nil {
 			return fmt.Errorf("dealing of %d: %w", c.Dealer, err)
 		}
-		held[c.Dealer] = d
-	}
-	commitments := make(map[int]*threshold.Commitment, len(held))
-	parts := make(map[int]*threshold.Part, len(held))
-	for dealer, d := range held {
-		commitments[int(dealer)], parts[int(dealer)] = d.commitment, d.part
+		held[c.Commitment] = d
+		commitments[int(c.Dealer)], parts[int(c.Dealer)] = d.commitment, d.part
 	}
 	transition, err := h.transition(ctx, commitments)
 	if err != nil {
@@ -288,22 +284,16 @@ func (h *handoff) complete(ctx context.Context, chosen []ChosenDealing) error {
 	return nil
 }
 
-// obtain returns a chosen dealing: as received, or, if this replica missed it, completed from the points of others.
+// obtain returns a chosen dealing: as received, from memory or disk, or, if this replica missed it, completed from the points of others.
 func (h *handoff) obtain(ctx context.Context, c ChosenDealing) (heldDealing, error) {
-	h.mu.Lock()
-	d, ok := h.held[c.Dealer]
-	h.mu.Unlock()
-	if ok && d.commitment.Digest() == c.Commitment {
+	if d, ok := h.find(c.Commitment); ok {
 		return d, nil
 	}
-	if d, ok := h.node.loadPart(h.secret, h.epoch, h.round, c); ok && d.commitment.VerifyPart(d.part) == nil {
-		return d, nil
-	}
-	commitment, err := h.node.fetchCommitment(ctx, h, c)
+	commitment, err := h.node.fetchCommitment(ctx, c)
 	if err != nil {
 		return heldDealing{}, err
 	}
-	points := h.node.fetchPoints(ctx, h, c)
+	points := h.node.fetchPoints(ctx, c)
 	part, bad, err := commitment.Complete(int(h.node.cfg.Self), points)
 	if len(bad) > 0 {
 		h.node.log.Warn("bad points of a dealing", "from", bad, "dealer", c.Dealer)
@@ -311,11 +301,19 @@ func (h *handoff) obtain(ctx context.Context, c ChosenDealing) (heldDealing, err
 	if err != nil {
 		return heldDealing{}, err
 	}
-	d = heldDealing{commitment, part}
+	d := heldDealing{commitment, part}
+	return d, h.keep(d)
+}
+
+// find returns a dealing that this replica holds in memory or on disk.
+func (h *handoff) find(digest bft.Digest) (heldDealing, bool) {
 	h.mu.Lock()
-	h.held[c.Dealer] = d
+	d, ok := h.held[digest]
 	h.mu.Unlock()
-	return d, nil
+	if ok || h.secret == nil {
+		return d, ok
+	}
+	return h.node.loadPart(h.secret, h.epoch, digest)
 }
 
 // transition combines commitments into the next sharing. A replica that was away when this epoch began may lack its sharing; it takes that

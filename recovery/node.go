@@ -64,7 +64,7 @@ type Node struct {
 	epoch   bft.Epoch
 	secret  *epochSecret
 	sharing *threshold.Sharing
-	held    map[bft.ReplicaID]heldDealing
+	held    map[bft.Digest]heldDealing
 	// nextKey is the fresh epoch key that this replica attests; sealedKey is the one that was sealed.
 	nextKey, sealedKey ed25519.PrivateKey
 	wearing            ed25519.PublicKey // the key of the present TLS credential

@@ -168,7 +168,7 @@ func (n *Node) newHandoff(v *View, epoch bft.Epoch, round Round, key ed25519.Pub
 		node: n, epoch: epoch, round: round, epochKey: n.keyFor(key),
 		params: threshold.Params{N: v.N, T: v.Quorum, F: v.F},
 		dealt:  make(chan struct{}), completed: make(chan struct{}),
-		acks: make(map[bft.ReplicaID][]byte), held: make(map[bft.ReplicaID]heldDealing),
+		acks: make(map[bft.ReplicaID][]byte), held: make(map[bft.Digest]heldDealing),
 	}
 }
 
@@ -187,8 +187,20 @@ func (n *Node) takePart(ctx context.Context, h *handoff, v *View) error {
 	if h.epochKey == nil {
 		return errors.New("this replica does not have the epoch key that the log has for it: it was restarted after it had attested")
 	}
-	if h.late.Load() {
-		return until(ctx, func() error { return h.complete(ctx, v.LastHandoff.Dealings) })
+	dealings, err := n.awaitDealings(ctx, h, v)
+	if err != nil {
+		return err
+	}
+	return until(ctx, func() error { return h.complete(ctx, dealings) })
+}
+
+// awaitDealings returns the dealings that the log chose for a handoff. Until it has chosen, this replica deals and receives.
+func (n *Node) awaitDealings(ctx context.Context, h *handoff, v *View) ([]ChosenDealing, error) {
+	switch {
+	case h.late.Load():
+		return v.LastHandoff.Dealings, nil
+	case v.Phase == PhaseReady:
+		return v.Dealings, nil
 	}
 	var dealers []bft.ReplicaID
 	for _, m := range v.Members {

@@ -28,9 +28,6 @@ func (n *Node) keys(ctx context.Context, m *replica.Membership) (replica.EpochKe
 		return replica.EpochKeys{}, err
 	}
 	n.mu.Lock()
-	if n.held == nil && n.epoch == m.Epoch {
-		n.held = n.loadHeld(n.secret, n.state.View())
-	}
 	epoch, secret, sharing := n.epoch, n.secret, n.sharing
 	n.mu.Unlock()
 	if epoch != m.Epoch || secret == nil || !secret.epochKey.Public().(ed25519.PublicKey).Equal(m.Member(n.cfg.Self).EpochKey) {
@@ -111,14 +108,14 @@ func (n *Node) wear(key ed25519.PrivateKey) error {
 
 // prepare seals what a handoff gave this replica for the next epoch. Nothing is in force yet: until the keystore advances, a crash leaves
 // the old epoch.
-func (n *Node) prepare(h *handoff, sharing *threshold.Sharing, share *threshold.Share, held map[bft.ReplicaID]heldDealing) (*nextEpoch, error) {
+func (n *Node) prepare(h *handoff, sharing *threshold.Sharing, share *threshold.Share, held map[bft.Digest]heldDealing) (*nextEpoch, error) {
 	secret, err := newSecret(rand.Reader, share, h.epochKey, sharing.GroupKey().Bytes())
 	if err != nil {
 		return nil, err
 	}
 	next := &nextEpoch{epoch: h.epoch + 1, secret: secret, sharing: sharing, held: held}
-	for dealer, d := range held {
-		if err := n.storePart(&secret.vaultKey, next.epoch, h.round, dealer, d); err != nil {
+	for _, d := range held {
+		if err := n.storePart(&secret.vaultKey, next.epoch, d); err != nil {
 			return nil, err
 		}
 	}

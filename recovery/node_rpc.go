@@ -168,33 +168,36 @@ func (n *Node) serveAcknowledge(_ context.Context, from *transport.Sender, reque
 	return nil, h.acknowledged(from.ID, bytes.Clone(ack))
 }
 
-// findDealing returns a dealing of the running or of the last handoff by the digest of its commitment, and the epoch in which it was dealt.
-func (n *Node) findDealing(digest []byte) (heldDealing, bft.Epoch, bool) {
+// findDealing returns a dealing of the running or of the last handoff by the digest of its commitment.
+func (n *Node) findDealing(digest bft.Digest) (heldDealing, bool) {
 	n.mu.Lock()
-	h, held, epoch := n.handoff, n.held, n.epoch
+	h, epoch, secret := n.handoff, n.epoch, n.secret
+	d, ok := n.held[digest]
 	n.mu.Unlock()
-	if h != nil {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		for _, d := range h.held {
-			if digest := bft.Digest(digest); d.commitment.Digest() == digest {
-				return d, h.epoch, true
-			}
-		}
+	if !ok && h != nil {
+		d, ok = h.find(digest)
 	}
-	for _, d := range held {
-		if digest := bft.Digest(digest); d.commitment.Digest() == digest {
-			return d, epoch - 1, true
-		}
+	if !ok && secret != nil { // kept before a restart
+		d, ok = n.loadPart(secret, epoch, digest)
 	}
-	return heldDealing{}, 0, false
+	return d, ok
+}
+
+// dealtIn returns the epoch in which a dealing was dealt.
+func (d heldDealing) dealtIn() (bft.Epoch, error) {
+	s := cryptobyte.String(d.commitment.Context())
+	var epoch uint64
+	if !s.Skip(len(dealingContextDomain)+len(bft.ClusterID{})) || !s.ReadUint64(&epoch) {
+		return 0, errors.New("a dealing without its context")
+	}
+	return bft.Epoch(epoch), nil
 }
 
 func (n *Node) serveCommitment(_ context.Context, _ *transport.Sender, digest []byte) ([]byte, error) {
 	if len(digest) != len(bft.Digest{}) {
 		return nil, errors.New("malformed call")
 	}
-	d, _, ok := n.findDealing(digest)
+	d, ok := n.findDealing(bft.Digest(digest))
 	if !ok {
 		return nil, errNotHere
 	}
@@ -205,9 +208,13 @@ func (n *Node) servePoint(_ context.Context, from *transport.Sender, digest []by
 	if len(digest) != len(bft.Digest{}) {
 		return nil, errors.New("malformed call")
 	}
-	d, epoch, ok := n.findDealing(digest)
+	d, ok := n.findDealing(bft.Digest(digest))
 	if !ok || !d.part.HasColumn() {
 		return nil, errNotHere
+	}
+	epoch, err := d.dealtIn()
+	if err != nil {
+		return nil, err
 	}
 	if err := n.mayReceive(from, epoch); err != nil {
 		return nil, err
@@ -220,13 +227,7 @@ func (n *Node) servePoint(_ context.Context, from *transport.Sender, digest []by
 }
 
 // fetchCommitment gets a chosen dealing's commitment from whoever has it.
-func (n *Node) fetchCommitment(ctx context.Context, h *handoff, c ChosenDealing) (*threshold.Commitment, error) {
-	h.mu.Lock()
-	d, ok := h.held[c.Dealer]
-	h.mu.Unlock()
-	if ok && d.commitment.Digest() == c.Commitment {
-		return d.commitment, nil
-	}
+func (n *Node) fetchCommitment(ctx context.Context, c ChosenDealing) (*threshold.Commitment, error) {
 	err := errNotHere
 	for _, peer := range n.others() {
 		var raw []byte
@@ -242,7 +243,7 @@ func (n *Node) fetchCommitment(ctx context.Context, h *handoff, c ChosenDealing)
 }
 
 // fetchPoints asks all others for this replica's points of a dealing. The commitment tells the good ones.
-func (n *Node) fetchPoints(ctx context.Context, h *handoff, c ChosenDealing) []threshold.Point {
+func (n *Node) fetchPoints(ctx context.Context, c ChosenDealing) []threshold.Point {
 	answers := make(chan threshold.Point)
 	peers := n.others()
 	for _, peer := range peers {

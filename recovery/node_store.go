@@ -12,9 +12,9 @@ import (
 
 func sharingName(epoch bft.Epoch) string { return fmt.Sprintf("sharing/%d/", epoch) }
 
-// partName names a stored part by the epoch whose vault key encrypts it, the round that dealt it, and the dealer.
-func partName(epoch bft.Epoch, round Round, dealer bft.ReplicaID) string {
-	return fmt.Sprintf("part/%d/%d/%d", epoch, round, dealer)
+// partName names a stored part by the epoch whose vault key encrypts it and the digest of its commitment.
+func partName(epoch bft.Epoch, commitment bft.Digest) string {
+	return fmt.Sprintf("part/%d/%x", epoch, commitment[:])
 }
 
 // put writes a small durable record.
@@ -52,8 +52,8 @@ func (n *Node) loadSharing(epoch bft.Epoch) *threshold.Sharing {
 	return sharing
 }
 
-func (n *Node) storePart(vaultKey *[32]byte, epoch bft.Epoch, round Round, dealer bft.ReplicaID, d heldDealing) error {
-	name := partName(epoch, round, dealer)
+func (n *Node) storePart(vaultKey *[32]byte, epoch bft.Epoch, d heldDealing) error {
+	name := partName(epoch, d.commitment.Digest())
 	sealed, err := encryptPart(vaultKey, d.part, name)
 	if err != nil {
 		return err
@@ -72,16 +72,10 @@ func (n *Node) storePart(vaultKey *[32]byte, epoch bft.Epoch, round Round, deale
 	return n.put(name, value)
 }
 
-// loadPart returns a chosen dealing that was stored before a restart.
-func (n *Node) loadPart(secret *epochSecret, epoch bft.Epoch, round Round, c ChosenDealing) (heldDealing, bool) {
-	if secret == nil {
-		return heldDealing{}, false
-	}
-	d, err := n.readPart(&secret.vaultKey, partName(epoch, round, c.Dealer))
-	if err != nil || d.commitment.Digest() != c.Commitment {
-		return heldDealing{}, false
-	}
-	return d, true
+// loadPart returns a dealing that was stored under the vault key of an epoch.
+func (n *Node) loadPart(secret *epochSecret, epoch bft.Epoch, digest bft.Digest) (heldDealing, bool) {
+	d, err := n.readPart(&secret.vaultKey, partName(epoch, digest))
+	return d, err == nil && d.commitment.Digest() == digest && d.commitment.VerifyPart(d.part) == nil
 }
 
 func (n *Node) readPart(vaultKey *[32]byte, name string) (d heldDealing, err error) {
@@ -115,15 +109,4 @@ func (n *Node) forget(epoch bft.Epoch) error {
 		return fmt.Errorf("write to disk: %w", err)
 	}
 	return nil
-}
-
-// loadHeld reads back, after a restart, the dealings that made the present epoch's sharing: replicas that missed some may ask.
-func (n *Node) loadHeld(secret *epochSecret, v *View) map[bft.ReplicaID]heldDealing {
-	held := make(map[bft.ReplicaID]heldDealing)
-	for _, c := range v.LastHandoff.Dealings {
-		if d, ok := n.loadPart(secret, v.Epoch, v.LastHandoff.Round, c); ok {
-			held[c.Dealer] = d
-		}
-	}
-	return held
 }
