@@ -156,8 +156,24 @@ func TestVanishingToken(t *testing.T) {
 		require.NoError(t, os.Rename(hidden, storage))
 		requireOpens(t, s)
 	}
+	// An Advance that did not reach the token says so, and is done when repeated.
+	backup := filepath.Join(t.TempDir(), "backup")
+	require.NoError(t, os.CopyFS(backup, os.DirFS(dir)))
+	require.NoError(t, s.Seal(2, []byte("next")))
 	require.NoError(t, os.Rename(storage, hidden))
-	_, err := hsm.Open(t.Context(), tok.URI(), options(dir))
+	require.Error(t, s.Advance(2))
+	require.NoError(t, os.RemoveAll(storage))
+	require.NoError(t, os.Rename(hidden, storage))
+	requireOpens(t, s)
+	require.NoError(t, s.Advance(2))
+	old, err := hsm.Open(t.Context(), tok.URI(), options(backup))
+	require.NoError(t, err)
+	_, err = old.Unseal(1)
+	require.ErrorIs(t, err, keystore.ErrErased)
+	require.NoError(t, old.Close())
+
+	require.NoError(t, os.Rename(storage, hidden))
+	_, err = hsm.Open(t.Context(), tok.URI(), options(dir))
 	require.Error(t, err)
 	require.NoError(t, os.Rename(hidden, storage))
 }

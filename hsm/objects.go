@@ -88,11 +88,15 @@ func (s *session) forget(h pkcs11.ObjectHandle) {
 	}
 }
 
-// forgetAll forgets all handles, so that the token is asked.
-func (s *session) forgetAll() {
+// present asks the token itself whether it holds the keystore. A token whose
+// storage is gone looks like one that destroyed every key, and would take a new
+// key and lose it.
+func (s *session) present(name string) error {
 	s.token.mu.Lock()
-	defer s.token.mu.Unlock()
 	clear(s.token.handles)
+	s.token.mu.Unlock()
+	_, err := s.identityKey(name)
+	return err
 }
 
 // makeIdentity makes the identity key pair and checks that it cannot leave the
@@ -201,9 +205,7 @@ func (s *session) ensureEpochKey(name string, epoch uint64, m mode) (pkcs11.Obje
 	if !errors.Is(err, errNoObject) {
 		return h, err
 	}
-	// A token whose storage is gone would take a key, and lose it.
-	s.forgetAll()
-	if _, err := s.identityKey(name); err != nil {
+	if err := s.present(name); err != nil {
 		return 0, err
 	}
 	label := epochLabel(name, epoch)
@@ -234,6 +236,18 @@ func (s *session) destroyBefore(name string, epoch uint64) error {
 		}
 	}
 	return nil
+}
+
+// eraseBefore is destroyBefore on a token that certainly is there: before, so
+// that there is something to destroy, and after, so that it was destroyed.
+func (s *session) eraseBefore(name string, epoch uint64) error {
+	if err := s.present(name); err != nil {
+		return err
+	}
+	if err := s.destroyBefore(name, epoch); err != nil {
+		return err
+	}
+	return s.present(name)
 }
 
 // destroy destroys an object.

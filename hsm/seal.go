@@ -67,8 +67,7 @@ func (s *Store) Unseal(epoch uint64) ([]byte, error) {
 // noEpochKey tells a token that destroyed the key of an epoch from one that lost
 // everything.
 func (s *session) noEpochKey(name string, epoch uint64) error {
-	s.forgetAll()
-	if _, err := s.identityKey(name); err != nil {
+	if err := s.present(name); err != nil {
 		return err
 	}
 	return &keystore.RefusedError{
@@ -121,8 +120,8 @@ func (s *Store) Advance(epoch uint64) error {
 	if epoch < s.epoch {
 		return fmt.Errorf("advance to epoch %d: %w: the current epoch is %d", epoch, keystore.ErrErased, s.epoch)
 	}
-	// The token first: a record that nobody can act upon helps nobody.
-	if err := s.do(func(*session) error { return nil }); err != nil {
+	// A record that the token cannot follow helps nobody.
+	if err := s.do(func(x *session) error { return x.present(s.name) }); err != nil {
 		return fmt.Errorf("advance to epoch %d: %w", epoch, err)
 	}
 	if epoch > s.epoch {
@@ -131,7 +130,7 @@ func (s *Store) Advance(epoch uint64) error {
 		}
 		s.epoch = epoch
 	}
-	if err := s.do(func(x *session) error { return x.destroyBefore(s.name, epoch) }); err != nil {
+	if err := s.do(func(x *session) error { return x.eraseBefore(s.name, epoch) }); err != nil {
 		return fmt.Errorf("advance to epoch %d: %w", epoch, err)
 	}
 	return s.dir.RemoveBefore(epoch)

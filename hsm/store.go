@@ -189,7 +189,7 @@ func (s *Store) load() error {
 		if err != nil {
 			return err
 		}
-		return x.destroyBefore(s.name, s.epoch)
+		return x.eraseBefore(s.name, s.epoch)
 	})
 }
 

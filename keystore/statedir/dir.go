@@ -47,7 +47,7 @@ func New(path string) (*Dir, error) { return NewFS(osFS{}, path) }
 // NewFS is New on another file system.
 func NewFS(fsys FS, path string) (*Dir, error) {
 	if path == "" {
-		return nil, errors.New("a keystore needs a directory for what it seals")
+		return nil, errors.New("a keystore needs a directory for what it seals (--dir)")
 	}
 	return &Dir{fs: fsys, path: path}, nil
 }
