@@ -2,6 +2,7 @@ package replica
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/request"
@@ -29,11 +30,14 @@ func (e *epochRun) executeLoop() error {
 
 // execute applies one final block and tells everybody who waits for it.
 func (r *Replica) execute(block *bft.Block, last bool) (*state, error) {
-	requests, err := request.ParsePayload(block.Payload)
-	if err != nil {
-		return nil, fmt.Errorf("final block %d: %w", block.Height, err)
-	}
 	digest := block.Digest()
+	requests, ok := r.parsed.take(digest, block.Height)
+	if !ok {
+		var err error
+		if requests, err = request.ParsePayload(block.Payload); err != nil {
+			return nil, fmt.Errorf("final block %d: %w", block.Height, err)
+		}
+	}
 	s, err := r.ledger.execute(block, digest, requests, last)
 	if err != nil {
 		return nil, err
@@ -55,4 +59,42 @@ func (r *Replica) certified(header bft.Header, certificate bft.Certificate) {
 	if c := r.ledger.certify(header, certificate); c != nil {
 		r.snapshots.consider(c)
 	}
+}
+
+// parsedBlocks bounds the blocks whose requests are kept from the gateway to their execution.
+const parsedBlocks = 64
+
+// parsed keeps the requests of blocks that the gateway has parsed, so that they are not parsed and hashed again when they are executed.
+type parsed struct {
+	mu     sync.Mutex
+	blocks map[bft.Digest]parsedBlock
+}
+
+type parsedBlock struct {
+	height   bft.Height
+	requests []*request.Request
+}
+
+func (p *parsed) add(digest bft.Digest, height bft.Height, requests []*request.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.blocks == nil {
+		p.blocks = make(map[bft.Digest]parsedBlock)
+	}
+	if len(p.blocks) < parsedBlocks {
+		p.blocks[digest] = parsedBlock{height, requests}
+	}
+}
+
+// take returns the requests of a final block, if they were kept, and lets go of all blocks up to its height.
+func (p *parsed) take(digest bft.Digest, height bft.Height) ([]*request.Request, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	found, ok := p.blocks[digest]
+	for d, b := range p.blocks {
+		if b.height <= height {
+			delete(p.blocks, d)
+		}
+	}
+	return found.requests, ok
 }

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"crypto/ed25519"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -20,13 +19,10 @@ func (r *Replica) Receive(from transport.Sender, frame []byte) {
 		return // not a member of this epoch, or not under the key that the log has for it
 	}
 	var err error
-	switch frame[0] {
-	case frameMessage:
-		err = r.receiveMessage(from.ID, frame[1:])
-	case frameRequest:
+	if frame[0] == frameRequest {
 		err = r.receiveRequest(frame[1:])
-	default:
-		err = errors.New("unknown kind of frame")
+	} else {
+		err = r.receiveMessage(from.ID, frame)
 	}
 	if err != nil {
 		r.log.Warn("refused what a peer sent", "replica", from.ID, "error", err)
@@ -74,7 +70,7 @@ func (r *Replica) receiveMessage(from bft.ReplicaID, frame []byte) error {
 		return nil
 	case epoch < run.config.Epoch:
 		if _, asks := message.(bft.Status); asks { // it will see from the epoch that it has fallen behind
-			r.cfg.Network.Send(from, messageFrame(bft.Status{Epoch: run.config.Epoch, View: bft.View(run.view.Load())}))
+			r.cfg.Network.Send(from, bft.MarshalMessage(bft.Status{Epoch: run.config.Epoch, View: bft.View(run.view.Load())}))
 		}
 		return nil
 	}
@@ -194,12 +190,10 @@ func (e *epochRun) validate(m bft.Message) error {
 	return nil
 }
 
-// validateBlock checks a block's leader, signature, payload, and the signatures of the requests that are news.
+// validateBlock checks a block's leader, its signature, the form of its payload, and the signatures of the requests that are news. That the payload is the
+// header's was checked when the block was parsed.
 func (e *epochRun) validateBlock(b *bft.Block) error {
 	digest := b.Digest()
-	if bft.PayloadDigest(b.Payload) != b.Header.Payload {
-		return errors.New("a block's payload is not the one of its header")
-	}
 	if _, known := e.headers.get(digest); known {
 		return nil
 	}
@@ -222,6 +216,7 @@ func (e *epochRun) validateBlock(b *bft.Block) error {
 		}
 	}
 	e.r.pool.carried(b.Height, requests)
+	e.r.parsed.add(digest, b.Height, requests)
 	return nil
 }
 

@@ -26,7 +26,9 @@ func (e *epochRun) propose(p bft.Propose) {
 			e.r.pool.giveBack(requests)
 			return nil
 		}
-		e.events.put(bft.Proposed{Block: e.makeBlock(p, requests)})
+		block := e.makeBlock(p, requests)
+		e.r.parsed.add(block.Digest(), block.Height, requests)
+		e.events.put(bft.Proposed{Block: block})
 		return nil
 	})
 }

@@ -64,6 +64,7 @@ type Replica struct {
 
 	snapshots snapshots
 	early     early
+	parsed    parsed
 
 	membership atomic.Pointer[Membership]
 	run        atomic.Pointer[epochRun] // the current epoch's; nil between epochs

@@ -7,11 +7,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/store"
 )
 
-// Frames between replicas begin with a byte that says what follows.
-const (
-	frameMessage byte = 1 + iota // a message of the core
-	frameRequest                 // a client's request, handed on to the leader
-)
+// frameRequest begins a frame that hands a client's request on. All other frames are messages of the core, which begin with smaller bytes.
+const frameRequest byte = 0xff
 
 // guardedViews is how far below the last final view the guard remembers: further than the core still votes.
 const guardedViews = 128
@@ -81,9 +78,9 @@ func (e *epochRun) sayAndSign(effect bft.Effect) {
 		vote.Partial = partial
 		e.events.put(bft.Signed{Vote: vote, Err: err})
 	case bft.Broadcast:
-		e.r.cfg.Network.Broadcast(messageFrame(x.Message))
+		e.r.cfg.Network.Broadcast(bft.MarshalMessage(x.Message))
 	case bft.Send:
-		e.r.cfg.Network.Send(x.To, messageFrame(x.Message))
+		e.r.cfg.Network.Send(x.To, bft.MarshalMessage(x.Message))
 	case bft.StoreBlock:
 		e.headers.add(x.Block.Digest(), x.Block.Header)
 	case bft.StoreCertificate:
@@ -100,10 +97,6 @@ func (e *epochRun) drain() error {
 		}
 	}
 	return e.persist(rest)
-}
-
-func messageFrame(m bft.Message) []byte {
-	return append([]byte{frameMessage}, bft.MarshalMessage(m)...)
 }
 
 // noteCertificate tells the ledger which state is certified now.
