@@ -49,6 +49,7 @@ planted bug was found.`,
 	flags.StringVar(&f.options.Mutant, "mutant", "", "plant a bug and find it; list names them")
 	flags.StringVar(&f.json, "json", "", "write the report to this file, - for standard output")
 	flags.BoolVar(&f.trace, "trace", false, "print everything that happens in the first seed")
+	cmd.AddCommand(newWanCommand())
 	return cmd
 }
 
