@@ -68,22 +68,35 @@ func connect(uri string, o keystore.Options) (*statedir.Dir, *token, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	pin := o.PIN
-	if l.pinSource != "" {
-		if pin, err = keystore.SecretFrom(l.pinSource); err != nil {
-			return nil, nil, fmt.Errorf("PKCS#11 URI: pin-source: %w", err)
-		}
+	pin, err := findPIN(l, o)
+	if err != nil {
+		return nil, nil, err
 	}
-	if pin.IsZero() && o.Prompt != nil {
-		if pin, err = o.Prompt(fmt.Sprintf("PIN of token %s", l)); err != nil {
-			return nil, nil, fmt.Errorf("PIN: %w", err)
-		}
-	}
-	if pin.IsZero() {
-		return nil, nil, fmt.Errorf("token %s: %s", l, pinHelp)
+	if o.PIN.IsZero() {
+		defer pin.Wipe() // the token keeps a copy of its own
 	}
 	t, err := newToken(l, pin)
 	return dir, t, err
+}
+
+// findPIN returns the PIN from where the URI says, from the options, or from a
+// person.
+func findPIN(l *locator, o keystore.Options) (pin keystore.Secret, err error) {
+	switch {
+	case l.pinSource != "":
+		pin, err = keystore.SecretFrom(l.pinSource)
+	case !o.PIN.IsZero():
+		return o.PIN, nil
+	case o.Prompt != nil:
+		pin, err = o.Prompt(fmt.Sprintf("PIN of token %s", l))
+	}
+	if err != nil {
+		return pin, fmt.Errorf("PIN of token %s: %w", l, err)
+	}
+	if pin.IsZero() {
+		return pin, fmt.Errorf("token %s: %s", l, pinHelp)
+	}
+	return pin, nil
 }
 
 // Init makes a keystore in the token at uri, and opens it. What the token

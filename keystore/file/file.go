@@ -49,6 +49,11 @@ type Store struct {
 
 var _ keystore.Keystore = (*Store)(nil)
 
+// Format names the keystore and prints none of its keys.
+func (s *Store) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "file keystore in %s", s.dir.Path())
+}
+
 // epochRecord is the file that says which epoch is current.
 type epochRecord struct {
 	Version int    `json:"version"`

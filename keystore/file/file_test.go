@@ -1,6 +1,7 @@
 package file_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -46,4 +47,15 @@ func TestMistakes(t *testing.T) {
 	info, err := os.Stat(dir)
 	require.NoError(t, err)
 	require.Zero(t, info.Mode().Perm()&0o077, "for its owner only")
+}
+
+// TestDoesNotPrint: a keystore in a log shows where it is, and no key.
+func TestDoesNotPrint(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keystore")
+	s, err := file.Init(t.Context(), "file:"+dir, options(dir, "correct"))
+	require.NoError(t, err)
+	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
+		require.Equal(t, "file keystore in "+dir, fmt.Sprintf(format, s))
+		require.NotContains(t, fmt.Sprintf(format, s.Identity()), "D:", "the private number of the identity key")
+	}
 }

@@ -3,6 +3,7 @@ package tpm
 import (
 	"crypto/ecdsa"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -41,8 +42,14 @@ type config struct {
 	Root        []byte             `json:"root"`         // TPMT_PUBLIC of the storage root key
 	Identity    []byte             `json:"identity"`     // TPMT_PUBLIC
 	Attestation []byte             `json:"attestation"`  // TPMT_PUBLIC
-	Auth        string             `json:"counter_auth"` // authorization of the counters
+	Auth        authorization      `json:"counter_auth"` // of the counters
 }
+
+// authorization is a secret that the directory keeps. It does not print.
+type authorization string
+
+// Format keeps an authorization out of logs and errors.
+func (authorization) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[secret]")) }
 
 // epochs is what Advance writes.
 type epochs struct {
@@ -58,12 +65,12 @@ type mark struct {
 
 // newAuth returns an authorization value. It is text, as an authorization value
 // with a zero byte in it is cut short there by go-tpm's sessions.
-func newAuth(rand io.Reader) (string, error) {
+func newAuth(rand io.Reader) (authorization, error) {
 	b := make([]byte, authSize)
 	if _, err := io.ReadFull(rand, b); err != nil {
 		return "", fmt.Errorf("randomness: %w", err)
 	}
-	return fmt.Sprintf("%x", b), nil
+	return authorization(hex.EncodeToString(b)), nil
 }
 
 // readConfig reads and checks what Init wrote.

@@ -14,11 +14,11 @@ import (
 type counter struct {
 	index tpm2.TPMHandle
 	name  tpm2.TPM2BName
-	auth  string
+	auth  authorization
 	root  *root
 }
 
-func newCounter(index uint32, auth string, r *root) *counter {
+func newCounter(index uint32, auth authorization, r *root) *counter {
 	return &counter{
 		index: tpm2.TPMHandle(index),
 		name:  tpm2.TPM2BName{Buffer: keystore.CounterName(index)},

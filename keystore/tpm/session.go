@@ -27,7 +27,7 @@ type root struct {
 }
 
 // options returns the options of a salted session.
-func (r *root) options(d direction, auth string) []tpm2.AuthOption {
+func (r *root) options(d direction, auth authorization) []tpm2.AuthOption {
 	opts := []tpm2.AuthOption{tpm2.Salted(r.handle, r.public)}
 	if auth != "" {
 		opts = append(opts, tpm2.Auth([]byte(auth)))
@@ -44,12 +44,12 @@ func (r *root) options(d direction, auth string) []tpm2.AuthOption {
 }
 
 // once returns a session for one command. It is flushed with the command.
-func (r *root) once(d direction, auth string) tpm2.Session {
+func (r *root) once(d direction, auth authorization) tpm2.Session {
 	return tpm2.HMAC(tpm2.TPMAlgSHA256, nonceSize, r.options(d, auth)...)
 }
 
 // authorize pairs a handle with a session for one command.
-func (r *root) authorize(h tpm2.TPMHandle, name tpm2.TPM2BName, d direction, auth string) tpm2.AuthHandle {
+func (r *root) authorize(h tpm2.TPMHandle, name tpm2.TPM2BName, d direction, auth authorization) tpm2.AuthHandle {
 	return tpm2.AuthHandle{Handle: h, Name: name, Auth: r.once(d, auth)}
 }
 
