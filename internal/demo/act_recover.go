@@ -11,61 +11,80 @@ import (
 	"github.com/reseal-bft/reseal/recovery"
 )
 
-// recoverAll recovers every replica in turn, one to an epoch.
+// recoverAll recovers every replica in turn, up to c in an epoch.
 func (d *demo) recoverAll(ctx context.Context) error {
 	from := d.load.meter.mark()
 	recovered := map[bft.ReplicaID]bool{}
-	for len(recovered) < d.options.Size.N() {
-		recovery, err := d.recoverNext(ctx)
+	for rounds := 0; len(recovered) < d.options.Size.N(); rounds++ {
+		if rounds > 2*d.options.Size.N() {
+			return fmt.Errorf("after %d rounds it still was not every replica's turn", rounds)
+		}
+		recoveries, err := d.recoverDue(ctx)
 		if err != nil {
 			return err
 		}
-		recovered[recovery.Replica] = true
-		if len(d.report.Recoveries) > 2*d.options.Size.N() {
-			return fmt.Errorf("after %d recoveries it still was not every replica's turn", len(d.report.Recoveries))
+		for _, r := range recoveries {
+			recovered[r.Replica] = true
 		}
+		d.report.Recoveries = append(d.report.Recoveries, recoveries...)
 	}
 	d.healing.add(from, d.load.meter.mark())
 	d.show.Event("all %d replicas rebooted; %.0f operations a second meanwhile", len(recovered), d.healing.perSecond())
 	return nil
 }
 
-// recoverNext orders a round and recovers the replica that is due in it: it does not lead in this epoch, so its reboot costs no timeout.
-func (d *demo) recoverNext(ctx context.Context) (*Recovery, error) {
+// recoverDue orders a round and recovers the replicas that are due in it: they do not lead in this epoch, so that their reboot costs no timeout.
+func (d *demo) recoverDue(ctx context.Context) ([]Recovery, error) {
 	began := time.Now()
 	before, err := d.openRound(ctx)
 	if err != nil {
 		return nil, err
 	}
-	due := before.Member(before.Due[0])
-	m := d.machines[due.ID-1]
-	m.crash()
-	backup := filepath.Join(d.scratch, "backup")
-	if err := m.backUp(backup); err != nil {
-		return nil, err
+	due := d.machinesOf(before.Due)
+	for _, m := range due {
+		m.crash()
+		if err := m.backUp(d.backup(m)); err != nil {
+			return nil, err
+		}
 	}
-	if err := d.reboot(m, d.program); err != nil {
+	if err := d.reboot(due...); err != nil {
 		return nil, err
 	}
 	after, err := d.awaitEpoch(ctx, before.Epoch+1)
 	if err != nil {
 		return nil, err
 	}
-	now := after.Member(due.ID)
-	if !now.HoldsShare {
-		return nil, fmt.Errorf("replica %d was not admitted: %s", due.ID, now.Status)
+	var recoveries []Recovery
+	for _, m := range due {
+		if err := d.awaitBack(ctx, m, after); err != nil {
+			return nil, err
+		}
+		now := after.Member(m.id)
+		r := Recovery{
+			Replica: m.id, Seconds: time.Since(began).Seconds(), Attested: now.Attested && now.RecoveredEpoch == after.Epoch,
+			ResetCountBefore: before.Member(m.id).ResetCount, ResetCountAfter: now.ResetCount,
+		}
+		recoveries = append(recoveries, r)
+		d.step(fmt.Sprintf("epoch %d", after.Epoch))
+		d.show.Event("replica %d rebooted and is back in epoch %d: %s", r.Replica, after.Epoch, r)
+		if err := d.offerOldShare(ctx, m, before.Epoch); err != nil {
+			return nil, err
+		}
 	}
-	if err := d.awaitVotes(ctx, m, after.Epoch); err != nil {
-		return nil, err
+	return recoveries, nil
+}
+
+func (d *demo) machinesOf(ids []bft.ReplicaID) []*machine {
+	var machines []*machine
+	for _, id := range ids {
+		machines = append(machines, d.machines[id-1])
 	}
-	r := Recovery{
-		Replica: due.ID, Seconds: time.Since(began).Seconds(), Attested: now.Attested && now.RecoveredEpoch == after.Epoch,
-		ResetCountBefore: due.ResetCount, ResetCountAfter: now.ResetCount,
-	}
-	d.report.Recoveries = append(d.report.Recoveries, r)
-	d.step(fmt.Sprintf("epoch %d", after.Epoch))
-	d.show.Event("replica %d rebooted and is back in epoch %d: %s", r.Replica, after.Epoch, r)
-	return &r, d.offerOldShare(ctx, m, backup, before.Epoch)
+	return machines
+}
+
+// backup is where the sealed secrets of a machine are copied to.
+func (d *demo) backup(m *machine) string {
+	return filepath.Join(d.scratch, fmt.Sprintf("backup-%d", m.id))
 }
 
 // openRound orders a recovery round and waits until it is known who is due.
@@ -87,14 +106,26 @@ func (d *demo) awaitEpoch(ctx context.Context, epoch bft.Epoch) (*sight, error) 
 	return d.await(ctx, fmt.Sprintf("epoch %d begins", epoch), func(v *sight) bool { return v.Epoch >= epoch })
 }
 
-// awaitVotes waits until a replica has its share of an epoch, and votes with it.
-func (d *demo) awaitVotes(ctx context.Context, m *machine, epoch bft.Epoch) error {
-	_, err := d.await(ctx, fmt.Sprintf("replica %d votes in epoch %d", m.id, epoch), func(v *sight) bool { return v.votes(m.id, epoch) })
+// awaitBack checks that the new epoch has a share for a replica, and waits until it votes with it.
+func (d *demo) awaitBack(ctx context.Context, m *machine, after *sight) error {
+	if now := after.Member(m.id); !now.HoldsShare {
+		return fmt.Errorf("replica %d has no share of epoch %d: %s", m.id, after.Epoch, now.Status)
+	}
+	_, err := d.await(ctx, fmt.Sprintf("replica %d votes in epoch %d", m.id, after.Epoch), func(v *sight) bool { return v.votes(m.id, after.Epoch) })
 	return err
 }
 
-// reboot power-cycles a machine that has crashed, and boots it.
-func (d *demo) reboot(m *machine, program string) error {
+// reboot power-cycles machines that have crashed, and boots them.
+func (d *demo) reboot(machines ...*machine) error {
+	for _, m := range machines {
+		if err := d.rebootWith(m, d.program); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *demo) rebootWith(m *machine, program string) error {
 	if err := m.powerCycle(); err != nil {
 		return err
 	}
@@ -102,7 +133,7 @@ func (d *demo) reboot(m *machine, program string) error {
 }
 
 // offerOldShare shows that the share of a past epoch is gone for good, also from a copy of the disk.
-func (d *demo) offerOldShare(ctx context.Context, m *machine, backup string, epoch bft.Epoch) error {
+func (d *demo) offerOldShare(ctx context.Context, m *machine, epoch bft.Epoch) error {
 	if d.options.Keystore == cluster.File {
 		return nil // files cannot refuse a copy of themselves
 	}
@@ -113,7 +144,7 @@ func (d *demo) offerOldShare(ctx context.Context, m *machine, backup string, epo
 	if err != nil {
 		return err
 	}
-	refusal, err := m.offer(ctx, backup, epoch)
+	refusal, err := m.offer(ctx, d.backup(m), epoch)
 	if err != nil {
 		return err
 	}

@@ -197,6 +197,15 @@ func (d *demo) step(what string) {
 	d.show.Bar(d.steps, d.totalSteps(), "%s · %d writes acknowledged", what, d.load.ledger.count())
 }
 
-func (d *demo) totalSteps() int { return d.options.Size.N() + 6 }
+func (d *demo) totalSteps() int {
+	total := 3 + d.options.Size.N()
+	if d.hasTPMs() {
+		total += 2
+	}
+	if d.options.Size.C > 0 {
+		total++
+	}
+	return total
+}
 
 func (d *demo) hasTPMs() bool { return d.options.Keystore == cluster.SWTPM }
