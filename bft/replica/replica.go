@@ -22,6 +22,7 @@ type Network interface {
 	Handle(method string, serve transport.Method)
 	HandleClient(method string, serve transport.Method)
 	SetPeers(peers []transport.Peer)
+	Connected() []bft.ReplicaID
 }
 
 // EpochKeys are what a replica holds of one epoch's keys.
@@ -108,6 +109,7 @@ func (r *Replica) enter(m *Membership) {
 
 // Run runs the replica, epoch after epoch, until the context ends or its disk or keys fail.
 func (r *Replica) Run(ctx context.Context) error {
+	r.awaitPeers(ctx)
 	for ctx.Err() == nil {
 		if err := r.catchUp(ctx); err != nil {
 			return err
@@ -128,6 +130,22 @@ func (r *Replica) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// awaitPeers waits a moment for connections to f + 1 others, one of them correct: a replica that comes back then learns at once what it
+// missed. A cluster that starts cold does not depend on it.
+func (r *Replica) awaitPeers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for len(r.cfg.Network.Connected()) <= r.Membership().Size.F {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Rekey says that the keys of the current epoch have changed: a share was completed.
