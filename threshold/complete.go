@@ -7,13 +7,16 @@ import (
 	"github.com/reseal-bft/reseal/threshold/internal/curve"
 )
 
-// BadPointsError names the receivers whose points contradict the commitment, ascending.
+// BadPointsError says that the points given do not make a part.
 type BadPointsError struct {
-	From []int
-	Need int // further points from others that are needed
+	From []int // receivers whose points contradict the commitment, ascending; maybe none
+	Need int   // further points, from others, that are needed
 }
 
 func (e *BadPointsError) Error() string {
+	if len(e.From) == 0 {
+		return fmt.Sprintf("threshold: too few points to complete a part: %d more are needed", e.Need)
+	}
 	return fmt.Sprintf("threshold: points from %v contradict the commitment; %d more are needed from others", e.From, e.Need)
 }
 

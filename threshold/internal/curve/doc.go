@@ -7,7 +7,7 @@
 //
 // Constant time: every function that takes an Fr and returns an Fr or a multiple of a point
 // (Commit, Mult, Sign) runs in time independent of the scalars' values; intermediate copies on the
-// C stack are wiped. The multi-scalar multiplications are variable-time and take public scalars only.
+// C stack are wiped. MSM, Sum and Interpolation are variable-time and take public scalars only.
 //
 // Errors of use (mismatched lengths) panic: callers have validated by then, and nothing from outside
 // reaches here undecoded.

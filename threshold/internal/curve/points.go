@@ -148,8 +148,8 @@ func Commit2(ks []Fr) []G2 {
 // scratchPool holds working memory of multi-scalar multiplications: *[]uint64.
 var scratchPool = sync.Pool{New: func() any { return new([]uint64) }}
 
-// MSM1 returns the sum of scalars[i]*points[i] in variable time. Each scalar has
-// length bits, in (length+7)/8 bytes, little-endian. Points outside the subgroup are summed correctly too.
+// MSM1 returns the sum of scalars[i]*points[i] in variable time. Each scalar has length bits, in
+// (length+7)/8 bytes, little-endian. Points outside the subgroup are summed correctly too.
 func MSM1(points []G1, scalars []byte, length int) (out G1) {
 	n := len(points)
 	if len(scalars) != n*((length+7)/8) {
@@ -253,7 +253,7 @@ func Sub2(a, b *G2) (out G2) {
 	return out
 }
 
-// EvalG2 evaluates a polynomial with public coefficients in G2 at the small x > 0.
+// EvalG2 evaluates a polynomial with public coefficients in G2 at the small x.
 func EvalG2(coef []G2, x uint64) (out G2) {
 	if x == 0 {
 		return coef[0]

@@ -95,7 +95,7 @@ void rs_powers(rs_fr *out, size_t n, uint64_t x)
         blst_fr_mul(&out[i], &out[i - 1], &at);
 }
 
-// mul_signed multiplies acc by the product of at most a few small signed numbers.
+// mul_small multiplies acc by a number given as magnitude and sign.
 static void mul_small(rs_fr *acc, uint64_t magnitude, bool negative)
 {
     rs_fr t;
