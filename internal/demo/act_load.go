@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -48,12 +47,17 @@ func (d *demo) startLoad(ctx context.Context) error {
 
 // pass lets time pass, while the load runs.
 func (d *demo) pass(ctx context.Context, span time.Duration) error {
-	timer := time.NewTimer(span)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return errors.New("interrupted")
+	end := time.After(span)
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-end:
+			return nil
+		case <-ticker.C:
+			d.refresh()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }

@@ -149,6 +149,6 @@ func (d *demo) offerOldShare(ctx context.Context, m *machine, epoch bft.Epoch) e
 		return err
 	}
 	d.report.OldSharesRefused++
-	d.show.Event("  its share of epoch %d, from a backup: %v", epoch, refusal)
+	d.show.Event("  its share of epoch %d, from a backup: the %s refuses, %v", epoch, refusal.Device, refusal.Reason)
 	return nil
 }

@@ -138,6 +138,7 @@ func (d *demo) until(ctx context.Context, what string, try func(context.Context)
 		}
 		select {
 		case <-ticker.C:
+			d.refresh()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

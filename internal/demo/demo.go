@@ -78,6 +78,7 @@ type demo struct {
 	quiet    rate // operations while nothing is being recovered
 	healing  rate // and during the recoveries of act 3
 	steps    int
+	doing    string
 }
 
 // act is a part of the story.
@@ -194,7 +195,13 @@ func (d *demo) explain(ctx context.Context, err error) error {
 // step moves the bar on.
 func (d *demo) step(what string) {
 	d.steps++
-	d.show.Bar(d.steps, d.totalSteps(), "%s · %d writes acknowledged", what, d.load.ledger.count())
+	d.doing = what
+	d.refresh()
+}
+
+// refresh draws the bar with the present count.
+func (d *demo) refresh() {
+	d.show.Bar(d.steps, d.totalSteps(), "%s · %d writes acknowledged", d.doing, d.load.ledger.count())
 }
 
 func (d *demo) totalSteps() int {
