@@ -101,6 +101,12 @@ func (c *Core) View() View { return c.view }
 // Final returns height and view of the last block that was announced as final.
 func (c *Core) Final() (Height, View) { return c.final.Height, c.finalView }
 
+// Held returns how many views and blocks the core holds. Both are bounded, whatever peers send (docs/protocol.md, Bounds).
+func (c *Core) Held() (views, blocks int) {
+	c.eachRound(0, func(*round) { views++ })
+	return views, len(c.tree)
+}
+
 // Step takes in one event at a time in milliseconds since 1970, and returns the effects to be carried out, in order. The
 // slice is valid until the next call. Time that runs backwards is taken to stand still.
 func (c *Core) Step(now int64, ev Event) []Effect {

@@ -425,7 +425,8 @@ func eachChoice(n int, f func([]choice)) {
 	var extend func(from int, chosen []choice)
 	extend = func(from int, chosen []choice) {
 		if len(chosen) == n {
-			if count(chosen, 1) >= count(chosen, 2) {
+			one, two := count(chosen, 1), count(chosen, 2)
+			if one >= two && (*exhaustive || two > 0) {
 				f(chosen)
 			}
 			return

@@ -53,7 +53,8 @@ type actor struct {
 	propose  *bft.Propose
 	kept     bft.Restored
 	byDigest map[bft.Digest]*bft.Block
-	locked   bool // the key refuses to sign
+	locked   bool          // the key refuses to sign
+	timer    time.Duration // the view timer that was last set
 }
 
 type envelope struct {
@@ -214,6 +215,10 @@ func (a *actor) effect(e bft.Effect) bft.Event {
 	case bft.Fetch:
 		s.tell(a, "fetches %s", s.name(e.Block))
 		return s.fetch(e)
+	case bft.SetTimer:
+		if e.Timer.Kind == bft.TimerView {
+			a.timer = e.After
+		}
 	case bft.Accuse:
 		s.tell(a, "accuses %d", e.Replica)
 	case bft.Diverged:
@@ -476,15 +481,19 @@ func (s *stage) lock(d *datadriven.TestData) {
 // handoff at=HEIGHT lets the state after a height ask for the end of the epoch.
 func (s *stage) handoff(d *datadriven.TestData) { s.endAt = bft.Height(number(d, "at", 1)) }
 
-// state prints where the replicas stand.
-func (s *stage) state(*datadriven.TestData) {
+// state [timer] prints where the replicas stand, and the view timer that each set last.
+func (s *stage) state(d *datadriven.TestData) {
 	for _, a := range s.actors[1:] {
 		if a.core == nil {
 			fmt.Fprintf(&s.out, "%d: down\n", a.id)
 			continue
 		}
 		height, view := a.core.Final()
-		fmt.Fprintf(&s.out, "%d: epoch %d, view %d, final height %d of view %d\n", a.id, a.epoch, a.core.View(), height, view)
+		fmt.Fprintf(&s.out, "%d: epoch %d, view %d, final height %d of view %d", a.id, a.epoch, a.core.View(), height, view)
+		if d.HasArg("timer") {
+			fmt.Fprintf(&s.out, ", view timer %v", a.timer)
+		}
+		fmt.Fprintln(&s.out)
 	}
 }
 

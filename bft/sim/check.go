@@ -234,6 +234,16 @@ func (k *checker) accused(r *replica, a bft.Accuse) {
 	}
 }
 
+// held checks that a core's memory is bounded: a window of views on both sides of those that are open, and the blocks in them.
+func (k *checker) held(r *replica) {
+	views, blocks := r.core.Held()
+	_, final := r.core.Final()
+	open := int(r.core.View() - final)
+	if r.evil == nil && (views > open+100 || blocks > 4*(open+10)) {
+		k.fail(r, "holds %d views and %d blocks with %d views open", views, blocks, open)
+	}
+}
+
 // views is the highest view of each epoch that was final, summed up.
 func (k *checker) views() int {
 	highest := make(map[bft.Epoch]bft.View)

@@ -112,7 +112,9 @@ func (r *replica) crash(amnesia bool) {
 
 // step feeds the core and carries out what it says.
 func (r *replica) step(ev bft.Event) {
-	r.c.steps++
+	if r.c.steps++; r.c.steps%64 == 0 {
+		r.c.check.held(r)
+	}
 	r.act(r.core.Step(r.clock(), ev))
 }
 
