@@ -212,3 +212,36 @@ func FuzzApproval(f *testing.F) {
 		_ = a.Verify(nil)
 	})
 }
+
+// FuzzEventLog: firmware may write what it likes into its log.
+func FuzzEventLog(f *testing.F) {
+	corpus(f, "eventlog-*")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		log, err := keystore.ParseEventLog(data)
+		if err != nil {
+			return
+		}
+		for _, e := range log.Events {
+			require.True(t, e.PCR >= 0 && e.PCR < keystore.NumPCRs)
+		}
+		require.Len(t, log.Predict(keystore.DefaultPCRs), 5)
+	})
+}
+
+// TestEventLog checks the small log in testdata, which was written by hand: two
+// measurements into PCR 7, started from locality 3, a remark, and padding.
+func TestEventLog(t *testing.T) {
+	data, err := os.ReadFile("testdata/eventlog-small")
+	require.NoError(t, err)
+	log, err := keystore.ParseEventLog(data)
+	require.NoError(t, err)
+	require.Len(t, log.Events, 2)
+	values := log.Predict(keystore.Selection(1<<0 | 1<<7))
+	require.Equal(t, [32]byte{31: 3}, values[0].Digest)
+	require.Equal(t, keystore.PredictPCR([32]byte{1}, [32]byte{2}), values[1].Digest)
+	for size := range len(data) - 16 {
+		if log, err := keystore.ParseEventLog(data[:size]); err == nil {
+			require.Less(t, len(log.Events), 2, "cut at %d", size)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -100,4 +101,21 @@ func softToken(t *testing.T) string {
 	token, err := store.NewToken(t.Context(), rand.Reader, "check")
 	require.NoError(t, err)
 	return token.URI()
+}
+
+func TestKeystorePredict(t *testing.T) {
+	log := filepath.Join("..", "..", "keystore", "testdata", "eventlog-small")
+	out, err := runCommand(t, newKeystoreCommand(), "predict", "--eventlog", log, "--pcrs", "0,9")
+	require.NoError(t, err)
+	zero := strings.Repeat("0", 63)
+	require.Equal(t, "0 "+zero+"3\n9 "+zero+"0\n", out)
+	for want, args := range map[string][]string{
+		"--eventlog":          {"predict", "--eventlog", "/no/such/log"},
+		"does not begin as":   {"predict", "--eventlog", "keystore_test.go"},
+		"write it as 0,2,4,7": {"predict", "--eventlog", log, "--pcrs", "x"},
+		"is not known here":   {"predict", "x"},
+	} {
+		_, err := runCommand(t, newKeystoreCommand(), args...)
+		require.ErrorContains(t, err, want)
+	}
 }

@@ -33,30 +33,16 @@ var rhel8 = map[int]string{
 	14: "d8f57ebcc1a23cc46832696e1a657f720e1be8f5b405bb7204682114e363b455",
 }
 
-// measurements lists, by PCR, the digests of a log that a boot extends.
-func measurements(t *testing.T, raw []byte) map[int][][32]byte {
-	t.Helper()
-	log, err := tcg.ParseEventLog(raw, tcg.ParseOpts{})
-	require.NoError(t, err)
-	out := make(map[int][][32]byte)
-	for _, e := range log.Events(register.HashSHA256) {
-		if e.Type == tcg.NoAction {
-			continue // a remark in the log that is not measured
-		}
-		require.Len(t, e.Digest, 32, "the log has no SHA-256 digests")
-		out[e.Index] = append(out[e.Index], [32]byte(e.Digest))
-	}
-	return out
-}
-
 // TestRealBoot replays the boot of a real machine into a TPM: its PCRs become
 // the published ones, the prediction from the log is the same, the quote proves
 // it, and what an operator approved from the log alone opens the share.
 func TestRealBoot(t *testing.T) {
-	boot := measurements(t, testdata.Rhel8EventLog)
-	for pcr, want := range rhel8 {
-		got := keystore.PredictPCR(boot[pcr]...)
-		require.Equal(t, want, hex.EncodeToString(got[:]), "PCR %d", pcr)
+	log, err := keystore.ParseEventLog(testdata.Rhel8EventLog)
+	require.NoError(t, err)
+	for _, v := range log.Predict(allPCRs) {
+		if want, ok := rhel8[v.Index]; ok {
+			require.Equal(t, want, hex.EncodeToString(v.Digest[:]), "PCR %d", v.Index)
+		}
 	}
 
 	dir := t.TempDir()
@@ -73,10 +59,7 @@ func TestRealBoot(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.Seal(0, []byte("share")))
 
-	var predicted []keystore.PCRValue
-	for _, pcr := range keystore.DefaultPCRs.Indexes() {
-		predicted = append(predicted, keystore.PCRValue{Index: pcr, Digest: keystore.PredictPCR(boot[pcr]...)})
-	}
+	predicted := log.Predict(keystore.DefaultPCRs)
 	st, err := s.Status()
 	require.NoError(t, err)
 	a, err := keystore.Approve(rand.Reader, operator, keystore.BootState{PCRs: predicted, Version: st.ApprovalVersion})
@@ -85,10 +68,8 @@ func TestRealBoot(t *testing.T) {
 	_, err = s.Unseal(0)
 	require.ErrorIs(t, err, keystore.ErrNotApproved, "before the boot")
 
-	for pcr, digests := range boot {
-		for _, d := range digests {
-			require.NoError(t, s.Extend(pcr, d))
-		}
+	for _, e := range log.Events {
+		require.NoError(t, s.Extend(e.PCR, e.Digest))
 	}
 	nonce := bytes.Repeat([]byte{1}, 32)
 	q, err := s.Quote(nonce)
@@ -102,4 +83,51 @@ func TestRealBoot(t *testing.T) {
 	share, err := s.Unseal(0)
 	require.NoError(t, err)
 	require.Equal(t, "share", string(share))
+}
+
+const allPCRs = keystore.Selection(1<<keystore.NumPCRs - 1)
+
+// TestSameAsGoEventlog reads every real log that go-eventlog keeps: either both
+// parsers refuse it, or both find the same measurements. Some logs are of other
+// machines' quirks; what is compared is the digests in their order.
+func TestSameAsGoEventlog(t *testing.T) {
+	compared := 0
+	for name, raw := range map[string][]byte{
+		"arch":                    testdata.ArchLinuxWorkstationEventLog,
+		"debian 10":               testdata.Debian10EventLog,
+		"glinux":                  testdata.GlinuxAlexEventLog,
+		"rhel 8":                  testdata.Rhel8EventLog,
+		"ubuntu 18.04 sev":        testdata.Ubuntu1804AmdSevEventLog,
+		"ubuntu 21.04 no dbx":     testdata.Ubuntu2104NoDbxEventLog,
+		"ubuntu 21.04, no secure": testdata.Ubuntu2104NoSecureBootEventLog,
+		"ubuntu 24.04 sev-snp":    testdata.Ubuntu2404AmdSevSnpEventLog,
+		"container-optimized 85":  testdata.Cos85AmdSevEventLog,
+		"container-optimized 93":  testdata.Cos93AmdSevEventLog,
+		"container-optimized 101": testdata.Cos101AmdSevEventLog,
+	} {
+		t.Run(name, func(t *testing.T) {
+			theirs, theirErr := tcg.ParseEventLog(raw, tcg.ParseOpts{AllowPadding: true})
+			ours, err := keystore.ParseEventLog(raw)
+			var want, got [][]byte
+			if theirErr == nil {
+				for _, e := range theirs.Events(register.HashSHA256) {
+					if e.Type != tcg.NoAction && len(e.Digest) > 0 {
+						want = append(want, append([]byte{byte(e.Index)}, e.Digest...))
+					}
+				}
+			}
+			if err != nil {
+				require.Empty(t, want, "we refuse what they read: %v", err)
+				t.Log(err)
+				return
+			}
+			for _, e := range ours.Events {
+				got = append(got, append([]byte{byte(e.PCR)}, e.Digest[:]...))
+			}
+			require.NoError(t, theirErr)
+			require.Equal(t, want, got)
+			compared++
+		})
+	}
+	require.GreaterOrEqual(t, compared, 5)
 }
