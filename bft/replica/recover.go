@@ -13,8 +13,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/merkle"
 )
 
-// recover brings the state to the last final block on disk. Nothing on the disk is believed: a snapshot must have the root that its
-// certificate proves, and blocks must link up with it. Where the disk is found wrong, the replica stops there and fetches the rest from others.
+// recover brings the state to the last final block on disk. A snapshot must have the root that its certificate proves, and blocks must link
+// up with it. Where a block is damaged or missing, the replica stops there and fetches the rest from others.
 func (r *Replica) recover() error {
 	r.snapshots.replica = r
 	if err := r.loadSnapshot(); err != nil {

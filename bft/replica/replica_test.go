@@ -122,7 +122,10 @@ func freeAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
-func (c *cluster) start(i int) {
+func (c *cluster) start(i int) { require.NoError(c.t, c.tryStart(i)) }
+
+// tryStart starts a replica and returns why it refused to.
+func (c *cluster) tryStart(i int) error {
 	t, id := c.t, bft.ReplicaID(i+1)
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})).With("replica", id)
 	n := &node{done: make(chan struct{})}
@@ -150,7 +153,11 @@ func (c *cluster) start(i int) {
 		Verifier: func(*replica.Membership) (bft.Scheme, error) { return scheme.Verifier(c.sharing.GroupKey()), nil },
 		Window:   4, Timeouts: testTimeouts, Log: log,
 	})
-	require.NoError(t, err)
+	if err != nil {
+		n.transport.Close()
+		require.NoError(t, n.store.Close())
+		return err
+	}
 	running.Store(n.replica)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
@@ -161,6 +168,7 @@ func (c *cluster) start(i int) {
 		}
 	}()
 	c.nodes[i] = n
+	return nil
 }
 
 var testTimeouts = bft.Timeouts{

@@ -81,3 +81,42 @@ func TestAllReplicasRestartWithTheirDisks(t *testing.T) {
 	}
 	require.Equal(t, "yes", c.get(1, client, 2, "kept"))
 }
+
+func TestARestartGoesOnFromASnapshot(t *testing.T) {
+	c := newCluster(t, bft.Size{F: 1})
+	for i := range c.nodes {
+		c.start(i)
+	}
+	client := newClient(t)
+	for i := uint64(1); i <= 8; i++ {
+		c.put(0, client, i, fmt.Sprint("key", i), fmt.Sprint("value", i))
+	}
+	require.NoError(t, c.nodes[0].replica.SnapshotNow())
+	c.put(0, client, 9, "after", "the snapshot")
+	c.stop(0)
+	c.start(0)
+	require.Positive(t, c.nodes[0].replica.SnapshotHeight())
+	require.Equal(t, "value3", c.get(0, client, 10, "key3"))
+	require.Equal(t, "the snapshot", c.get(0, client, 11, "after"))
+	first := c.submit(0, client, 11, mustGet(t, "after"))
+	require.NotEmpty(t, first, "a request that was executed after the restart is answered again")
+}
+
+func mustGet(t *testing.T, name string) []byte {
+	operation, err := kv.Get([]byte(name))
+	require.NoError(t, err)
+	return operation
+}
+
+func TestASnapshotOfAnotherStateIsNotBelieved(t *testing.T) {
+	c := newCluster(t, bft.Size{F: 1})
+	for i := range c.nodes {
+		c.start(i)
+	}
+	client := newClient(t)
+	c.put(0, client, 1, "balance", "10")
+	require.NoError(t, c.nodes[0].replica.SnapshotNow())
+	require.NoError(t, c.nodes[0].replica.ForgeSnapshot(kv.New().State()))
+	c.stop(0)
+	require.ErrorContains(t, c.tryStart(0), "its root is not the certified one")
+}
