@@ -16,7 +16,10 @@ import (
 // the approval is for this keystore's selection and slot. At most maxApprovals
 // are kept: the caller removes none, the oldest version goes first.
 func (s *Store) AddApproval(a *keystore.Approval) error {
-	if err := s.checkApproval(a); err != nil {
+	if err := a.Verify(s.operator); err != nil {
+		return err
+	}
+	if err := s.fits(a); err != nil {
 		return err
 	}
 	data, err := a.MarshalBinary()
@@ -34,11 +37,8 @@ func (s *Store) AddApproval(a *keystore.Approval) error {
 	return s.dropApprovals()
 }
 
-// checkApproval says why an approval is not for this keystore.
-func (s *Store) checkApproval(a *keystore.Approval) error {
-	if err := a.Verify(s.operator); err != nil {
-		return err
-	}
+// fits says why an approval is not for this keystore.
+func (s *Store) fits(a *keystore.Approval) error {
 	selection, err := keystore.SelectionOf(a.State.PCRs)
 	if err != nil {
 		return fmt.Errorf("approval: %w", err)
@@ -53,7 +53,8 @@ func (s *Store) checkApproval(a *keystore.Approval) error {
 }
 
 // approvals reads the approvals that are for this keystore, the latest version
-// first.
+// first. Their signatures were verified when they were added, and the TPM
+// verifies them again when they are used.
 func (s *Store) approvals() ([]*keystore.Approval, error) {
 	names, err := s.dir.Names(approvalPrefix)
 	if err != nil {
@@ -65,7 +66,7 @@ func (s *Store) approvals() ([]*keystore.Approval, error) {
 		if err != nil {
 			return nil, err
 		}
-		if a, err := keystore.ParseApproval(data); err == nil && s.checkApproval(a) == nil {
+		if a, err := keystore.ParseApproval(data); err == nil && s.fits(a) == nil {
 			out = append(out, a)
 		}
 	}
