@@ -62,11 +62,12 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return report, nil
 }
 
-// operation is what is repeated; caller counts from 0.
+// operation is what is repeated.
 type operation struct {
-	name string
-	solo bool // makes sense for one caller only
-	run  func(caller int) error
+	name   string
+	solo   bool         // makes sense for one caller only
+	before func() error // not timed; may be nil
+	run    func() error
 }
 
 // measureDevice makes a keystore on a device, measures, and removes it.
@@ -120,35 +121,36 @@ var share = bytes.Repeat([]byte{0x5a}, shareBytes)
 func operations(ctx context.Context, k keystore.Keystore, place *check.Place) []operation {
 	digest := sha256.Sum256([]byte("reseal bench keystore"))
 	ops := []operation{
-		{name: "open", solo: true, run: func(int) error {
+		{name: "open", solo: true, run: func() error {
 			again, err := device.Open(ctx, place.URI, place.Options...)
 			if err != nil {
 				return err
 			}
 			return again.Close()
 		}},
-		{name: "sign", run: func(int) error {
+		{name: "sign", run: func() error {
 			_, err := k.Identity().Sign(rand.Reader, digest[:], crypto.SHA256)
 			return err
 		}},
-		{name: "seal", run: func(int) error { return k.Seal(0, share) }},
-		{name: "unseal", run: func(int) error {
+		{name: "seal", run: func() error { return k.Seal(0, share) }},
+		{name: "unseal", run: func() error {
 			_, err := k.Unseal(0)
 			return err
 		}},
 	}
 	if a, ok := k.(keystore.Attester); ok {
 		nonce := bytes.Repeat([]byte{1}, 32)
-		ops = append(ops, operation{name: "quote", run: func(int) error {
+		ops = append(ops, operation{name: "quote", run: func() error {
 			_, err := a.Quote(nonce)
 			return err
 		}})
 	}
 	var epoch uint64
-	return append(ops, operation{name: "seal and advance", solo: true, run: func(int) error {
-		epoch++
-		return errors.Join(k.Seal(epoch, share), k.Advance(epoch))
-	}})
+	return append(ops, operation{
+		name: "advance", solo: true,
+		before: func() error { epoch++; return k.Seal(epoch, share) },
+		run:    func() error { return k.Advance(epoch) },
+	})
 }
 
 // timed is a keystore that knows how long its device took.
@@ -156,7 +158,7 @@ type timed interface{ DeviceTime() time.Duration }
 
 // measure repeats an operation by several callers at once.
 func measure(ctx context.Context, k keystore.Keystore, op operation, callers int, during time.Duration) (Row, error) {
-	if err := op.run(0); err != nil { // warm up
+	if _, err := op.once(); err != nil { // warm up
 		return Row{}, err
 	}
 	meter, _ := k.(timed)
@@ -169,7 +171,7 @@ func measure(ctx context.Context, k keystore.Keystore, op operation, callers int
 	start := time.Now()
 	var wg sync.WaitGroup
 	for i := range callers {
-		wg.Go(func() { samples[i], failures[i] = repeat(ctx, op, i, start.Add(during)) })
+		wg.Go(func() { samples[i], failures[i] = repeat(ctx, op, start.Add(during)) })
 	}
 	wg.Wait()
 	elapsed := time.Since(start)
@@ -183,26 +185,48 @@ func measure(ctx context.Context, k keystore.Keystore, op operation, callers int
 		Median: micros(all[len(all)/2]), P99: micros(all[len(all)*99/100]),
 		PerSecond: float64(len(all)) / elapsed.Seconds(),
 	}
-	if meter != nil && op.name != "open" { // open has a device of its own
+	if op.before != nil {
+		row.PerSecond = float64(len(all)) / total(all).Seconds()
+	}
+	if meter != nil && op.before == nil && op.name != "open" { // open has a device of its own
 		row.DeviceShare = (meter.DeviceTime() - deviceBefore).Seconds() / elapsed.Seconds()
 	}
 	return row, nil
 }
 
+// once runs the operation and times it.
+func (op operation) once() (time.Duration, error) {
+	if op.before != nil {
+		if err := op.before(); err != nil {
+			return 0, err
+		}
+	}
+	start := time.Now()
+	err := op.run()
+	return time.Since(start), err
+}
+
 // repeat is one caller.
-func repeat(ctx context.Context, op operation, caller int, until time.Time) ([]time.Duration, error) {
+func repeat(ctx context.Context, op operation, until time.Time) ([]time.Duration, error) {
 	var samples []time.Duration
 	for len(samples) < minRepeats || time.Now().Before(until) && len(samples) < maxRepeats {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		start := time.Now()
-		if err := op.run(caller); err != nil {
+		sample, err := op.once()
+		if err != nil {
 			return nil, err
 		}
-		samples = append(samples, time.Since(start))
+		samples = append(samples, sample)
 	}
 	return samples, nil
+}
+
+func total(samples []time.Duration) (sum time.Duration) {
+	for _, d := range samples {
+		sum += d
+	}
+	return sum
 }
 
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }

@@ -90,7 +90,7 @@ func (s *Store) Status() (keystore.Status, error) {
 	}
 	defer unlock()
 	return keystore.Status{
-		Kind: kindName, Device: "files in " + s.dir.Path(), Software: true,
+		Kind: kindName, Device: "passphrase files", Software: true,
 		Identity: keystore.Fingerprint(&s.identity.PublicKey), Epoch: s.epoch,
 		Capabilities: []string{"Keys are encrypted on disk under a passphrase (age, scrypt)."},
 		Cautions: []string{
