@@ -313,7 +313,7 @@ func (h *handoff) find(digest bft.Digest) (heldDealing, bool) {
 	if ok || h.secret == nil {
 		return d, ok
 	}
-	return h.node.loadPart(h.secret, h.epoch, digest)
+	return h.node.loadPart(&h.secret.vaultKey, h.epoch, digest)
 }
 
 // transition combines commitments into the next sharing. A replica that was away when this epoch began may lack its sharing; it takes that
@@ -328,11 +328,18 @@ func (h *handoff) transition(ctx context.Context, commitments map[int]*threshold
 	return h.node.transitionByOthers(ctx, h.epoch, commitments)
 }
 
-// wipe erases what the handoff holds in memory of secrets of the epoch that ended.
+// wipe erases the secrets that a completed handoff holds in memory, but for the parts that made the next sharing: replicas that missed some may ask.
 func (h *handoff) wipe() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.dealing != nil {
 		h.dealing.Wipe()
+		h.dealing = nil
 	}
+	for digest, d := range h.held {
+		if _, needed := h.next.held[digest]; !needed {
+			d.part.Wipe()
+		}
+	}
+	h.held = nil
 }

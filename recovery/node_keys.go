@@ -70,14 +70,16 @@ func (n *Node) advance(h *handoff) error {
 		return fmt.Errorf("keystore: advance to epoch %d: %w", next.epoch, err)
 	}
 	n.mu.Lock()
-	old := n.secret
+	if n.secret != nil {
+		n.secret.retire()
+	}
+	for _, d := range n.held {
+		d.part.Wipe()
+	}
 	n.epoch, n.secret, n.sharing, n.held = next.epoch, next.secret, next.sharing, next.held
 	n.nextKey, n.sealedKey, n.handoff = nil, nil, nil
 	n.mu.Unlock()
 	n.rebooted.Store(false)
-	if old != nil {
-		old.retire()
-	}
 	h.wipe()
 	if err := n.forget(h.epoch); err != nil {
 		return err

@@ -106,9 +106,12 @@ func (n *Node) servePart(ctx context.Context, from *transport.Sender, request []
 	if err != nil {
 		return nil, err
 	}
+	defer part.Wipe()
+	secret := part.SecretBytes()
+	defer clear(secret)
 	var b cryptobyte.Builder
 	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(raw) })
-	b.AddBytes(part.SecretBytes())
+	b.AddBytes(secret)
 	return b.Bytes()
 }
 
@@ -118,6 +121,11 @@ func (h *handoff) offer(ctx context.Context, to bft.ReplicaID) (*threshold.Commi
 	case <-h.dealt:
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.dealing == nil {
+		return nil, nil, errNotHere // the handoff is over
 	}
 	part, err := h.dealing.Part(int(to))
 	return h.dealing.Commitment(), part, err
@@ -168,19 +176,39 @@ func (n *Node) serveAcknowledge(_ context.Context, from *transport.Sender, reque
 	return nil, h.acknowledged(from.ID, bytes.Clone(ack))
 }
 
-// findDealing returns a dealing of the running or of the last handoff by the digest of its commitment.
-func (n *Node) findDealing(digest bft.Digest) (heldDealing, bool) {
+// withDealing hands use a dealing of the running or of the last handoff, named by the digest of its commitment. The dealing may be wiped when use
+// has returned.
+func (n *Node) withDealing(digest []byte, use func(heldDealing) error) error {
+	if len(digest) != len(bft.Digest{}) {
+		return errors.New("malformed call")
+	}
+	name := bft.Digest(digest)
 	n.mu.Lock()
-	h, epoch, secret := n.handoff, n.epoch, n.secret
-	d, ok := n.held[digest]
+	if d, ok := n.held[name]; ok {
+		defer n.mu.Unlock()
+		return use(d)
+	}
+	h, epoch := n.handoff, n.epoch
+	var vaultKey [32]byte
+	if n.secret != nil {
+		vaultKey = n.secret.vaultKey
+	}
 	n.mu.Unlock()
-	if !ok && h != nil {
-		d, ok = h.find(digest)
+	defer clear(vaultKey[:])
+	if h != nil {
+		h.mu.Lock()
+		if d, ok := h.held[name]; ok {
+			defer h.mu.Unlock()
+			return use(d)
+		}
+		h.mu.Unlock()
 	}
-	if !ok && secret != nil { // kept before a restart
-		d, ok = n.loadPart(secret, epoch, digest)
+	d, ok := n.loadPart(&vaultKey, epoch, name) // kept before a restart
+	if !ok {
+		return errNotHere
 	}
-	return d, ok
+	defer d.part.Wipe()
+	return use(d)
 }
 
 // dealtIn returns the epoch in which a dealing was dealt.
@@ -193,37 +221,35 @@ func (d heldDealing) dealtIn() (bft.Epoch, error) {
 	return bft.Epoch(epoch), nil
 }
 
-func (n *Node) serveCommitment(_ context.Context, _ *transport.Sender, digest []byte) ([]byte, error) {
-	if len(digest) != len(bft.Digest{}) {
-		return nil, errors.New("malformed call")
-	}
-	d, ok := n.findDealing(bft.Digest(digest))
-	if !ok {
-		return nil, errNotHere
-	}
-	return d.commitment.MarshalBinary()
+func (n *Node) serveCommitment(_ context.Context, _ *transport.Sender, digest []byte) (answer []byte, err error) {
+	err = n.withDealing(digest, func(d heldDealing) error {
+		answer, err = d.commitment.MarshalBinary()
+		return err
+	})
+	return answer, err
 }
 
-func (n *Node) servePoint(_ context.Context, from *transport.Sender, digest []byte) ([]byte, error) {
-	if len(digest) != len(bft.Digest{}) {
-		return nil, errors.New("malformed call")
-	}
-	d, ok := n.findDealing(bft.Digest(digest))
-	if !ok || !d.part.HasColumn() {
-		return nil, errNotHere
-	}
-	epoch, err := d.dealtIn()
-	if err != nil {
-		return nil, err
-	}
-	if err := n.mayReceive(from, epoch); err != nil {
-		return nil, err
-	}
-	point, err := d.part.Point(int(from.ID))
-	if err != nil {
-		return nil, err
-	}
-	return point.SecretBytes(), nil
+func (n *Node) servePoint(_ context.Context, from *transport.Sender, digest []byte) (answer []byte, err error) {
+	err = n.withDealing(digest, func(d heldDealing) error {
+		epoch, err := d.dealtIn()
+		if err != nil {
+			return err
+		}
+		if err := n.mayReceive(from, epoch); err != nil {
+			return err
+		}
+		if !d.part.HasColumn() {
+			return errNotHere
+		}
+		point, err := d.part.Point(int(from.ID))
+		if err != nil {
+			return err
+		}
+		defer point.Wipe()
+		answer = point.SecretBytes()
+		return nil
+	})
+	return answer, err
 }
 
 // fetchCommitment gets a chosen dealing's commitment from whoever has it.
