@@ -138,3 +138,22 @@ func BenchmarkSign(b *testing.B) {
 		})
 	}
 }
+
+// TestLostDirectory: the identity outlives the directory, and what was sealed
+// does not.
+func TestLostDirectory(t *testing.T) {
+	lost, tok, old := newStore(t, "lost-directory")
+	o := options(filepath.Join(t.TempDir(), "new"))
+	_, err := hsm.Init(t.Context(), tok.URI(), o)
+	require.ErrorIs(t, err, keystore.ErrExists)
+	o.Adopt = true
+	s, err := hsm.Init(t.Context(), tok.URI(), o)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	require.Equal(t, lost.Identity().Public(), s.Identity().Public())
+	found, err := hsm.Open(t.Context(), tok.URI(), options(old))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, found.Close()) }()
+	_, err = found.Unseal(1)
+	require.ErrorIs(t, err, keystore.ErrErased)
+}

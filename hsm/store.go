@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"math/big"
 	"sync"
 
@@ -127,7 +128,8 @@ func (s *Store) initialize(adopt bool) error {
 		case err == nil && !adopt:
 			return fmt.Errorf("token %s: %w under the name %q: open it, or keep its identity with a new directory (--adopt), or choose another by object=NAME", s.token.where, keystore.ErrExists, s.name)
 		case err == nil:
-			return nil
+			// What the lost directory sealed is nobody's any more.
+			return x.destroyBefore(s.name, math.MaxUint64)
 		case !errors.Is(err, errNoObject):
 			return err
 		}
