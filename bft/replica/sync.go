@@ -173,23 +173,25 @@ func (r *Replica) serveAncestors(_ context.Context, _ *transport.Sender, data []
 	return b.Bytes()
 }
 
-// catchUp fetches and executes the log from where the replica stands until no other replica knows more. It needs no peer: alone, it
-// returns at once.
+// catchUp fetches and executes the log from where the replica stands until f + 1 others, so a correct one, have little to add: the core takes it from
+// there, since the log grows meanwhile. It needs no peer: alone, it returns at once.
 func (r *Replica) catchUp(ctx context.Context) error {
 	if err := r.replayAll(); err != nil {
 		return err
 	}
-	for progress := true; progress && ctx.Err() == nil; {
-		progress = false
-		for _, peer := range r.askOrder(nil) {
-			n, err := r.catchUpFrom(ctx, peer)
-			if errors.Is(err, errFatal) {
-				return err
-			}
-			if err != nil && !transport.Unavailable(err) && ctx.Err() == nil {
-				r.log.Warn("catching up failed", "replica", peer, "error", err)
-			}
-			progress = progress || n > 0
+	agree := 0
+	for _, peer := range r.askOrder(nil) {
+		err := r.catchUpFrom(ctx, peer)
+		switch {
+		case errors.Is(err, errFatal):
+			return err
+		case err == nil:
+			agree++
+		case !transport.Unavailable(err) && ctx.Err() == nil:
+			r.log.Warn("catching up failed", "replica", peer, "error", err)
+		}
+		if agree > r.Membership().Size.F {
+			break
 		}
 	}
 	return ctx.Err()
@@ -198,19 +200,21 @@ func (r *Replica) catchUp(ctx context.Context) error {
 // errFatal marks errors after which the replica cannot go on.
 var errFatal = errors.New("fatal")
 
-// catchUpFrom executes what one peer can prove to be final above this replica's height, and returns the number of blocks.
-func (r *Replica) catchUpFrom(ctx context.Context, peer bft.ReplicaID) (int, error) {
-	executed := 0
-	for ctx.Err() == nil {
+// littleBehind is a distance that the core makes good by itself.
+const littleBehind = 32
+
+// catchUpFrom executes what one peer can prove to be final above this replica's height, until that is little.
+func (r *Replica) catchUpFrom(ctx context.Context, peer bft.ReplicaID) error {
+	for {
+		epoch := r.cfg.System.Membership().Epoch
 		n, err := r.fetchLog(ctx, peer)
-		executed += n
-		if n == 0 || err != nil {
-			return executed, err
+		if err != nil || n < littleBehind && epoch == r.cfg.System.Membership().Epoch {
+			return err
 		}
 	}
-	return executed, ctx.Err()
 }
 
+// fetchLog executes one piece of the log and returns the number of its blocks.
 func (r *Replica) fetchLog(ctx context.Context, peer bft.ReplicaID) (int, error) {
 	from := r.ledger.latest.Load().height + 1
 	blocks, proof, err := r.askLog(ctx, peer, from)
