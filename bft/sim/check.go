@@ -196,6 +196,7 @@ func (k *checker) finalized(r *replica, f bft.Finalized) {
 func (k *checker) restarted(r *replica, final bft.Height, own []bft.Vote) {
 	k.heights[r] = final
 	for _, v := range own {
+		k.signed(r, v)
 		k.voted(r, r.id, v)
 	}
 }
