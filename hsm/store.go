@@ -101,7 +101,8 @@ func findPIN(l *locator, o keystore.Options) (pin keystore.Secret, err error) {
 }
 
 // Init makes a keystore in the token at uri, and opens it. What the token
-// cannot do is an ErrUnsupported with a sentence.
+// cannot do is an ErrUnsupported with a sentence. Calls into a PKCS#11 library
+// cannot be interrupted, so the context is not used, here and below.
 func Init(_ context.Context, uri string, o keystore.Options) (*Store, error) {
 	dir, t, err := connect(uri, o)
 	if err != nil {

@@ -30,7 +30,7 @@ type Options struct {
 	// WorkFactor is the base-2 logarithm of the cost of the scrypt passphrase
 	// derivation of the file backend.
 	WorkFactor int
-	// Timeout bounds each operation on a device, waiting for its turn included.
+	// Timeout bounds each operation on a TPM, waiting for its turn included.
 	Timeout time.Duration
 	// Rand is the source of the randomness that is not the device's own.
 	Rand io.Reader

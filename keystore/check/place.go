@@ -48,7 +48,8 @@ func NewPlace(ctx context.Context, uri, scratch string, opts []keystore.Option) 
 	if err != nil {
 		return nil, err
 	}
-	p := &Place{ctx: ctx, URI: uri, Operator: operator, Dir: filepath.Join(scratch, "keystore")}
+	// A check that was interrupted still cleans up.
+	p := &Place{ctx: context.WithoutCancel(ctx), URI: uri, Operator: operator, Dir: filepath.Join(scratch, "keystore")}
 	p.Options = append(slices.Clone(opts),
 		keystore.WithDir(p.Dir), keystore.WithOperatorKey(&operator.PublicKey), keystore.WithPCRs(pcrs))
 	o := keystore.NewOptions(p.Options...)

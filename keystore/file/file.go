@@ -110,7 +110,10 @@ func Init(_ context.Context, uri string, o keystore.Options) (*Store, error) {
 	if s.identity, err = ecdsa.GenerateKey(elliptic.P256(), o.Rand); err != nil {
 		return nil, fmt.Errorf("make the identity key: %w", err)
 	}
-	return s, s.write(secret, o.WorkFactor)
+	if err := s.write(secret, o.WorkFactor); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // write writes a new keystore; the container comes last, as it is what Open

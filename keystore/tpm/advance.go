@@ -38,7 +38,7 @@ func (e *epochs) latest() uint64 {
 
 // counterValue reads the counter that sealing is bound to.
 func (s *Store) counterValue() (value uint64, err error) {
-	err = s.dev.run(func(c *conn) error {
+	err = s.operate(func(c *conn) error {
 		value, err = s.epochCounter.read(c)
 		return err
 	})
@@ -96,7 +96,7 @@ func (s *Store) Advance(epoch uint64) error {
 // commit increments the counter to what the mark says. When the answer is lost,
 // the counter tells whether it was done.
 func (s *Store) commit(next mark) error {
-	incrementErr := s.dev.run(s.epochCounter.increment)
+	incrementErr := s.operate(s.epochCounter.increment)
 	if incrementErr == nil {
 		return nil
 	}

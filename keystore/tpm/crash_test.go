@@ -139,7 +139,7 @@ func (w *world) process(t *testing.T, uri string) *Store {
 	t.Helper()
 	dir, err := statedir.NewFS(worldFS{w}, "keystore")
 	require.NoError(t, err)
-	s, err := open(w.device(t, uri), dir, 0, keystore.NewOptions())
+	s, err := open(t.Context(), w.device(t, uri), dir, 0, keystore.NewOptions())
 	require.NoError(t, err)
 	return s
 }
@@ -199,7 +199,7 @@ func prepareKeystore(t *testing.T, w *world, uri string) {
 	require.NoError(t, err)
 	dir, err := statedir.NewFS(worldFS{w}, "keystore")
 	require.NoError(t, err)
-	s, err := initialize(w.device(t, uri), dir, 0, keystore.NewOptions(keystore.WithOperatorKey(&operator.PublicKey)))
+	s, err := initialize(t.Context(), w.device(t, uri), dir, 0, keystore.NewOptions(keystore.WithOperatorKey(&operator.PublicKey)))
 	require.NoError(t, err)
 	values, err := s.ReadPCRs()
 	require.NoError(t, err)
@@ -268,7 +268,7 @@ func TestFullDisk(t *testing.T) {
 	prepareKeystore(t, w, uri)
 	dir, err := statedir.NewFS(fullFS{worldFS{w}}, "keystore")
 	require.NoError(t, err)
-	s, err := open(w.device(t, uri), dir, 0, keystore.NewOptions())
+	s, err := open(t.Context(), w.device(t, uri), dir, 0, keystore.NewOptions())
 	require.NoError(t, err)
 	require.ErrorIs(t, s.Seal(2, share(2)), syscall.ENOSPC)
 	require.ErrorIs(t, s.Advance(2), syscall.ENOSPC)

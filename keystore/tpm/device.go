@@ -63,10 +63,10 @@ func newDevice(address string, timeout time.Duration) (*device, error) {
 // run connects, calls f and disconnects. When the TPM has no room because some
 // client died and left objects or sessions behind, they are flushed and f is
 // called again; so f changes nothing lasting before its last command.
-func (d *device) run(f func(c *conn) error) error {
+func (d *device) run(ctx context.Context, f func(c *conn) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	rw, err := d.connect(ctx)
 	if err != nil {
@@ -75,10 +75,9 @@ func (d *device) run(f func(c *conn) error) error {
 	c := &conn{rw: rw, ctx: ctx, device: d}
 	defer func() { _ = rw.Close() }()
 	if nc, ok := rw.(net.Conn); ok {
-		deadline, _ := ctx.Deadline()
-		if err := nc.SetDeadline(deadline); err != nil {
-			return fmt.Errorf("tpm:%s: %w", d.address, err)
-		}
+		// Wakes what waits for the TPM. A character device cannot be woken.
+		stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(0, 0)) })
+		defer stop()
 	}
 	err = f(c)
 	if !d.managed && outOfRoom(err) {

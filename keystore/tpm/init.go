@@ -68,7 +68,7 @@ func parseURI(uri string) (address string, slot uint8, err error) {
 
 // Init makes a keystore on the TPM at uri, with an identity key that never was
 // anywhere else, and opens it. It needs the directory and the operator's key.
-func Init(_ context.Context, uri string, o keystore.Options) (*Store, error) {
+func Init(ctx context.Context, uri string, o keystore.Options) (*Store, error) {
 	address, slot, err := parseURI(uri)
 	if err != nil {
 		return nil, err
@@ -81,16 +81,16 @@ func Init(_ context.Context, uri string, o keystore.Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return initialize(dev, dir, slot, o)
+	return initialize(ctx, dev, dir, slot, o)
 }
 
 // initialize is Init on a device and a directory.
-func initialize(dev *device, dir *statedir.Dir, slot uint8, o keystore.Options) (*Store, error) {
+func initialize(ctx context.Context, dev *device, dir *statedir.Dir, slot uint8, o keystore.Options) (*Store, error) {
 	cfg, err := newConfig(dir, slot, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := dev.run(func(c *conn) error { return provision(c, cfg, o.Adopt) }); err != nil {
+	if err := dev.run(ctx, func(c *conn) error { return provision(c, cfg, o.Adopt) }); err != nil {
 		return nil, err
 	}
 	s, err := newStore(dev, dir, cfg, o)
@@ -98,7 +98,7 @@ func initialize(dev *device, dir *statedir.Dir, slot uint8, o keystore.Options) 
 		return nil, err
 	}
 	for _, k := range []*counter{s.epochCounter, s.approvalCounter} {
-		if err := dev.run(k.define); err != nil {
+		if err := dev.run(ctx, k.define); err != nil {
 			return nil, err
 		}
 	}
@@ -109,7 +109,10 @@ func initialize(dev *device, dir *statedir.Dir, slot uint8, o keystore.Options) 
 	if err := dir.WriteJSON(epochFile, epochs{Current: mark{Counter: value}}); err != nil {
 		return nil, err
 	}
-	return s, dir.WriteJSON(configFile, cfg)
+	if err := dir.WriteJSON(configFile, cfg); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // newConfig checks what Init was given and makes the directory.

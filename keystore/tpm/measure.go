@@ -11,21 +11,21 @@ import (
 
 // Extend folds a measurement into a PCR of the SHA-256 bank of the TPM at uri.
 // It is for launchers, which measure before there is a keystore.
-func Extend(_ context.Context, uri string, pcr int, digest [32]byte, o keystore.Options) error {
+func Extend(ctx context.Context, uri string, pcr int, digest [32]byte, o keystore.Options) error {
 	dev, err := deviceAt(uri, o)
 	if err != nil {
 		return err
 	}
-	return dev.run(func(c *conn) error { return extend(c, pcr, digest) })
+	return dev.run(ctx, func(c *conn) error { return extend(c, pcr, digest) })
 }
 
 // ReadPCRs returns PCRs of the SHA-256 bank of the TPM at uri.
-func ReadPCRs(_ context.Context, uri string, s keystore.Selection, o keystore.Options) (values []keystore.PCRValue, err error) {
+func ReadPCRs(ctx context.Context, uri string, s keystore.Selection, o keystore.Options) (values []keystore.PCRValue, err error) {
 	dev, err := deviceAt(uri, o)
 	if err != nil {
 		return nil, err
 	}
-	err = dev.run(func(c *conn) error {
+	err = dev.run(ctx, func(c *conn) error {
 		values, err = readPCRs(c, s)
 		return err
 	})

@@ -12,7 +12,7 @@ import (
 
 // Remove evicts the keystore of a slot from the TPM at uri, identity and all. The
 // storage root key stays, as other software may use it.
-func Remove(_ context.Context, uri string, o keystore.Options) error {
+func Remove(ctx context.Context, uri string, o keystore.Options) error {
 	address, slot, err := parseURI(uri)
 	if err != nil {
 		return err
@@ -22,7 +22,7 @@ func Remove(_ context.Context, uri string, o keystore.Options) error {
 		return err
 	}
 	cfg := &config{Slot: slot}
-	return dev.run(func(c *conn) error {
+	return dev.run(ctx, func(c *conn) error {
 		r, err := ensureRoot(c)
 		if err != nil {
 			return err
@@ -63,12 +63,12 @@ func evict(c *conn, r *root, h tpm2.TPMHandle) error {
 
 // RemoveRoot evicts the storage root key. Only who made it should: what other
 // software keeps under it does not load until it is made again.
-func RemoveRoot(_ context.Context, uri string, o keystore.Options) error {
+func RemoveRoot(ctx context.Context, uri string, o keystore.Options) error {
 	dev, err := deviceAt(uri, o)
 	if err != nil {
 		return err
 	}
-	return dev.run(func(c *conn) error {
+	return dev.run(ctx, func(c *conn) error {
 		r, err := ensureRoot(c)
 		if err != nil {
 			return err
@@ -86,13 +86,13 @@ var inventoried = []uint32{0x01000000, 0x02000000, 0x03000000, 0x80000000, 0x810
 
 // Inventory lists the handles of everything that is in the TPM at uri at the
 // moment, ascending: NV indices, sessions, transient and persistent objects.
-func Inventory(_ context.Context, uri string, o keystore.Options) ([]uint32, error) {
+func Inventory(ctx context.Context, uri string, o keystore.Options) ([]uint32, error) {
 	dev, err := deviceAt(uri, o)
 	if err != nil {
 		return nil, err
 	}
 	var all []uint32
-	err = dev.run(func(c *conn) error {
+	err = dev.run(ctx, func(c *conn) error {
 		for _, first := range inventoried {
 			handles, err := c.handles(first)
 			if err != nil {
@@ -110,12 +110,12 @@ func Inventory(_ context.Context, uri string, o keystore.Options) ([]uint32, err
 
 // ResetPCR sets a PCR to zero. TPMs allow it for PCRs 16 (debug) and 23
 // (application) only.
-func ResetPCR(_ context.Context, uri string, pcr int, o keystore.Options) error {
+func ResetPCR(ctx context.Context, uri string, pcr int, o keystore.Options) error {
 	dev, err := deviceAt(uri, o)
 	if err != nil {
 		return err
 	}
-	return dev.run(func(c *conn) error {
+	return dev.run(ctx, func(c *conn) error {
 		_, err := tpm2.PCRReset{PCRHandle: tpm2.AuthHandle{
 			Handle: tpm2.TPMHandle(pcr), Name: tpm2.HandleName(tpm2.TPMHandle(pcr)), Auth: tpm2.PasswordAuth(nil),
 		}}.Execute(c)

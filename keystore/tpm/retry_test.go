@@ -46,14 +46,14 @@ func TestBusyTPM(t *testing.T) {
 	}, nil))}
 	// Each answer arrives on its own, as from a device.
 	busy.Reader = &byAnswer{busy.Reader}
-	require.NoError(t, scriptedDevice(busy, time.Minute).run(func(c *conn) error {
+	require.NoError(t, scriptedDevice(busy, time.Minute).run(t.Context(), func(c *conn) error {
 		_, err := c.Send([]byte("command"))
 		return err
 	}))
 	require.Equal(t, 4, busy.commands)
 
 	always := &scripted{Reader: endless(response(tpm2.TPMRCRetry))}
-	err := scriptedDevice(always, 10*time.Millisecond).run(func(c *conn) error {
+	err := scriptedDevice(always, 10*time.Millisecond).run(t.Context(), func(c *conn) error {
 		_, err := c.Send([]byte("command"))
 		return err
 	})
@@ -80,7 +80,7 @@ func TestHostileTPM(t *testing.T) {
 		"too small": {0x80, 1, 0, 0, 0, 2, 0, 0, 0, 0},
 		"cut":       {0x80, 1, 0, 0, 0, 20, 0, 0, 0, 0},
 	} {
-		err := scriptedDevice(&scripted{Reader: bytes.NewReader(answer)}, time.Second).run(func(c *conn) error {
+		err := scriptedDevice(&scripted{Reader: bytes.NewReader(answer)}, time.Second).run(t.Context(), func(c *conn) error {
 			_, err := c.Send([]byte("command"))
 			return err
 		})
@@ -96,7 +96,25 @@ func TestSilentTPM(t *testing.T) {
 	go func() { _, _ = io.Copy(io.Discard, theirs) }()
 	d := &device{address: "silent", timeout: 10 * time.Millisecond,
 		dial: func(context.Context) (io.ReadWriteCloser, error) { return ours, nil }}
-	err := d.run(func(c *conn) error {
+	err := d.run(t.Context(), func(c *conn) error {
+		_, err := c.Send([]byte("command"))
+		return err
+	})
+	require.ErrorIs(t, err, keystore.ErrUnavailable)
+}
+
+// TestCancelled: an operation that waits for the TPM ends with its context.
+func TestCancelled(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer func() { require.NoError(t, theirs.Close()) }()
+	d := &device{address: "silent", timeout: time.Hour,
+		dial: func(context.Context) (io.ReadWriteCloser, error) { return ours, nil }}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, _ = io.ReadFull(theirs, make([]byte, len("command")))
+		cancel()
+	}()
+	err := d.run(ctx, func(c *conn) error {
 		_, err := c.Send([]byte("command"))
 		return err
 	})

@@ -33,7 +33,7 @@ func (s *Store) Seal(epoch uint64, secret []byte) error {
 func (s *Store) seal(epoch, value uint64, secret []byte) error {
 	envelope := statedir.Sealed{Kind: statedir.KindTPM, Epoch: epoch, Binding: value}
 	sealed, err := statedir.Seal(s.rand, envelope, secret, func(key []byte) (wrapped []byte, err error) {
-		err = s.dev.run(func(c *conn) error {
+		err = s.operate(func(c *conn) error {
 			wrapped, err = s.wrap(c, value, key)
 			return err
 		})
@@ -108,7 +108,7 @@ func (s *Store) open(sealed *statedir.Sealed) ([]byte, error) {
 		return nil, err
 	}
 	var key []byte
-	err = s.dev.run(func(c *conn) error {
+	err = s.operate(func(c *conn) error {
 		key, err = s.unwrap(c, sealed, approvals)
 		return err
 	})

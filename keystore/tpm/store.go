@@ -42,7 +42,7 @@ var (
 
 // Open opens the keystore that Init made. The TPM must be the one it was made
 // on.
-func Open(_ context.Context, uri string, o keystore.Options) (*Store, error) {
+func Open(ctx context.Context, uri string, o keystore.Options) (*Store, error) {
 	address, slot, err := parseURI(uri)
 	if err != nil {
 		return nil, err
@@ -55,11 +55,11 @@ func Open(_ context.Context, uri string, o keystore.Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return open(dev, dir, slot, o)
+	return open(ctx, dev, dir, slot, o)
 }
 
 // open is Open on a device and a directory.
-func open(dev *device, dir *statedir.Dir, slot uint8, o keystore.Options) (*Store, error) {
+func open(ctx context.Context, dev *device, dir *statedir.Dir, slot uint8, o keystore.Options) (*Store, error) {
 	cfg, err := readConfig(dir)
 	if err != nil {
 		return nil, err
@@ -71,7 +71,10 @@ func open(dev *device, dir *statedir.Dir, slot uint8, o keystore.Options) (*Stor
 	if err != nil {
 		return nil, err
 	}
-	return s, dev.run(s.checkDevice)
+	if err := dev.run(ctx, s.checkDevice); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // newStore derives what follows from the configuration.
@@ -128,8 +131,12 @@ func (s *Store) run(f func(c *conn) error) error {
 	if closed {
 		return keystore.ErrClosed
 	}
-	return s.dev.run(f)
+	return s.operate(f)
 }
+
+// operate calls f on the TPM. The operations of a keystore take no context: they
+// are bounded by the timeout of the options, and are not cut short in between.
+func (s *Store) operate(f func(c *conn) error) error { return s.dev.run(context.Background(), f) }
 
 // Close makes further operations fail. The TPM is connected only during
 // operations, so there is nothing else to release.

@@ -141,7 +141,7 @@ func TestConformance(t *testing.T) {
 			keystore.BootState{PCRs: values, Version: st.ApprovalVersion, Slot: uint8(slot)})
 		require.NoError(t, err)
 		require.NoError(t, s.AddApproval(a))
-		t.Cleanup(func() { require.NoError(t, tpm.Remove(t.Context(), uri, options(dir))) })
+		t.Cleanup(func() { require.NoError(t, tpm.Remove(context.Background(), uri, options(dir))) })
 		slot++
 		return keystoretest.Device{Dir: dir, Open: func(t *testing.T, dir string) keystore.Keystore {
 			return openStore(t, uri, dir)
