@@ -231,8 +231,8 @@ func (g *global) hash() uint64 {
 	return h
 }
 
-// explore visits every state that the leader's choices allow.
-func (m *model) explore(choices []choice, check func(g global, last bool)) {
+// explore visits every state that the leader's choices allow, and checks each: it is safe, and, when nothing more is to happen, the view is resolved.
+func (m *model) explore(choices []choice) error {
 	start := global{}
 	for i, c := range choices {
 		for _, msg := range m.shown(c) {
@@ -245,7 +245,13 @@ func (m *model) explore(choices []choice, check func(g global, last bool)) {
 		g := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
 		successors := m.successors(g)
-		check(g, len(successors) == 0)
+		err := m.safe(g)
+		if err == nil && len(successors) == 0 {
+			err = m.resolved(g)
+		}
+		if err != nil {
+			return err
+		}
 		for _, next := range successors {
 			if key := next.hash(); !visited[key] {
 				visited[key] = true
@@ -254,6 +260,7 @@ func (m *model) explore(choices []choice, check func(g global, last bool)) {
 		}
 	}
 	m.states += len(visited)
+	return nil
 }
 
 // successors are the states one event away. It is empty when all was delivered and every timer has expired.

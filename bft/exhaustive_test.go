@@ -4,6 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // This file checks one view of a Byzantine leader exhaustively, on the real core. The leader signs two blocks; each correct replica gets one of them
@@ -25,6 +27,7 @@ func TestOneViewExhaustively(t *testing.T) {
 	}{
 		{Size{1, 0}, []choice{{1, 0}, {2, 0}, {0, 3}}, false},
 		{Size{1, 0}, []choice{{1, 1}, {1, 1}, {0, 3}}, false},
+		{Size{1, 0}, []choice{{1, 1}, {1, 3}, {1, 3}}, false},
 		{Size{1, 0}, []choice{{1, 1}, {2, 2}, {0, 3}}, false},
 		{Size{1, 0}, []choice{{1, 1}, {2, 2}, {0, 0}}, true},
 		{Size{1, 0}, []choice{{1, 3}, {1, 1}, {2, 2}}, true},
@@ -36,15 +39,7 @@ func TestOneViewExhaustively(t *testing.T) {
 		}
 		t.Run(fmt.Sprintf("f=%d,c=%d,%v", run.size.F, run.size.C, run.choices), func(t *testing.T) {
 			m := newModel(t, run.size, len(run.choices))
-			m.explore(run.choices, func(g global, last bool) {
-				err := m.safe(g)
-				if err == nil && last {
-					err = m.resolved(g)
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			})
+			require.NoError(t, m.explore(run.choices))
 			t.Logf("%d states, %d local states of a replica", m.states, len(m.locals[2]))
 		})
 	}

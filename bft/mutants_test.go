@@ -1,0 +1,26 @@
+//go:build mutants
+
+package bft
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The exhaustive check has teeth: with a planted bug in the rules of a view, it fails.
+func TestExhaustiveCheckFindsPlantedBugs(t *testing.T) {
+	defer Plant("")
+	for _, name := range []string{"ruled-out-early", "finalize-after-nullify", "first-vote-twice"} {
+		require.True(t, Plant(name))
+		found := error(nil)
+		for _, choices := range [][]choice{{{1, 1}, {1, 3}, {1, 3}}, {{1, 1}, {2, 2}, {0, 3}}} {
+			if err := newModel(t, Size{1, 0}, 3).explore(choices); err != nil {
+				found = err
+				break
+			}
+		}
+		require.Error(t, found, name)
+		t.Logf("%s: %v", name, found)
+	}
+}
