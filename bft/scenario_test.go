@@ -27,7 +27,6 @@ type stage struct {
 	t        *testing.T
 	size     bft.Size
 	window   int
-	epoch    bft.Epoch
 	now      int64
 	actors   []*actor // 1 to n
 	wire     []envelope

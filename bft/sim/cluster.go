@@ -116,15 +116,6 @@ func (c *cluster) byID(id bft.ReplicaID) *replica {
 	return nil
 }
 
-// correct calls f for the machines that obey the protocol.
-func (c *cluster) correct(f func(*replica)) {
-	for _, r := range c.replicas {
-		if r.evil == nil {
-			f(r)
-		}
-	}
-}
-
 // signBlock notes a proposal and signs it: the note stands for the signature.
 func (c *cluster) signBlock(b *bft.Block) []byte {
 	c.proposals[b.Digest()] = b

@@ -12,9 +12,8 @@ import (
 // only its replica's handle makes, a certificate is the list of signers and the sum of their checksums. It has the
 // properties that the protocol needs of a scheme, as long as the simulator hands out no foreign checksums.
 type keys struct {
-	secret  uint64
-	cluster bft.ClusterID
-	quorum  int
+	secret uint64
+	quorum int
 }
 
 const partialSize = 8
