@@ -50,7 +50,7 @@ crashes another, and checks everything. The exit status is 0 only if all of it h
 	flags.IntVar(&options.Size.C, "c", 1, "further replicas that may be down at once")
 	flags.StringVar(&kind, "keystore", string(cluster.SWTPM), "where keys are kept: "+cluster.Kinds)
 	flags.DurationVar(&options.Duration, "duration", 10*time.Second, "how long the load runs undisturbed, for comparison")
-	flags.IntVar(&options.Clients, "clients", 4, "concurrent clients")
+	flags.IntVar(&options.Clients, "clients", 8, "concurrent clients")
 	flags.StringVar(&options.Input, "input", "", "directory whose files are put into the store (default: the machine's CA certificates)")
 	flags.StringVar(&options.Dir, "dir", "", "directory for the cluster (default: a temporary one)")
 	flags.BoolVar(&options.Keep, "keep", false, "leave the directory behind")
