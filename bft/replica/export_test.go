@@ -1,11 +1,14 @@
 package replica
 
-import "github.com/reseal-bft/reseal/bft"
+import (
+	"context"
+
+	"github.com/reseal-bft/reseal/bft"
+)
 
 // SnapshotNow writes a snapshot of the certified state, as is done now and then.
 func (r *Replica) SnapshotNow() error {
-	c := r.ledger.certified.Load()
-	return r.cfg.Store.SaveSnapshot(c.height, snapshotOf{c})
+	return r.saveSnapshot(r.ledger.certified.Load())
 }
 
 // ForgeSnapshot writes a snapshot like SnapshotNow, but with another state of the application, as an intruder with the disk would.
@@ -13,8 +16,21 @@ func (r *Replica) ForgeSnapshot(app bft.State) error {
 	c := r.ledger.certified.Load()
 	forged := *c.state
 	forged.app = app
-	return r.cfg.Store.SaveSnapshot(c.height, snapshotOf{&certifiedState{&forged, c.header, c.certificate}})
+	chain, err := r.chainTo(c.certificate.Block, c.height)
+	if err != nil {
+		return err
+	}
+	return r.cfg.Store.SaveSnapshot(c.height, snapshotOf{&certifiedState{&forged, c.header, c.certificate}, chain})
 }
 
 // SnapshotHeight returns the height of the snapshot from which a restart went on.
 func (r *Replica) SnapshotHeight() uint64 { return uint64(r.snapshots.height) }
+
+// LeapFrom fetches a peer's snapshot, however near it is.
+func (r *Replica) LeapFrom(ctx context.Context, peer bft.ReplicaID) error {
+	q, err := r.askSnapshot(ctx, peer)
+	if err != nil {
+		return err
+	}
+	return r.fetchSnapshot(q)
+}

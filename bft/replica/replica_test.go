@@ -50,6 +50,8 @@ type cluster struct {
 	sharing    *threshold.Sharing
 	shares     []*threshold.Share
 	nodes      []*node
+	// prepare is called with each replica before it runs; it may be nil.
+	prepare func(*replica.Replica)
 }
 
 // node is one running replica; nil fields when it is down.
@@ -159,6 +161,9 @@ func (c *cluster) tryStart(i int) error {
 		return err
 	}
 	running.Store(n.replica)
+	if c.prepare != nil {
+		c.prepare(n.replica)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	go func() {

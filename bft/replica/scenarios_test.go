@@ -4,11 +4,14 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/kv"
+	"github.com/reseal-bft/reseal/bft/replica"
+	"github.com/reseal-bft/reseal/bft/transport"
 )
 
 func (c *cluster) get(through int, key ed25519.PrivateKey, sequence uint64, name string) string {
@@ -119,4 +122,49 @@ func TestASnapshotOfAnotherStateIsNotBelieved(t *testing.T) {
 	require.NoError(t, c.nodes[0].replica.ForgeSnapshot(kv.New().State()))
 	c.stop(0)
 	require.ErrorContains(t, c.tryStart(0), "its root is not the certified one")
+}
+
+func TestAReplicaWithoutADiskGoesOnFromAnothersSnapshot(t *testing.T) {
+	c := newCluster(t, bft.Size{F: 1})
+	for i := range 3 {
+		c.start(i)
+	}
+	client := newClient(t)
+	for i := uint64(1); i <= 8; i++ {
+		c.put(0, client, i, fmt.Sprint("key", i), fmt.Sprint("value", i))
+	}
+	require.NoError(t, c.nodes[0].replica.SnapshotNow())
+	c.prepare = func(r *replica.Replica) {
+		require.Eventually(t, func() bool { return r.LeapFrom(t.Context(), 1) == nil }, 20*time.Second, 10*time.Millisecond)
+	}
+	c.start(3)
+	require.Positive(t, c.nodes[3].replica.SnapshotHeight())
+	require.Equal(t, "value8", c.get(3, client, 9, "key8"))
+	c.prepare = nil
+	c.stop(3)
+	c.start(3)
+	require.Equal(t, "value1", c.get(3, client, 10, "key1"), "it restarts from what it fetched")
+}
+
+func TestAForgedSnapshotOfAnotherReplicaIsNotBelieved(t *testing.T) {
+	c := newCluster(t, bft.Size{F: 1})
+	for i := range 3 {
+		c.start(i)
+	}
+	client := newClient(t)
+	c.put(0, client, 1, "balance", "10")
+	require.NoError(t, c.nodes[0].replica.ForgeSnapshot(kv.New().State()))
+	var refused error
+	c.prepare = func(r *replica.Replica) {
+		require.Eventually(t, func() bool {
+			refused = r.LeapFrom(t.Context(), 1)
+			return refused != nil && !transport.Unavailable(refused)
+		}, 20*time.Second, 10*time.Millisecond)
+	}
+	c.start(3)
+	require.ErrorContains(t, refused, "its root is not the certified one")
+	c.prepare = nil
+	c.stop(3)
+	c.start(3)
+	require.Equal(t, "10", c.get(3, client, 2, "balance"), "started again, it fetches the log")
 }

@@ -205,6 +205,9 @@ const littleBehind = 32
 
 // catchUpFrom executes what one peer can prove to be final above this replica's height, until that is little.
 func (r *Replica) catchUpFrom(ctx context.Context, peer bft.ReplicaID) error {
+	if err := r.leap(ctx, peer); err != nil {
+		return err
+	}
 	for {
 		epoch := r.cfg.System.Membership().Epoch
 		n, err := r.fetchLog(ctx, peer)
@@ -213,6 +216,19 @@ func (r *Replica) catchUpFrom(ctx context.Context, peer bft.ReplicaID) error {
 		}
 	}
 }
+
+// leap fetches a peer's snapshot if the peer is so far ahead that this is less work than the log, or has cut its log.
+func (r *Replica) leap(ctx context.Context, peer bft.ReplicaID) error {
+	latest := r.ledger.latest.Load().height
+	q, err := r.askSnapshot(ctx, peer)
+	if err != nil || q == nil || q.height < latest+leapBlocks {
+		return err
+	}
+	return r.fetchSnapshot(q)
+}
+
+// leapBlocks is the distance from which a snapshot is fetched rather than the log. It is less than keptBlocks.
+const leapBlocks = 1 << 13
 
 // fetchLog executes one piece of the log and returns the number of its blocks.
 func (r *Replica) fetchLog(ctx context.Context, peer bft.ReplicaID) (int, error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -257,4 +258,35 @@ func TestNearlyFullDisk(t *testing.T) {
 	require.NoError(t, b.PutBlock(block))
 	require.ErrorIs(t, b.Commit(true), ErrFull)
 	require.ErrorIs(t, s.SaveSnapshot(2, stateOf("x")), ErrFull)
+}
+
+func TestASnapshotIsReadInParts(t *testing.T) {
+	s := open(t, vfs.NewMem(), "store")
+	found, _, _, err := s.ReadSnapshot(0, 0, make([]byte, 4))
+	require.NoError(t, err)
+	require.Zero(t, found, "there is none")
+
+	require.NoError(t, s.SaveSnapshot(7, stateOf("0123456789")))
+	var whole []byte
+	for part := make([]byte, 4); ; {
+		found, size, n, err := s.ReadSnapshot(0, int64(len(whole)), part)
+		require.NoError(t, err)
+		require.Equal(t, bft.Height(7), found)
+		require.EqualValues(t, 10, size)
+		if n == 0 {
+			break
+		}
+		whole = append(whole, part[:n]...)
+	}
+	require.Equal(t, "0123456789", string(whole))
+
+	found, _, n, err := s.ReadSnapshot(7, math.MaxInt64, make([]byte, 4))
+	require.NoError(t, err)
+	require.Equal(t, bft.Height(7), found)
+	require.Zero(t, n, "past the end")
+	require.NoError(t, s.DropSnapshot(7))
+	require.NoError(t, s.DropSnapshot(7), "it is gone already")
+	found, _, _, err = s.ReadSnapshot(7, 0, make([]byte, 4))
+	require.NoError(t, err)
+	require.Zero(t, found)
 }

@@ -155,6 +155,47 @@ func (s *Store) openSnapshot(h bft.Height) (io.ReadCloser, error) {
 	}{io.NewSectionReader(f, int64(snapshotHead), size), f}, nil
 }
 
+// ReadSnapshot reads a part of the content of a snapshot, for a replica that fetches it, and returns the size of the whole. Height 0 stands for the
+// newest one; found is the one read, 0 when there is none. The sum is checked by who has fetched it all.
+func (s *Store) ReadSnapshot(h bft.Height, offset int64, part []byte) (found bft.Height, size int64, n int, err error) {
+	if h == 0 {
+		heights, err := s.heights()
+		if err != nil || len(heights) == 0 {
+			return 0, 0, 0, err
+		}
+		h = heights[0]
+	}
+	path := s.path(snapshotDir, snapshotName(h))
+	info, err := s.fs.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, 0, explain(s.dir, err)
+	}
+	f, err := s.fs.Open(path)
+	if err != nil {
+		return 0, 0, 0, explain(s.dir, err)
+	}
+	defer f.Close()
+	size = max(0, info.Size()-int64(snapshotHead)-sha256.Size)
+	n, err = io.NewSectionReader(f, int64(snapshotHead), size).ReadAt(part, offset)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return h, size, n, err
+}
+
+// DropSnapshot removes a snapshot that turned out not to be what it claims.
+func (s *Store) DropSnapshot(h bft.Height) error {
+	s.snapshots.Lock()
+	defer s.snapshots.Unlock()
+	if err := s.fs.Remove(s.path(snapshotDir, snapshotName(h))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return explain(s.dir, err)
+	}
+	return nil
+}
+
 // checkSum reads a snapshot whose content has the given size and checks its head and its sum.
 func (s *Store) checkSum(f io.Reader, h bft.Height, size int64) error {
 	damaged := s.corrupt("snapshot " + snapshotName(h))
