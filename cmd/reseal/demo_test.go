@@ -110,14 +110,19 @@ func TestInterruptedDemoStopsEverything(t *testing.T) {
 	}
 }
 
-// TestKilledDemoTakesItsReplicasAlong: nobody can clean up after SIGKILL, but no replica outlives it.
-func TestKilledDemoTakesItsReplicasAlong(t *testing.T) {
-	cmd, dir := startDemo(t, "--keystore", "file")
+// TestKilledDemoTakesItsProcessesAlong: nobody can clean up files after SIGKILL, but no replica and no TPM outlives it.
+func TestKilledDemoTakesItsProcessesAlong(t *testing.T) {
+	cmd, dir := startDemo(t)
 	t.Cleanup(func() {
 		for _, pid := range mentioning(t, dir) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	})
+	running := filepath.Join(dir, "reseal-demo-*", "cluster", "replica-6", "replica.log")
+	require.Eventually(t, func() bool {
+		found, err := filepath.Glob(running)
+		return err == nil && len(found) == 1
+	}, time.Minute, 10*time.Millisecond)
 	require.NoError(t, cmd.Process.Kill())
 	require.Error(t, cmd.Wait())
 	require.Eventually(t, func() bool { return len(mentioning(t, dir)) == 0 }, 10*time.Second, 10*time.Millisecond)

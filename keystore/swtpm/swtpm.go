@@ -80,7 +80,8 @@ func (t *TPM) start(ctx context.Context) error {
 		"--flags", "not-need-init,startup-clear",
 		"--log", "file="+filepath.Join(t.dir, logFile)+",level=1")
 	// Its own group: a Ctrl-C for the terminal's foreground group is not for it.
-	t.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// And it ends with the thread that started it, so with this process, whatever way that ends.
+	t.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := t.cmd.Start(); err != nil {
 		close(t.exited)
 		return fmt.Errorf("swtpm: %w: run `apt-get install swtpm`", err)
