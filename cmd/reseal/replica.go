@@ -11,6 +11,7 @@ import (
 
 	"github.com/reseal-bft/reseal/bft/kv"
 	"github.com/reseal-bft/reseal/internal/cluster"
+	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery"
 )
 
@@ -39,6 +40,9 @@ func runReplica(ctx context.Context, dir cluster.ReplicaDir, logs io.Writer) (er
 	}
 	genesis, err := recovery.Load(settings.Genesis)
 	if err != nil {
+		return err
+	}
+	if err := keystore.DisableDumps(); err != nil { // shares must not end up in a core file
 		return err
 	}
 	ks, err := cluster.OpenKeystore(ctx, dir, settings)
