@@ -135,4 +135,10 @@ func TestDemoKeepsItsDirectoryWhenAsked(t *testing.T) {
 	succeeds(t, "demo", "--keystore", "file", "--c", "0", "--duration", "1s", "--dir", dir, "--keep", "--input", input)
 	require.FileExists(t, filepath.Join(dir, "cluster", "genesis.json"))
 	fails(t, []string{"demo", "--keystore", "file", "--dir", dir}, "not empty")
+
+	empty := t.TempDir()
+	fails(t, []string{"demo", "--keystore", "file", "--dir", empty, "--input", "/nonexistent"}, "--input")
+	entries, err := os.ReadDir(empty)
+	require.NoError(t, err, "a directory that was there stays")
+	require.Empty(t, entries)
 }

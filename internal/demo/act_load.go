@@ -10,10 +10,6 @@ import (
 
 // startLoad puts the input, and leaves clients behind that write and read until the last act.
 func (d *demo) startLoad(ctx context.Context) error {
-	dir, input, err := findInput(d.options.Input)
-	if err != nil {
-		return err
-	}
 	for i := range d.options.Clients {
 		c, err := d.control.newClient()
 		if err != nil {
@@ -21,19 +17,19 @@ func (d *demo) startLoad(ctx context.Context) error {
 		}
 		d.clients = append(d.clients, c)
 	}
-	if err := d.load.putInput(ctx, d.clients[0], input); err != nil {
+	if err := d.load.putInput(ctx, d.clients[0], d.input); err != nil {
 		return err
 	}
-	d.show.Event("put %d files of %s", len(input), dir)
+	d.show.Event("put %d files of %s", len(d.input), d.source)
 	d.report.CertificateBytes = int(d.control.witness.bytes.Load())
 	d.show.Event("each reply is checked under the group key alone: a certificate of %d bytes, the state root, the Merkle path", d.report.CertificateBytes)
 
 	loading, stop := context.WithCancel(ctx)
-	d.loads, loading = errgroup.WithContext(loading)
+	d.loads, d.loading = errgroup.WithContext(loading)
 	d.stopLoad = stop
 	d.load.meter.start()
 	for i, c := range d.clients {
-		d.loads.Go(func() error { return d.load.work(loading, fmt.Sprint(i+1), c) })
+		d.loads.Go(func() error { return d.load.work(d.loading, fmt.Sprint(i+1), c) })
 	}
 	d.step("measuring undisturbed")
 	from := d.load.meter.mark()

@@ -132,8 +132,8 @@ func (d *demo) until(ctx context.Context, what string, try func(context.Context)
 			return err
 		}
 		for _, m := range d.machines {
-			if err := m.died(); err != nil {
-				return err
+			if m.died() != nil {
+				return errDied
 			}
 		}
 		select {

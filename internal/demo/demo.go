@@ -65,6 +65,8 @@ type demo struct {
 	dir      cluster.Dir
 	scratch  string // backups and tampered binaries
 	program  string // the copy of the program that is measured and run
+	source   string // the directory of the input
+	input    []pair
 	group    process.Group
 	machines []*machine // by replica, from 0
 	show     *progress.Display
@@ -74,6 +76,7 @@ type demo struct {
 	clients  []storeClient
 	control  *control
 	loads    *errgroup.Group
+	loading  context.Context // of the clients' work; its cause is the first failure
 	stopLoad context.CancelFunc
 	quiet    rate // operations while nothing is being recovered
 	healing  rate // and during the recoveries of act 3
@@ -107,6 +110,9 @@ func Run(ctx context.Context, options Options) (report *Report, err error) {
 	d := &demo{options: options, show: progress.New(options.Out), load: &load{ledger: newLedger(), meter: newMeter()}}
 	n := options.Size.N()
 	d.report = Report{N: n, F: options.Size.F, C: options.Size.C, Keystore: string(options.Keystore), Recoveries: []Recovery{}}
+	if d.source, d.input, err = findInput(options.Input); err != nil {
+		return nil, err
+	}
 	remove, err := d.makeDirectory()
 	if err != nil {
 		return nil, err
@@ -129,7 +135,7 @@ func Run(ctx context.Context, options Options) (report *Report, err error) {
 	return &d.report, d.report.Verdict()
 }
 
-// makeDirectory makes the directory of the cluster, and returns what removes all that is in it.
+// makeDirectory makes the directory of the cluster, and returns what removes all that was made.
 func (d *demo) makeDirectory() (remove func() error, err error) {
 	named := d.options.Dir
 	if named == "" {
@@ -140,20 +146,28 @@ func (d *demo) makeDirectory() (remove func() error, err error) {
 	if named, err = filepath.Abs(named); err != nil {
 		return nil, err
 	}
-	if entries, err := os.ReadDir(named); err == nil && len(entries) > 0 {
+	entries, err := os.ReadDir(named)
+	if err == nil && len(entries) > 0 {
 		return nil, fmt.Errorf("%s is not empty: name a new directory with --dir", named)
 	}
+	made := []string{named}
 	d.dir, d.scratch = cluster.Dir(filepath.Join(named, "cluster")), filepath.Join(named, "scratch")
+	if err == nil && d.options.Dir != "" { // it was there before, and stays
+		made = []string{string(d.dir), d.scratch}
+	}
 	if err := os.MkdirAll(d.scratch, 0o700); err != nil {
 		return nil, err
 	}
-	if d.options.Keep {
-		return func() error {
+	return func() (err error) {
+		if d.options.Keep {
 			d.show.Event("the cluster is kept in %s", named)
 			return nil
-		}, nil
-	}
-	return func() error { return os.RemoveAll(named) }, nil
+		}
+		for _, path := range made {
+			err = errors.Join(err, os.RemoveAll(path))
+		}
+		return err
+	}, nil
 }
 
 // cleanUp ends everything that was started.
@@ -172,24 +186,32 @@ func (d *demo) cleanUp() error {
 	d.group.Close(grace)
 	var err error
 	for _, m := range d.machines {
-		if m != nil {
-			err = errors.Join(err, m.unplug())
-		}
+		err = errors.Join(err, m.unplug())
 	}
 	return err
 }
 
-// explain names what is behind an error: an interruption, or a replica that died.
+// errDied says that a replica ended that should run; explain tells which, and why.
+var errDied = errors.New("a replica died")
+
+// explain names what is behind an error: an interruption, a replica that died, or clients that failed.
 func (d *demo) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return errors.New("interrupted: everything that was started is stopped")
 	}
+	var reasons []error
 	for _, m := range d.machines {
-		if m != nil {
-			err = errors.Join(err, m.died())
+		reasons = append(reasons, m.died())
+	}
+	if d.loading != nil {
+		if cause := context.Cause(d.loading); !errors.Is(cause, context.Canceled) {
+			reasons = append(reasons, cause)
 		}
 	}
-	return err
+	if why := errors.Join(reasons...); errors.Is(err, errDied) && why != nil {
+		return why
+	}
+	return errors.Join(append([]error{err}, reasons...)...)
 }
 
 // step moves the bar on.
