@@ -58,5 +58,5 @@ func approveOn(ctx context.Context, random io.Reader, dir ReplicaDir, key *ecdsa
 			values = append(values, keystore.PCRValue{Index: pcr, Digest: value})
 		}
 	}
-	return ApproveBoot(random, ks, key, values)
+	return approveBoot(random, ks, key, values)
 }

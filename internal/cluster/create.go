@@ -29,7 +29,7 @@ type Plan struct {
 	// RoundDeadline is how long replicas may take to reboot and attest, when they are due.
 	RoundDeadline time.Duration
 	Config        Config
-	// Rand is the source of the operators' keys and of passphrases.
+	// Rand is the source of the operators' keys and of passphrases. It must be safe for concurrent use.
 	Rand io.Reader
 }
 

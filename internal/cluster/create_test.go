@@ -85,7 +85,7 @@ func TestCreateWithTPMs(t *testing.T) {
 	require.NoError(t, err)
 	values, err := ks.(keystore.Attester).ReadPCRs()
 	require.NoError(t, err)
-	require.Equal(t, genesis.Attestation.Approved[0], ApprovedState("genesis-1", values))
+	require.Equal(t, genesis.Attestation.Approved[0], approvedState("genesis-1", values))
 }
 
 func TestCreateLeavesNothingBehindWhenItFails(t *testing.T) {

@@ -99,10 +99,10 @@ func (p *Plan) enrolOne(dir ReplicaDir, r *Replica, ks keystore.Keystore, roots 
 	if f.member.EKCertificates, err = p.verifyTPM(tpm, roots); err != nil {
 		return f, fmt.Errorf("TPM of replica %d: %w", r.ID, err)
 	}
-	if f.boot, err = PredictBoot(tpm, p.Binary, dir.Config()); err != nil {
+	if f.boot, err = predictBoot(tpm, p.Binary, dir.Config()); err != nil {
 		return f, err
 	}
-	return f, ApproveBoot(p.Rand, ks, approval, f.boot)
+	return f, approveBoot(p.Rand, ks, approval, f.boot)
 }
 
 // verifyTPM checks that the attestation key, the identity key and a certified endorsement key live in one TPM, and returns the endorsement
@@ -133,9 +133,9 @@ func (p *Plan) verifyTPM(tpm keystore.Attester, roots *x509.CertPool) ([][]byte,
 	return enrollment.Chain, nil
 }
 
-// PredictBoot returns the PCR values that a machine will have after it measured the binary and the configuration, provided that it boots
+// predictBoot returns the PCR values that a machine will have after it measured the binary and the configuration, provided that it boots
 // otherwise as it did now and has not measured them yet.
-func PredictBoot(tpm keystore.Attester, binary, config string) ([]keystore.PCRValue, error) {
+func predictBoot(tpm keystore.Attester, binary, config string) ([]keystore.PCRValue, error) {
 	measurements, err := boot.Measure(binary, config)
 	if err != nil {
 		return nil, err
@@ -147,8 +147,8 @@ func PredictBoot(tpm keystore.Attester, binary, config string) ([]keystore.PCRVa
 	return boot.Predict(now, measurements), nil
 }
 
-// ApproveBoot signs a boot state and gives the approval to the TPM, which then unseals in it.
-func ApproveBoot(random io.Reader, ks keystore.Keystore, key *ecdsa.PrivateKey, values []keystore.PCRValue) error {
+// approveBoot signs a boot state and gives the approval to the TPM, which then unseals in it.
+func approveBoot(random io.Reader, ks keystore.Keystore, key *ecdsa.PrivateKey, values []keystore.PCRValue) error {
 	status, err := ks.Status()
 	if err != nil {
 		return err

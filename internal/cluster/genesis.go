@@ -46,7 +46,7 @@ func (p *Plan) genesis(founders []founder, operator ed25519.PublicKey, approval 
 func approvedStates(founders []founder) []recovery.ApprovedState {
 	var states []recovery.ApprovedState
 	for _, f := range founders {
-		state := ApprovedState(fmt.Sprintf("genesis-%d", len(states)+1), f.boot)
+		state := approvedState(fmt.Sprintf("genesis-%d", len(states)+1), f.boot)
 		if !slices.ContainsFunc(states, func(s recovery.ApprovedState) bool { return maps.Equal(s.PCRs, state.PCRs) }) {
 			states = append(states, state)
 		}
@@ -54,8 +54,8 @@ func approvedStates(founders []founder) []recovery.ApprovedState {
 	return states
 }
 
-// ApprovedState puts PCR values in the form in which the log approves them.
-func ApprovedState(name string, values []keystore.PCRValue) recovery.ApprovedState {
+// approvedState puts PCR values in the form in which the log approves them.
+func approvedState(name string, values []keystore.PCRValue) recovery.ApprovedState {
 	state := recovery.ApprovedState{Name: name, PCRs: map[int]recovery.Measurement{}}
 	for _, v := range values {
 		state.PCRs[v.Index] = recovery.Measurement(v.Digest)

@@ -73,7 +73,7 @@ func (m *machine) died() error {
 		if err == nil {
 			err = fmt.Errorf("replica %d ended by itself", m.id)
 		}
-		return fmt.Errorf("%w (its log: %s)", err, m.dir.Log())
+		return fmt.Errorf("%w (with --keep its log stays: %s)", err, m.dir.Log())
 	default:
 		return nil
 	}
