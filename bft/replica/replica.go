@@ -67,10 +67,9 @@ type Replica struct {
 	early     early
 	parsed    parsed
 
-	membership atomic.Pointer[Membership]
-	run        atomic.Pointer[epochRun] // the current epoch's; nil between epochs
-	rekey      chan struct{}
-	behind     chan bft.ReplicaID
+	run    atomic.Pointer[epochRun] // the current epoch's; nil between epochs
+	rekey  chan struct{}
+	behind chan bft.ReplicaID
 }
 
 // errBehind ends an epoch's run when only a catch-up over the log can help.
@@ -95,9 +94,8 @@ func New(cfg Config) (*Replica, error) {
 	return r, nil
 }
 
-// enter makes m the current membership.
+// enter connects the replica with the members of an epoch.
 func (r *Replica) enter(m *Membership) {
-	r.membership.Store(m)
 	peers := make([]transport.Peer, 0, len(m.Members))
 	for _, member := range m.Members {
 		if member.ID != r.cfg.Self {
@@ -166,8 +164,8 @@ func signal(ch chan struct{}) {
 	}
 }
 
-// Membership returns the current epoch's. It is not changed afterwards.
-func (r *Replica) Membership() *Membership { return r.membership.Load() }
+// Membership returns what the executed log says now of the members and their keys. It is not changed afterwards.
+func (r *Replica) Membership() *Membership { return r.cfg.System.Membership() }
 
 // Status is a snapshot of where a replica stands.
 type Status struct {

@@ -17,7 +17,7 @@ type System interface {
 	HandoffReady() bool
 	// EndEpoch begins the next epoch. It is called instead of Apply for an epoch's last block.
 	EndEpoch(block BlockInfo)
-	// Membership describes the current epoch. The result is not changed afterwards.
+	// Membership describes the current epoch. The result is not changed afterwards. Unlike the other methods it may be called from any goroutine.
 	Membership() *Membership
 	// Root is a digest of the whole system state.
 	Root() bft.Digest
