@@ -188,3 +188,22 @@ func (Certificate) message()  {}
 func (SignedHeader) message() {}
 func (Evidence) message()     {}
 func (Status) message()       {}
+
+// EpochOf returns the epoch that a message is of.
+func EpochOf(m Message) Epoch {
+	switch m := m.(type) {
+	case *Block:
+		return m.Epoch
+	case Vote:
+		return m.Epoch
+	case Certificate:
+		return m.Epoch
+	case SignedHeader:
+		return m.Epoch
+	case Evidence:
+		return m.A.Epoch
+	case Status:
+		return m.Epoch
+	}
+	return 0
+}

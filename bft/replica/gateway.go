@@ -58,7 +58,7 @@ func (r *Replica) receiveMessage(from bft.ReplicaID, frame []byte) error {
 		return err
 	}
 	run := r.run.Load()
-	epoch := epochOf(message)
+	epoch := bft.EpochOf(message)
 	switch {
 	case run == nil || epoch > run.config.Epoch:
 		if epoch <= r.Membership().Epoch+1 {
@@ -151,24 +151,6 @@ func (e *epochRun) hearEarly() {
 
 // farBehind is the distance beyond which the log is fetched in order, rather than block by block.
 const farBehind = 256
-
-func epochOf(m bft.Message) bft.Epoch {
-	switch x := m.(type) {
-	case *bft.Block:
-		return x.Epoch
-	case bft.Vote:
-		return x.Epoch
-	case bft.Certificate:
-		return x.Epoch
-	case bft.Evidence:
-		return x.A.Epoch
-	case bft.SignedHeader:
-		return x.Epoch
-	case bft.Status:
-		return x.Epoch
-	}
-	return 0
-}
 
 // validate checks what the core relies on and cannot check itself.
 func (e *epochRun) validate(m bft.Message) error {

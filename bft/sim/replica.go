@@ -352,7 +352,7 @@ func (r *replica) deliver(from bft.ReplicaID, m bft.Message) {
 	if a, ok := r.evil.(*replayer); ok {
 		a.heard(m)
 	}
-	e := epochOf(m)
+	e := bft.EpochOf(m)
 	_, asks := m.(bft.Status)
 	switch {
 	case e < r.epoch && asks:
@@ -390,22 +390,4 @@ func (r *replica) transferState(from bft.ReplicaID) {
 			r.put(func(d *disk) { d.adopt(s) }, r.begin)
 		}
 	})
-}
-
-func epochOf(m bft.Message) bft.Epoch {
-	switch m := m.(type) {
-	case *bft.Block:
-		return m.Epoch
-	case bft.Vote:
-		return m.Epoch
-	case bft.Certificate:
-		return m.Epoch
-	case bft.SignedHeader:
-		return m.Epoch
-	case bft.Evidence:
-		return m.A.Epoch
-	case bft.Status:
-		return m.Epoch
-	}
-	return 0
 }
