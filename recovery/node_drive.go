@@ -59,8 +59,8 @@ func (n *Node) considerAttesting(ctx context.Context, v *View) error {
 		return nil
 	}
 	header, certificate, ok := n.replica.Load().Anchor()
-	if !ok || header.Epoch != v.Epoch || header.Height < v.Opened {
-		return nil // a fresh certificate comes with the next blocks
+	if !ok || header.Epoch != v.Epoch || header.Height < v.Opened || certificate.Kind != bft.Notarize {
+		return nil // a fresh notarization comes with the next blocks
 	}
 	key, err := n.sealFreshKey()
 	if err != nil {

@@ -34,3 +34,17 @@ func (r *Replica) LeapFrom(ctx context.Context, peer bft.ReplicaID) error {
 	}
 	return r.fetchSnapshot(q)
 }
+
+// CatchUp fetches what others have, before the replica runs.
+func (r *Replica) CatchUp(ctx context.Context) error {
+	r.awaitPeers(ctx)
+	return r.catchUp(ctx)
+}
+
+// CertifiedBy returns the kind of the certificate that proves the latest certified state.
+func (r *Replica) CertifiedBy() bft.VoteKind {
+	if c := r.ledger.certified.Load(); c != nil {
+		return c.certificate.Kind
+	}
+	return 0
+}

@@ -193,7 +193,7 @@ func (r *Replica) Status() Status {
 	return s
 }
 
-// Anchor returns the latest certified header and its notarization, 48 bytes under the group key: proof of a recent state, and a value that
+// Anchor returns the latest certified header and its notarization, or finalization, 48 bytes under the group key: proof of a recent state, and a value that
 // nobody could predict. It is false while there is none.
 func (r *Replica) Anchor() (bft.Header, bft.Certificate, bool) {
 	c := r.ledger.certified.Load()

@@ -168,3 +168,28 @@ func TestAForgedSnapshotOfAnotherReplicaIsNotBelieved(t *testing.T) {
 	c.start(3)
 	require.Equal(t, "10", c.get(3, client, 2, "balance"), "started again, it fetches the log")
 }
+
+// With one of four replicas away the fast path is lost and blocks are finalized by votes: then it is finalizations that prove the log to who comes back.
+func TestASnapshotProvenByAFinalizationIsBelieved(t *testing.T) {
+	c := newCluster(t, bft.Size{F: 1})
+	for i := range 3 {
+		c.start(i)
+	}
+	client := newClient(t)
+	for i := uint64(1); i <= 8; i++ {
+		c.put(0, client, i, "count", fmt.Sprint(i))
+	}
+	c.prepare = func(r *replica.Replica) {
+		require.Eventually(t, func() bool {
+			require.NoError(t, r.CatchUp(t.Context()))
+			return r.CertifiedBy() == bft.Finalize
+		}, 20*time.Second, 10*time.Millisecond)
+		require.NoError(t, r.SnapshotNow())
+	}
+	c.start(3)
+	c.prepare = nil
+	c.stop(3)
+	c.start(3)
+	require.Positive(t, c.nodes[3].replica.SnapshotHeight())
+	require.Equal(t, "8", c.get(3, client, 9, "count"))
+}

@@ -202,7 +202,7 @@ func readSnapshotProof(height bft.Height, file io.Reader) ([]*bft.Block, bft.Cer
 		return nil, certificate, errors.New("its proof is malformed")
 	}
 	last := chain[len(chain)-1]
-	if certificate.Kind != bft.Notarize || certificate.Block != last.Digest() || certificate.View != last.View ||
+	if certificate.Kind == bft.Nullify || certificate.Block != last.Digest() || certificate.View != last.View ||
 		certificate.Epoch != last.Epoch || last.StateHeight != height || chain[0].Height != height {
 		return nil, certificate, errors.New("its certificate is of another state")
 	}
