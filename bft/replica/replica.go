@@ -109,7 +109,9 @@ func (r *Replica) enter(m *Membership) {
 func (r *Replica) Run(ctx context.Context) error {
 	r.awaitPeers(ctx)
 	for ctx.Err() == nil {
-		if err := r.catchUp(ctx); err != nil {
+		if err := r.catchUp(ctx); ctx.Err() != nil {
+			return nil
+		} else if err != nil {
 			return err
 		}
 		m := r.cfg.System.Membership()
@@ -118,6 +120,9 @@ func (r *Replica) Run(ctx context.Context) error {
 			return fmt.Errorf("forget what earlier epochs left on disk: %w", err)
 		}
 		keys, err := r.cfg.Keys(ctx, m)
+		if ctx.Err() != nil {
+			return nil
+		}
 		if err != nil {
 			return fmt.Errorf("keys of epoch %d: %w", m.Epoch, err)
 		}
