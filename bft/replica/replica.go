@@ -108,31 +108,36 @@ func (r *Replica) enter(m *Membership) {
 // Run runs the replica, epoch after epoch, until the context ends or its disk or keys fail.
 func (r *Replica) Run(ctx context.Context) error {
 	r.awaitPeers(ctx)
-	for ctx.Err() == nil {
-		if err := r.catchUp(ctx); ctx.Err() != nil {
-			return nil
-		} else if err != nil {
-			return err
+	for behind := true; ctx.Err() == nil; {
+		if behind {
+			if err := r.catchUp(ctx); err != nil && ctx.Err() == nil {
+				return err
+			}
 		}
-		m := r.cfg.System.Membership()
-		r.enter(m)
-		if err := r.cfg.Store.PruneEpoch(m.Epoch); err != nil {
-			return fmt.Errorf("forget what earlier epochs left on disk: %w", err)
-		}
-		keys, err := r.cfg.Keys(ctx, m)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("keys of epoch %d: %w", m.Epoch, err)
-		}
-		switch err := r.runEpoch(ctx, m, keys); {
-		case err == nil, errors.Is(err, errBehind), errors.Is(err, errRekey), ctx.Err() != nil:
-		default:
+		err := r.runNext(ctx)
+		behind = errors.Is(err, errBehind)
+		if err != nil && !behind && !errors.Is(err, errRekey) && ctx.Err() == nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// runNext runs the epoch that the executed log has reached.
+func (r *Replica) runNext(ctx context.Context) error {
+	if err := r.replayAll(); err != nil {
+		return err
+	}
+	m := r.cfg.System.Membership()
+	r.enter(m)
+	if err := r.cfg.Store.PruneEpoch(m.Epoch); err != nil {
+		return fmt.Errorf("forget what earlier epochs left on disk: %w", err)
+	}
+	keys, err := r.cfg.Keys(ctx, m)
+	if err != nil {
+		return fmt.Errorf("keys of epoch %d: %w", m.Epoch, err)
+	}
+	return r.runEpoch(ctx, m, keys)
 }
 
 // awaitPeers waits a moment for connections to f + 1 others, one of them correct: a replica that comes back then learns at once what it
@@ -192,7 +197,7 @@ func (r *Replica) Status() Status {
 		s.CertifiedHeight = c.height
 	}
 	if run := r.run.Load(); run != nil {
-		s.View, s.Voter = bft.View(run.view.Load()), run.config.Voter
+		s.Epoch, s.View, s.Voter = run.config.Epoch, bft.View(run.view.Load()), run.config.Voter
 		s.Diverged = run.diverged.Load()
 	}
 	return s

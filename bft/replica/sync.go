@@ -176,9 +176,6 @@ func (r *Replica) serveAncestors(_ context.Context, _ *transport.Sender, data []
 // catchUp fetches and executes the log from where the replica stands until f + 1 others, so a correct one, have little to add: the core takes it from
 // there, since the log grows meanwhile. It needs no peer: alone, it returns at once.
 func (r *Replica) catchUp(ctx context.Context) error {
-	if err := r.replayAll(); err != nil {
-		return err
-	}
 	agree := 0
 	for _, peer := range r.askOrder(nil) {
 		err := r.catchUpFrom(ctx, peer)
