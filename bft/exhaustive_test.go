@@ -8,10 +8,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// This file checks one view of a Byzantine leader exhaustively, on the real core. The leader signs two blocks; each correct replica gets one of them
-// or none, and one of the leader's four possible first votes. All that correct replicas send is delivered in every order, timers expire at
-// every moment, and every certificate that the Byzantine replica could complete is at hand. In every state safety holds; in every state in which
-// nothing more is to happen, every correct replica has left the view.
+// This file checks one view of a Byzantine leader exhaustively, message by message, on the real core. The leader signs two blocks; each correct replica
+// gets one of them or none, and one of the leader's four possible first votes. All that correct replicas send is delivered in every order, timers expire
+// at every moment, and every certificate that the Byzantine replica could complete is at hand. In every state safety holds; in every state in which nothing
+// more is to happen, every correct replica has left the view. exhaustive_local_test.go has a check that reaches further.
 //
 // A core is deterministic, so the check keeps for each replica the graph of its local states, each reached once by replaying events into
 // a new core, and explores tuples of them.
@@ -32,7 +32,6 @@ func TestOneViewExhaustively(t *testing.T) {
 		{Size{1, 0}, []choice{{1, 1}, {2, 2}, {0, 0}}, true},
 		{Size{1, 0}, []choice{{1, 3}, {1, 1}, {2, 2}}, true},
 		{Size{1, 0}, []choice{{1, 1}, {1, 1}, {2, 2}}, true},
-		{Size{1, 1}, []choice{{1, 1}, {1, 1}, {2, 2}, {2, 2}}, true},
 	} {
 		if run.long && !*exhaustive {
 			continue
