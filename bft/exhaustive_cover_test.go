@@ -14,17 +14,15 @@ func TestEveryOrderIsCovered(t *testing.T) {
 	size := Size{1, 0}
 	m := newModel(t, size, 3)
 	require.NoError(t, m.explore([]choice{{1, 1}, {1, 3}, {1, 3}}))
-	for _, id := range m.correct {
-		r := newReplica(t, size, id)
-		require.NoError(t, r.grow())
-		known := r.set()
-		for _, l := range m.locals[id] {
-			if l.core.at(1) != nil {
-				require.True(t, known[r.read(l.core).hurried()])
-			}
+	r := newReplica(t, size, 2)
+	require.NoError(t, r.grow())
+	known := r.set()
+	for _, l := range m.locals[2] {
+		if l.core.at(1) != nil {
+			require.True(t, known[r.read(l.core).hurried()])
 		}
-		t.Logf("replica %d: %d local states among %d", id, len(m.locals[id]), len(known))
 	}
+	t.Logf("%d local states among %d", len(m.locals[2]), len(known))
 }
 
 func TestRandomRunsAreCovered(t *testing.T) {
