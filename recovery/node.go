@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/replica"
@@ -34,7 +37,24 @@ type NodeConfig struct {
 	Application bft.Application
 	// Log may be nil.
 	Log *slog.Logger
+
+	// The surroundings of a node, which a simulator replaces. Each may be nil: the machine's own.
+	//
+	// Network connects the node with its peers and clients. FS is the file system of the node's store. Clock is the wall clock, by which blocks
+	// get their time; durations are not measured by it.
+	Network func(transport.Config) (Network, error)
+	FS      vfs.FS
+	Clock   func() time.Time
 }
+
+// Network is what a node needs of [transport.Transport].
+type Network interface {
+	replica.Network
+	SetCertificate(tls.Certificate)
+	Close() error
+}
+
+func connect(cfg transport.Config) (Network, error) { return transport.New(cfg) }
 
 // Node is a replica that takes part in recovery rounds: it runs consensus, attests after a reboot, deals and receives shares, and hands over
 // from epoch to epoch. Safe for concurrent use.
@@ -44,7 +64,7 @@ type Node struct {
 	log       *slog.Logger
 	started   time.Time
 	store     *store.Store
-	transport *transport.Transport
+	transport Network
 	state     *State
 	replica   atomic.Pointer[replica.Replica]
 	client    *submitter
@@ -89,8 +109,14 @@ func Start(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Network == nil {
+		cfg.Network = connect
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
 	n := &Node{
-		cfg: cfg, cluster: cfg.Genesis.ClusterID(), log: cfg.Log, started: time.Now(),
+		cfg: cfg, cluster: cfg.Genesis.ClusterID(), log: cfg.Log, started: cfg.Clock(),
 		done: make(chan struct{}), changed: make(chan struct{}, 1),
 	}
 	if err := n.checkIdentity(); err != nil {
@@ -100,7 +126,7 @@ func Start(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	if n.state, err = New(cfg.Genesis); err != nil {
 		return nil, err
 	}
-	if n.store, err = store.Open(filepath.Clean(cfg.Dir), n.cluster, store.Options{}); err != nil {
+	if n.store, err = store.Open(filepath.Clean(cfg.Dir), n.cluster, store.Options{FS: cfg.FS}); err != nil {
 		return nil, err
 	}
 	if err := n.start(ctx); err != nil {
@@ -140,7 +166,7 @@ func (n *Node) start(ctx context.Context) error {
 			Cluster: n.cluster, Self: n.cfg.Self, Store: n.store, Network: n.transport,
 			Application: n.cfg.Application, System: n.state,
 			Keys: n.keys, Verifier: n.verifier,
-			Window: n.cfg.Genesis.Window, Timeouts: n.cfg.Genesis.Timeouts.Bounds(), Log: n.log,
+			Window: n.cfg.Genesis.Window, Timeouts: n.cfg.Genesis.Timeouts.Bounds(), Log: n.log, Clock: n.cfg.Clock,
 			OnExecuted: func(replica.BlockInfo) { n.wake() }, OnEvidence: n.accuse,
 		})
 	}
@@ -197,7 +223,7 @@ func (n *Node) listen() error {
 	if listen == "" {
 		listen = n.cfg.Genesis.Members[n.cfg.Self-1].Address
 	}
-	n.transport, err = transport.New(transport.Config{
+	n.transport, err = n.cfg.Network(transport.Config{
 		Cluster: n.cluster, Self: n.cfg.Self, Listen: listen, Certificate: credential, Log: n.log,
 		Handler: n.receive,
 	})

@@ -147,14 +147,14 @@ func (e *epochRun) close() {
 
 // stepLoop feeds the core: the only goroutine that touches it.
 func (e *epochRun) stepLoop() error {
-	e.dispatch(e.core.Start(now()))
+	e.dispatch(e.core.Start(e.r.now()))
 	var batch []bft.Event
 	for {
 		if batch = e.events.take(e.ctx, batch); batch == nil {
 			return e.ctx.Err()
 		}
 		for _, event := range batch {
-			e.dispatch(e.core.Step(now(), event))
+			e.dispatch(e.core.Step(e.r.now(), event))
 		}
 		e.view.Store(uint64(e.core.View()))
 	}

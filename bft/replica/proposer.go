@@ -37,7 +37,7 @@ func (e *epochRun) propose(p bft.Propose) {
 func (e *epochRun) makeBlock(p bft.Propose, requests []*request.Request) *bft.Block {
 	block := &bft.Block{Header: p.Header, Payload: request.AppendPayload(nil, requests)}
 	block.Header.Payload = bft.PayloadDigest(block.Payload)
-	block.Header.Time = max(now(), p.MinTime)
+	block.Header.Time = max(e.r.now(), p.MinTime)
 	block.Signature = ed25519.Sign(e.keys.BlockKey, bft.ProposalBytes(e.config.Cluster, block.Digest()))
 	return block
 }

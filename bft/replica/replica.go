@@ -34,7 +34,7 @@ type EpochKeys struct {
 	BlockKey ed25519.PrivateKey
 }
 
-// Config is what a replica is made of. All fields are needed but OnExecuted.
+// Config is what a replica is made of. All fields are needed but Clock and OnExecuted.
 type Config struct {
 	Cluster     bft.ClusterID
 	Self        bft.ReplicaID
@@ -50,6 +50,8 @@ type Config struct {
 	Window   int
 	Timeouts bft.Timeouts
 	Log      *slog.Logger
+	// Clock is the machine's wall clock, which may be wrong and may jump; nil stands for time.Now. Durations are not measured by it.
+	Clock func() time.Time
 	// OnExecuted is called after each executed block, on the goroutine that executes: it must not block.
 	OnExecuted func(BlockInfo)
 	// OnEvidence is called with proof that a leader equivocated. It must not block.
@@ -213,4 +215,10 @@ func (r *Replica) Anchor() (bft.Header, bft.Certificate, bool) {
 	return c.header, c.certificate, true
 }
 
-func now() int64 { return time.Now().UnixMilli() }
+// now reads the wall clock: milliseconds since 1970.
+func (r *Replica) now() int64 {
+	if r.cfg.Clock != nil {
+		return r.cfg.Clock().UnixMilli()
+	}
+	return time.Now().UnixMilli()
+}

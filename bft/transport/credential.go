@@ -101,8 +101,9 @@ func claimedID(cluster bft.ClusterID, leaf *x509.Certificate) (bft.ReplicaID, er
 	return bft.ReplicaID(id), nil
 }
 
-// checkLeaf checks that identity has issued the leaf to the replica, for this cluster and this time.
-func checkLeaf(cluster bft.ClusterID, id bft.ReplicaID, identity *ecdsa.PublicKey, leaf *x509.Certificate, now time.Time) (Sender, error) {
+// CheckCredential checks that the leaf of a [Credential] was issued by the replica's pinned identity, for this cluster and this time, and
+// tells whose it is. It is what both ends of a connection ask.
+func CheckCredential(cluster bft.ClusterID, id bft.ReplicaID, identity *ecdsa.PublicKey, leaf *x509.Certificate, now time.Time) (Sender, error) {
 	epochKey, ok := leaf.PublicKey.(ed25519.PublicKey)
 	if !ok {
 		return Sender{}, errors.New("its certificate is not over an Ed25519 key")
@@ -133,7 +134,7 @@ func dialTLS(cluster bft.ClusterID, to Peer, certificate func() *tls.Certificate
 		if len(state.PeerCertificates) == 0 {
 			return fmt.Errorf("replica %d at %s shows no certificate", to.ID, to.Address)
 		}
-		if _, err := checkLeaf(cluster, to.ID, to.Identity, state.PeerCertificates[0], time.Now()); err != nil {
+		if _, err := CheckCredential(cluster, to.ID, to.Identity, state.PeerCertificates[0], time.Now()); err != nil {
 			return fmt.Errorf("%s is not replica %d: %w", to.Address, to.ID, err)
 		}
 		return nil

@@ -99,7 +99,7 @@ func (t *Transport) identify(leaf *x509.Certificate) (Sender, error) {
 	if p == nil {
 		return Sender{}, fmt.Errorf("a connection was refused: replica %d is not a member", id)
 	}
-	sender, err := checkLeaf(t.cfg.Cluster, id, p.Identity, leaf, time.Now())
+	sender, err := CheckCredential(t.cfg.Cluster, id, p.Identity, leaf, time.Now())
 	if err != nil {
 		return Sender{}, fmt.Errorf("a connection that claims to be replica %d was refused: %w", id, err)
 	}
