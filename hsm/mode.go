@@ -21,8 +21,9 @@ const (
 )
 
 const (
-	gcmNonce  = 12
-	gcmTagLen = 128 // bits
+	gcmNonce   = 12
+	gcmTagLen  = 128 // bits
+	wrapTagLen = 8   // bytes (RFC 3394)
 )
 
 // usage are the attributes of an epoch's key that say what it is for.
@@ -75,7 +76,7 @@ func (s *session) encryptGCM(rand io.Reader, by pkcs11.ObjectHandle, epoch uint6
 }
 
 func (s *session) decryptGCM(by pkcs11.ObjectHandle, epoch uint64, wrapped []byte) ([]byte, error) {
-	if len(wrapped) < gcmNonce {
+	if len(wrapped) != gcmNonce+statedir.KeySize+gcmTagLen/8 {
 		return nil, keystore.ErrCorrupt
 	}
 	params := pkcs11.NewGCMParams(wrapped[:gcmNonce], associated(epoch), gcmTagLen)
@@ -108,6 +109,9 @@ func (s *session) wrapKey(by pkcs11.ObjectHandle, key []byte) ([]byte, error) {
 }
 
 func (s *session) unwrapKey(by pkcs11.ObjectHandle, wrapped []byte) ([]byte, error) {
+	if len(wrapped) != statedir.KeySize+wrapTagLen {
+		return nil, keystore.ErrCorrupt
+	}
 	h, err := s.UnwrapKey(s.handle, mechanism(pkcs11.CKM_AES_KEY_WRAP), by, wrapped, transient())
 	if err != nil {
 		return nil, err

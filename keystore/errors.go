@@ -24,6 +24,15 @@ var (
 	ErrInvalid       = errors.New("the attestation does not hold")
 )
 
+// Lost reports whether an error of Unseal means that the secret of the epoch is
+// not to be had from this device, now or later, while the keystore itself is in
+// order: nothing was sealed, it was erased, or what was sealed is damaged, be it
+// of length zero. The replica goes on without a share, and the group issues a
+// new one.
+func Lost(err error) bool {
+	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrErased) || errors.Is(err, ErrCorrupt)
+}
+
 // RefusedError says that the device itself refused to unseal: no bookkeeping of
 // this program stood in between.
 type RefusedError struct {

@@ -71,6 +71,14 @@ type Attester interface {
 	RevokeApprovals() (uint64, error)
 }
 
+// Held tells whether the secret of an epoch is there: Status tries to open it,
+// since a file by its name proves nothing.
+type Held struct {
+	Epoch   uint64 `json:"epoch"`
+	Opens   bool   `json:"opens"`
+	Problem string `json:"problem,omitempty"` // why it does not open
+}
+
 // Status describes a keystore to people and programs.
 type Status struct {
 	Kind     string `json:"kind"`     // "tpm", "pkcs11" or "file"
@@ -84,6 +92,8 @@ type Status struct {
 	PCRs            Selection `json:"pcrs,omitempty"`             // TPM: the PCRs that sealing is bound to
 	Approvals       int       `json:"approvals,omitempty"`        // TPM: stored approvals of boot states
 	ApprovalVersion uint64    `json:"approval_version,omitempty"` // TPM: lowest version of an approval that is not revoked
+
+	Held []Held `json:"held"` // what is sealed for this epoch and later ones, tried at this moment
 
 	Capabilities []string `json:"capabilities"` // what the device does, a sentence each
 	Cautions     []string `json:"cautions"`     // what it cannot do, and what that means

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"io"
+	"log/slog"
 	"time"
 )
 
@@ -32,6 +33,9 @@ type Options struct {
 	WorkFactor int
 	// Timeout bounds each operation on a TPM, waiting for its turn included.
 	Timeout time.Duration
+	// Log takes what a person should know: objects on a token or files that the
+	// keystore did not make, and secrets that are lost.
+	Log *slog.Logger
 	// Rand is the source of the randomness that is not the device's own.
 	Rand io.Reader
 }
@@ -52,6 +56,7 @@ func NewOptions(opts ...Option) Options {
 		PCRs:       DefaultPCRs,
 		WorkFactor: DefaultWorkFactor,
 		Timeout:    DefaultTimeout,
+		Log:        slog.Default(),
 		Rand:       rand.Reader,
 	}
 	for _, opt := range opts {
@@ -88,6 +93,9 @@ func WithWorkFactor(logN int) Option { return func(o *Options) { o.WorkFactor = 
 
 // WithTimeout bounds each operation on a device.
 func WithTimeout(d time.Duration) Option { return func(o *Options) { o.Timeout = d } }
+
+// WithLog sets where a keystore reports what a person should know.
+func WithLog(l *slog.Logger) Option { return func(o *Options) { o.Log = l } }
 
 // WithRand sets the source of randomness.
 func WithRand(r io.Reader) Option { return func(o *Options) { o.Rand = r } }

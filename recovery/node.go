@@ -200,7 +200,7 @@ func (n *Node) unseal() error {
 	case errors.Is(err, keystore.ErrNotApproved), errors.As(err, &refused):
 		n.refused = true
 		fallthrough
-	case errors.Is(err, keystore.ErrNotFound), errors.Is(err, keystore.ErrErased):
+	case keystore.Lost(err):
 		n.log.Error("no secret for this epoch: the replica follows without a share until it has attested", "epoch", n.epoch, "error", err)
 	default:
 		return fmt.Errorf("keystore: %w", err)

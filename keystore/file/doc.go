@@ -5,6 +5,12 @@
 // identity key and the keys of the sealed secrets are encrypted to it. So the
 // cost of the passphrase is paid once, when the keystore is opened.
 //
+// The files are treated as anybody's: what is not encrypted carries an
+// authentication code under a key made from the container's, and a container that
+// asks for more work than the options say is refused before the work is done. An
+// envelope that is damaged, or of length zero, is a lost secret (keystore.Lost), no
+// lost keystore.
+//
 // # What it does not promise
 //
 // Who has a copy of the directory and the passphrase has everything, for ever:

@@ -11,7 +11,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -27,11 +29,9 @@ const (
 	kindName       = "file"
 	containerFile  = "container.age" // the age identity, under the passphrase
 	identityFile   = "identity.age"  // the identity key (PKCS #8), to the age identity
-	epochFile      = "epoch.json"
 	maxDecrypted   = 16 << 10
 	minWorkFactor  = 8
 	maxWorkFactor  = 22 // 4 GiB: nobody asks for more than a laptop can bear
-	epochVersion   = 1
 	passphraseHelp = "give it by passphrase-source=file:/path or env:NAME in the URI"
 )
 
@@ -39,6 +39,7 @@ const (
 type Store struct {
 	dir      *statedir.Dir
 	rand     io.Reader
+	log      *slog.Logger
 	box      *age.X25519Identity
 	identity *ecdsa.PrivateKey
 
@@ -52,12 +53,6 @@ var _ keystore.Keystore = (*Store)(nil)
 // Format names the keystore and prints none of its keys.
 func (s *Store) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "file keystore in %s", s.dir.Path())
-}
-
-// epochRecord is the file that says which epoch is current.
-type epochRecord struct {
-	Version int    `json:"version"`
-	Epoch   uint64 `json:"epoch"`
 }
 
 // at returns the directory of a URI, and the options with the passphrase that
@@ -103,7 +98,7 @@ func Init(_ context.Context, uri string, o keystore.Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, rand: o.Rand}
+	s := &Store{dir: dir, rand: o.Rand, log: o.Log}
 	if s.box, err = age.GenerateX25519Identity(); err != nil {
 		return nil, fmt.Errorf("make the container's key: %w", err)
 	}
@@ -132,7 +127,7 @@ func (s *Store) write(secret keystore.Secret, workFactor int) error {
 	if err := s.dir.Make(); err != nil {
 		return err
 	}
-	if err := s.dir.WriteJSON(epochFile, epochRecord{Version: epochVersion}); err != nil {
+	if err := s.dir.PutEpoch(0, s.prove); err != nil {
 		return err
 	}
 	if err := s.writeEncrypted(identityFile, der, s.box.Recipient()); err != nil {
@@ -154,22 +149,23 @@ func Open(_ context.Context, uri string, o keystore.Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkWorkFactor(container, o.WorkFactor); err != nil {
+		return nil, fmt.Errorf("%s: %s: %w", dir.Path(), containerFile, err)
+	}
 	secret, err := passphrase(o)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, rand: o.Rand}
+	s := &Store{dir: dir, rand: o.Rand, log: o.Log}
 	if s.box, err = openContainer(container, secret); err != nil {
 		return nil, fmt.Errorf("%s: %w", dir.Path(), err)
 	}
 	if s.identity, err = s.readIdentity(); err != nil {
 		return nil, fmt.Errorf("%s: identity key: %w", dir.Path(), err)
 	}
-	var record epochRecord
-	if err := dir.ReadJSON(epochFile, &record); err != nil {
+	if err := s.resume(); err != nil {
 		return nil, err
 	}
-	s.epoch = record.Epoch
 	return s, nil
 }
 
@@ -201,6 +197,29 @@ func openContainer(container []byte, secret keystore.Secret) (*age.X25519Identit
 	}
 	defer clear(text)
 	return age.ParseX25519Identity(strings.TrimSpace(string(text)))
+}
+
+// checkWorkFactor reads the work factor of a container before it costs
+// anything: whoever can write the file could ask for the memory of a large
+// machine. The caller's configuration says what is too much.
+func checkWorkFactor(container []byte, most int) error {
+	lines := strings.SplitN(string(container), "\n", 3)
+	var factor int
+	if len(lines) == 3 {
+		if stanza := strings.Fields(lines[1]); len(stanza) == 4 && stanza[0] == "->" && stanza[1] == "scrypt" {
+			factor, _ = strconv.Atoi(stanza[3])
+		}
+	}
+	switch {
+	case factor == 0:
+		return fmt.Errorf("%w (%d bytes): put the file back from a copy, or make a new keystore in another directory", keystore.ErrCorrupt, len(container))
+	case factor < minWorkFactor:
+		return fmt.Errorf("%w: its work factor is %d, and no keystore is made with less than %d", keystore.ErrCorrupt, factor, minWorkFactor)
+	case factor > most:
+		return fmt.Errorf("%w: it asks for work factor %d, and at most %d is configured: if you made it so, open it with WithWorkFactor(%d)",
+			keystore.ErrCorrupt, factor, most, factor)
+	}
+	return nil
 }
 
 // readIdentity decrypts the identity key.

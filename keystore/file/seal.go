@@ -1,6 +1,10 @@
 package file
 
 import (
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 
 	"github.com/reseal-bft/reseal/keystore"
@@ -51,12 +55,14 @@ func (s *Store) Unseal(epoch uint64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if epoch > s.epoch {
-		return nil, fmt.Errorf("unseal epoch %d: %w", epoch, keystore.ErrPending)
-	}
+	return s.open(sealed)
+}
+
+// open decrypts an envelope.
+func (s *Store) open(sealed *statedir.Sealed) ([]byte, error) {
 	key, err := decrypt(sealed.Wrapped, s.box)
 	if err != nil {
-		return nil, fmt.Errorf("unseal epoch %d: %w", epoch, err)
+		return nil, fmt.Errorf("unseal epoch %d: %w", sealed.Epoch, err)
 	}
 	defer clear(key)
 	return sealed.Open(key)
@@ -74,12 +80,51 @@ func (s *Store) Advance(epoch uint64) error {
 		return fmt.Errorf("advance to epoch %d: %w: the current epoch is %d", epoch, keystore.ErrErased, s.epoch)
 	}
 	if epoch > s.epoch {
-		if err := s.dir.WriteJSON(epochFile, epochRecord{Version: epochVersion, Epoch: epoch}); err != nil {
-			return err
+		if err := s.dir.PutEpoch(epoch, s.prove); err != nil {
+			return fmt.Errorf("advance to epoch %d: %w", epoch, err)
 		}
 		s.epoch = epoch
 	}
 	return s.dir.EraseBefore(epoch)
+}
+
+// prove authenticates a statement by a key that is made from the container's.
+func (s *Store) prove(statement []byte) ([]byte, error) {
+	key, err := hkdf.Key(sha256.New, []byte(s.box.String()), nil, "reseal file keystore: statements", sha256.Size)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	mac := hmac.New(sha256.New, key)
+	mac.Write(statement)
+	return mac.Sum(nil), nil
+}
+
+func (s *Store) holds(statement, proof []byte) bool {
+	want, err := s.prove(statement)
+	return err == nil && hmac.Equal(want, proof)
+}
+
+// resume finds out which epoch is current, and finishes an Advance that was
+// interrupted. Without a record that holds it goes on from the oldest epoch
+// that something is sealed for: what is to end is ended by the next Advance.
+func (s *Store) resume() (err error) {
+	s.epoch, err = s.dir.Epoch(s.holds)
+	if errors.Is(err, keystore.ErrCorrupt) {
+		epochs, listErr := s.dir.Epochs()
+		if listErr != nil {
+			return listErr
+		}
+		if len(epochs) > 0 {
+			s.epoch = epochs[0]
+		}
+		s.log.Warn("the record of the current epoch is damaged: going on from the oldest epoch that has a sealed file", "epoch", s.epoch, "err", err)
+		err = s.dir.PutEpoch(s.epoch, s.prove)
+	}
+	if err != nil {
+		return err
+	}
+	return s.dir.EraseBefore(s.epoch)
 }
 
 // Status implements keystore.Keystore.
@@ -89,9 +134,21 @@ func (s *Store) Status() (keystore.Status, error) {
 		return keystore.Status{}, err
 	}
 	defer unlock()
+	held, err := s.dir.Held(s.epoch, func(epoch uint64) error {
+		sealed, err := s.dir.Sealed(statedir.KindFile, epoch)
+		if err != nil {
+			return err
+		}
+		secret, err := s.open(sealed)
+		clear(secret)
+		return err
+	})
+	if err != nil {
+		return keystore.Status{}, err
+	}
 	return keystore.Status{
 		Kind: kindName, Device: "passphrase files", Software: true,
-		Identity: keystore.Fingerprint(&s.identity.PublicKey), Epoch: s.epoch,
+		Identity: keystore.Fingerprint(&s.identity.PublicKey), Epoch: s.epoch, Held: held,
 		Capabilities: []string{"Keys are encrypted on disk under a passphrase (age, scrypt)."},
 		Cautions: []string{
 			"For development: no hardware protects the keys, which are in memory while the keystore is open.",

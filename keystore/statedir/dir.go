@@ -6,15 +6,17 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/reseal-bft/reseal/keystore"
 )
 
-// maxFile bounds what is read from a file, in bytes.
-const maxFile = 64 << 10
+const (
+	maxFile   = 64 << 10 // bounds what is read from a file, in bytes
+	tmpSuffix = ".tmp"   // of a file that is being written
+)
 
 // Dir is a directory of small files. Its methods are not safe for concurrent
 // use on the same names.
@@ -60,7 +62,7 @@ func (d *Dir) Make() error { return d.fs.MkdirAll(d.path) }
 
 // Write replaces a file as a whole. On return it is on disk.
 func (d *Dir) Write(name string, data []byte) error {
-	tmp := d.file(name + ".tmp")
+	tmp := d.file(name + tmpSuffix)
 	if err := d.writeSynced(tmp, data); err != nil {
 		return fmt.Errorf("write %s: %w", d.file(name), err)
 	}
@@ -86,7 +88,19 @@ func (d *Dir) writeSynced(name string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// Read returns a file's content; fs.ErrNotExist when it is not there.
+// erase overwrites a file in place, where the file system can, and deletes it, whatever it has become: who can write the
+// directory could otherwise keep a secret there by damaging its file.
+func (d *Dir) erase(name string) error {
+	if o, ok := d.fs.(interface{ Overwrite(name string) error }); ok {
+		if err := o.Overwrite(d.file(name)); err != nil {
+			return fmt.Errorf("overwrite %s: %w", d.file(name), err)
+		}
+	}
+	return d.Remove(name)
+}
+
+// Read returns a file's content; fs.ErrNotExist when it is not there, ErrCorrupt when it is larger than any file that a
+// keystore writes, or no file at all but a link, a pipe or a directory.
 func (d *Dir) Read(name string) ([]byte, error) {
 	f, err := d.fs.Open(d.file(name))
 	if err != nil {
@@ -146,41 +160,22 @@ func (d *Dir) Names(prefix string) ([]string, error) {
 	}
 	var names []string
 	for _, name := range all {
-		if strings.HasPrefix(name, prefix) && !strings.HasSuffix(name, ".tmp") {
+		if strings.HasPrefix(name, prefix) && !strings.HasSuffix(name, tmpSuffix) {
 			names = append(names, name)
 		}
 	}
 	return names, nil
 }
 
-func (d *Dir) file(name string) string { return filepath.Join(d.path, name) }
-
-// osFS is the operating system's file system. Files and directories are for
-// their owner only.
-type osFS struct{}
-
-func (osFS) MkdirAll(path string) error              { return os.MkdirAll(path, 0o700) }
-func (osFS) Open(name string) (io.ReadCloser, error) { return os.Open(name) }
-func (osFS) Rename(from, to string) error            { return os.Rename(from, to) }
-func (osFS) Remove(name string) error                { return os.Remove(name) }
-
-func (osFS) Create(name string) (File, error) {
-	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-}
-
-func (osFS) List(path string) ([]string, error) {
-	entries, err := os.ReadDir(path)
-	names := make([]string, 0, len(entries))
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	return names, err
-}
-
-func (osFS) SyncDir(path string) error {
-	d, err := os.Open(path)
+// temporary lists what a crash left of files with a prefix that were being written.
+func (d *Dir) temporary(prefix string) ([]string, error) {
+	all, err := d.fs.List(d.path)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("list %s: %w", d.path, err)
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return slices.DeleteFunc(all, func(name string) bool {
+		return !strings.HasPrefix(name, prefix) || !strings.HasSuffix(name, tmpSuffix)
+	}), nil
 }
+
+func (d *Dir) file(name string) string { return filepath.Join(d.path, name) }

@@ -155,7 +155,8 @@ func (d *Dir) PutSealed(s *Sealed) error {
 	return d.Write(sealedName(s.Epoch), data)
 }
 
-// Sealed reads the envelope of an epoch: ErrNotFound when there is none.
+// Sealed reads the envelope of an epoch: ErrNotFound when there is none,
+// ErrCorrupt when what is there is not an envelope of that kind and epoch.
 func (d *Dir) Sealed(kind Kind, epoch uint64) (*Sealed, error) {
 	data, err := d.Read(sealedName(epoch))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -166,12 +167,36 @@ func (d *Dir) Sealed(kind Kind, epoch uint64) (*Sealed, error) {
 	}
 	s, err := ParseSealed(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", d.file(sealedName(epoch)), err)
+		return nil, fmt.Errorf("%s (%d bytes): %w", d.file(sealedName(epoch)), len(data), err)
 	}
 	if s.Epoch != epoch || s.Kind != kind {
-		return nil, fmt.Errorf("%s: %w: it was sealed for epoch %d", d.file(sealedName(epoch)), keystore.ErrCorrupt, s.Epoch)
+		return nil, fmt.Errorf("%s: %w: it was sealed for epoch %d, by a device of kind %d", d.file(sealedName(epoch)), keystore.ErrCorrupt, s.Epoch, s.Kind)
 	}
 	return s, nil
+}
+
+// maxHeld bounds the epochs that Held looks at: a replica seals for the present one and the next.
+const maxHeld = 16
+
+// Held tells which secrets of an epoch and of later ones are there, and whether they open. Open tries that without showing
+// the secret. Who fills the directory gets the first maxHeld epochs.
+func (d *Dir) Held(from uint64, open func(epoch uint64) error) ([]keystore.Held, error) {
+	epochs, err := d.Epochs()
+	if err != nil {
+		return nil, err
+	}
+	var held []keystore.Held
+	for _, epoch := range epochs {
+		if epoch < from || len(held) == maxHeld {
+			continue
+		}
+		h := keystore.Held{Epoch: epoch, Opens: true}
+		if err := open(epoch); err != nil {
+			h.Opens, h.Problem = false, err.Error()
+		}
+		held = append(held, h)
+	}
+	return held, nil
 }
 
 // Epochs lists the epochs that have an envelope, ascending.
@@ -182,8 +207,7 @@ func (d *Dir) Epochs() ([]uint64, error) {
 	}
 	var epochs []uint64
 	for _, name := range names {
-		epoch, err := strconv.ParseUint(strings.TrimPrefix(name, sealedPrefix), 10, 64)
-		if err == nil {
+		if epoch, ok := epochOf(name); ok {
 			epochs = append(epochs, epoch)
 		}
 	}
@@ -201,22 +225,23 @@ func (d *Dir) RemoveBefore(epoch uint64) error {
 }
 
 // EraseBefore overwrites the envelopes of the epochs before one, and deletes
-// them. Whether the disk keeps the old blocks is up to the disk.
+// them; also what a crash left half written. Whether the disk keeps the old
+// blocks is up to the disk.
 func (d *Dir) EraseBefore(epoch uint64) error {
 	names, err := d.before(epoch)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		data, err := d.Read(name)
-		if err != nil {
+	unfinished, err := d.temporary(sealedPrefix)
+	if err != nil {
+		return err
+	}
+	for _, name := range append(names, unfinished...) {
+		if err := d.erase(name); err != nil {
 			return err
 		}
-		if err := d.writeSynced(d.file(name), make([]byte, len(data))); err != nil {
-			return fmt.Errorf("overwrite %s: %w", d.file(name), err)
-		}
 	}
-	return d.RemoveBefore(epoch)
+	return nil
 }
 
 // before lists the files of the envelopes of the epochs before one.
@@ -235,3 +260,9 @@ func (d *Dir) before(epoch uint64) ([]string, error) {
 }
 
 func sealedName(epoch uint64) string { return fmt.Sprintf("%s%020d", sealedPrefix, epoch) }
+
+// epochOf reverses sealedName, and knows no other names.
+func epochOf(name string) (uint64, bool) {
+	epoch, err := strconv.ParseUint(strings.TrimPrefix(name, sealedPrefix), 10, 64)
+	return epoch, err == nil && name == sealedName(epoch)
+}

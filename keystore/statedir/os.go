@@ -1,0 +1,103 @@
+package statedir
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/reseal-bft/reseal/keystore"
+)
+
+// osFS is the operating system's file system. Files and directories are for
+// their owner only. Whatever lies in the directory may have been put there by
+// somebody else: a link is not followed, and a pipe does not make us wait.
+type osFS struct{}
+
+func (osFS) MkdirAll(path string) error   { return os.MkdirAll(path, 0o700) }
+func (osFS) Rename(from, to string) error { return os.Rename(from, to) }
+func (osFS) Remove(name string) error     { return os.Remove(name) }
+
+// Open opens a regular file.
+func (osFS) Open(name string) (io.ReadCloser, error) {
+	f, err := openFile(name, os.O_RDONLY)
+	if err != nil {
+		return nil, err // not a typed nil
+	}
+	return f, nil
+}
+
+// openFile opens a regular file that exists.
+func openFile(name string, flag int) (*os.File, error) {
+	info, err := os.Lstat(name)
+	if err == nil && !info.Mode().IsRegular() {
+		return nil, notAFile(name)
+	}
+	f, err := os.OpenFile(name, flag|noFollow, 0)
+	if err != nil {
+		return nil, err
+	}
+	if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() {
+		err = notAFile(name)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func notAFile(name string) error {
+	return fmt.Errorf("%s: %w: it is a link, a pipe or a directory, which no keystore makes: remove it", name, keystore.ErrCorrupt)
+}
+
+// Create makes a new file in place of the one of that name.
+func (osFS) Create(name string) (File, error) {
+	if info, err := os.Lstat(name); err == nil && !info.IsDir() {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|noFollow, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Overwrite fills a file with zeros through to the disk, as far as a file of a
+// keystore can be long. What is no file is left as it is.
+func (osFS) Overwrite(name string) error {
+	f, err := openFile(name, os.O_WRONLY)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, keystore.ErrCorrupt) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		_, err = f.Write(make([]byte, min(info.Size(), maxFile)))
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+func (osFS) List(path string) ([]string, error) {
+	entries, err := os.ReadDir(path)
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
+}
+
+func (osFS) SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
