@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/internal/stage"
 )
 
 // outage is how long the replicas stay away.
@@ -15,18 +15,18 @@ const outage = 3 * time.Second
 
 // crashDuringRecovery crashes f replicas without warning while c others are in recovery: no more are promised to be borne. All come back.
 func (d *demo) crashDuringRecovery(ctx context.Context) error {
-	before, err := d.openRound(ctx)
+	before, err := d.OpenRound(ctx)
 	if err != nil {
 		return err
 	}
-	due := d.machinesOf(before.Due)
-	leaders := leadersBut(before.Leaders, before.Due)
-	crashed := d.machinesOf(leaders[:min(len(leaders), d.options.Size.F)])
+	due := d.MachinesOf(before.Due)
+	leaders := stage.LeadersBut(before.Leaders, before.Due)
+	crashed := d.MachinesOf(leaders[:min(len(leaders), d.options.Size.F)])
 	away := slices.Concat(crashed, due)
 	for _, m := range away {
-		m.crash()
+		m.Crash()
 	}
-	d.show.Event("%s down for recovery, and %s: %d of %d are left, a quorum is %d", names(due, "is", "are"), names(crashed, "crashes", "crash"),
+	d.Show.Event("%s down for recovery, and %s: %d of %d are left, a quorum is %d", names(due, "is", "are"), names(crashed, "crashes", "crash"),
 		d.options.Size.N()-len(away), d.options.Size.N(), d.options.Size.Quorum())
 	if err := d.bearOutage(ctx); err != nil {
 		return err
@@ -34,44 +34,39 @@ func (d *demo) crashDuringRecovery(ctx context.Context) error {
 	d.report.SurvivedCrash = true
 	d.step(fmt.Sprintf("%d replicas down", len(away)))
 
-	if err := d.reboot(away...); err != nil {
+	if err := d.Reboot(away...); err != nil {
 		return err
 	}
-	after, err := d.awaitEpoch(ctx, before.Epoch+1)
+	after, err := d.AwaitEpoch(ctx, before.Epoch+1)
 	if err != nil {
 		return err
 	}
 	for _, m := range away {
-		if err := d.awaitBack(ctx, m, after); err != nil {
+		if err := d.AwaitBack(ctx, m, after); err != nil {
 			return err
 		}
 	}
-	d.show.Event("all are back in epoch %d", after.Epoch)
+	d.Show.Event("all are back in epoch %d", after.Epoch)
 	return nil
 }
 
 // bearOutage demands that operations are acknowledged while replicas are away.
 func (d *demo) bearOutage(ctx context.Context) error {
-	from := d.load.meter.mark()
-	if err := d.pass(ctx, outage); err != nil {
+	from := d.Load.Meter.Mark()
+	if err := d.Pass(ctx, outage); err != nil {
 		return err
 	}
-	var meanwhile rate
-	meanwhile.add(from, d.load.meter.mark())
-	if meanwhile.operations == 0 {
+	var meanwhile stage.Rate
+	meanwhile.Add(from, d.Load.Meter.Mark())
+	if meanwhile.Operations == 0 {
 		return errors.New("the service stood still while replicas were down")
 	}
-	d.show.Event("the service goes on: %.0f operations a second", meanwhile.perSecond())
+	d.Show.Event("the service goes on: %.0f operations a second", meanwhile.PerSecond())
 	return nil
 }
 
-// leadersBut returns the replicas that lead in this epoch, whose crash hurts most, but for those who are away anyway.
-func leadersBut(leaders, away []bft.ReplicaID) []bft.ReplicaID {
-	return slices.DeleteFunc(slices.Clone(leaders), func(id bft.ReplicaID) bool { return slices.Contains(away, id) })
-}
-
 // names lists machines with the verb that fits their number.
-func names(machines []*machine, one, more string) string {
+func names(machines []*stage.Machine, one, more string) string {
 	text, verb := "replica ", one
 	if len(machines) > 1 {
 		text, verb = "replicas ", more
@@ -80,7 +75,7 @@ func names(machines []*machine, one, more string) string {
 		if i > 0 {
 			text += ", "
 		}
-		text += fmt.Sprint(m.id)
+		text += fmt.Sprint(m.ID)
 	}
 	return text + " " + verb
 }

@@ -5,68 +5,70 @@ import (
 	"fmt"
 	"path/filepath"
 	"time"
+
+	"github.com/reseal-bft/reseal/internal/stage"
 )
 
 // tamperOne boots a replica that is due with a tampered binary, shows that it gets no share, and then restores it.
 func (d *demo) tamperOne(ctx context.Context) error {
-	before, err := d.openRound(ctx)
+	before, err := d.OpenRound(ctx)
 	if err != nil {
 		return err
 	}
-	due := d.machinesOf(before.Due)
+	due := d.MachinesOf(before.Due)
 	for _, m := range due {
-		m.crash()
+		m.Crash()
 	}
 	m := due[0]
-	tampered := filepath.Join(d.scratch, "tampered")
-	if err := tamper(d.program, tampered); err != nil {
+	tampered := filepath.Join(d.Scratch, "tampered")
+	if err := stage.Tamper(d.Program, tampered); err != nil {
 		return err
 	}
-	if err := d.rebootWith(m, tampered); err != nil {
+	if err := d.RebootWith(m, tampered); err != nil {
 		return err
 	}
-	if err := d.reboot(due[1:]...); err != nil {
+	if err := d.Reboot(due[1:]...); err != nil {
 		return err
 	}
-	d.show.Event("replica %d reboots with a binary that somebody changed by one byte", m.id)
-	from := d.load.meter.mark()
-	after, err := d.awaitEpoch(ctx, before.Epoch+1)
+	d.Show.Event("replica %d reboots with a binary that somebody changed by one byte", m.ID)
+	from := d.Load.Meter.Mark()
+	after, err := d.AwaitEpoch(ctx, before.Epoch+1)
 	if err != nil {
 		return err
 	}
-	now := after.Member(m.id)
-	d.report.Tampered = Tampered{Replica: m.id, Admitted: now.HoldsShare, Reason: now.Status}
+	now := after.Member(m.ID)
+	d.report.Tampered = Tampered{Replica: m.ID, Admitted: now.HoldsShare, Reason: now.Status}
 	if now.HoldsShare {
-		return fmt.Errorf("replica %d was given a share of epoch %d with a tampered binary", m.id, after.Epoch)
+		return fmt.Errorf("replica %d was given a share of epoch %d with a tampered binary", m.ID, after.Epoch)
 	}
 	d.step("tampered replica refused")
-	d.show.Event("epoch %d has begun without it: %s", after.Epoch, now.Status)
-	if to := d.load.meter.mark(); to.operations == from.operations {
-		return fmt.Errorf("the service stood still while replica %d was refused", m.id)
+	d.Show.Event("epoch %d has begun without it: %s", after.Epoch, now.Status)
+	if to := d.Load.Meter.Mark(); to.Operations == from.Operations {
+		return fmt.Errorf("the service stood still while replica %d was refused", m.ID)
 	}
 	return d.restore(ctx, m)
 }
 
 // restore boots the replica as it should be, and waits until it is admitted.
-func (d *demo) restore(ctx context.Context, m *machine) error {
+func (d *demo) restore(ctx context.Context, m *stage.Machine) error {
 	began := time.Now()
-	m.crash()
-	before, err := d.openRound(ctx, m.id)
+	m.Crash()
+	before, err := d.OpenRound(ctx, m.ID)
 	if err != nil {
 		return err
 	}
-	if err := d.reboot(m); err != nil {
+	if err := d.Reboot(m); err != nil {
 		return err
 	}
-	after, err := d.awaitEpoch(ctx, before.Epoch+1)
+	after, err := d.AwaitEpoch(ctx, before.Epoch+1)
 	if err != nil {
 		return err
 	}
-	if err := d.awaitBack(ctx, m, after); err != nil {
+	if err := d.AwaitBack(ctx, m, after); err != nil {
 		return err
 	}
 	d.report.Restored = true
 	d.step("restored replica admitted")
-	d.show.Event("restored, it attests and is admitted to epoch %d, in %.1f s", after.Epoch, time.Since(began).Seconds())
+	d.Show.Event("restored, it attests and is admitted to epoch %d, in %.1f s", after.Epoch, time.Since(began).Seconds())
 	return nil
 }

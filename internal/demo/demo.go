@@ -5,16 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/internal/cluster"
-	"github.com/reseal-bft/reseal/internal/process"
 	"github.com/reseal-bft/reseal/internal/progress"
+	"github.com/reseal-bft/reseal/internal/stage"
 )
 
 // Options are what a person can choose.
@@ -61,27 +57,16 @@ func (o *Options) Validate() error {
 
 // demo is a demonstration that runs. Used by one goroutine; the load runs beside it.
 type demo struct {
-	options  Options
-	dir      cluster.Dir
-	scratch  string // backups and tampered binaries
-	program  string // the copy of the program that is measured and run
-	source   string // the directory of the input
-	input    []pair
-	group    process.Group
-	machines []*machine // by replica, from 0
-	show     *progress.Display
-	report   Report
+	*stage.Stage
+	options Options
+	source  string // the directory of the input
+	input   []stage.Pair
+	report  Report
 
-	load     *load
-	clients  []storeClient
-	control  *control
-	loads    *errgroup.Group
-	loading  context.Context // of the clients' work; its cause is the first failure
-	stopLoad context.CancelFunc
-	quiet    rate // operations while nothing is being recovered
-	healing  rate // and during the recoveries of act 3
-	steps    int
-	doing    string
+	quiet   stage.Rate // operations while nothing is being recovered
+	healing stage.Rate // and during the recoveries of act 3
+	steps   int
+	doing   string
 }
 
 // act is a part of the story.
@@ -107,17 +92,20 @@ func Run(ctx context.Context, options Options) (report *Report, err error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
-	d := &demo{options: options, show: progress.New(options.Out), load: &load{ledger: newLedger(), meter: newMeter()}}
+	d := &demo{options: options}
 	n := options.Size.N()
 	d.report = Report{N: n, F: options.Size.F, C: options.Size.C, Keystore: string(options.Keystore), Recoveries: []Recovery{}}
 	if d.source, d.input, err = findInput(options.Input); err != nil {
 		return nil, err
 	}
-	remove, err := d.makeDirectory()
+	d.Stage, err = stage.New(stage.Options{
+		Size: options.Size, Keystore: options.Keystore, Dir: options.Dir, Keep: options.Keep, Program: options.Program, Show: progress.New(options.Out),
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, d.cleanUp(), remove()) }()
+	d.Waiting = d.refresh
+	defer func() { err = errors.Join(err, d.Close()) }()
 
 	began := time.Now()
 	number := 0
@@ -126,92 +114,13 @@ func Run(ctx context.Context, options Options) (report *Report, err error) {
 			continue
 		}
 		number++
-		d.show.Heading("%d. %s", number, act.title)
+		d.Show.Heading("%d. %s", number, act.title)
 		if err := act.play(d, ctx); err != nil {
-			return &d.report, d.explain(ctx, err)
+			return &d.report, d.Explain(ctx, err)
 		}
 	}
 	d.report.Seconds = time.Since(began).Seconds()
 	return &d.report, d.report.Verdict()
-}
-
-// makeDirectory makes the directory of the cluster, and returns what removes all that was made.
-func (d *demo) makeDirectory() (remove func() error, err error) {
-	named := d.options.Dir
-	if named == "" {
-		if named, err = os.MkdirTemp("", "reseal-demo-"); err != nil {
-			return nil, err
-		}
-	}
-	if named, err = filepath.Abs(named); err != nil {
-		return nil, err
-	}
-	entries, err := os.ReadDir(named)
-	if err == nil && len(entries) > 0 {
-		return nil, fmt.Errorf("%s is not empty: name a new directory with --dir", named)
-	}
-	made := []string{named}
-	d.dir, d.scratch = cluster.Dir(filepath.Join(named, "cluster")), filepath.Join(named, "scratch")
-	if err == nil && d.options.Dir != "" { // it was there before, and stays
-		made = []string{string(d.dir), d.scratch}
-	}
-	if err := os.MkdirAll(d.scratch, 0o700); err != nil {
-		return nil, err
-	}
-	return func() (err error) {
-		if d.options.Keep {
-			d.show.Event("the cluster is kept in %s", named)
-			return nil
-		}
-		for _, path := range made {
-			err = errors.Join(err, os.RemoveAll(path))
-		}
-		return err
-	}, nil
-}
-
-// cleanUp ends everything that was started.
-func (d *demo) cleanUp() error {
-	d.show.Close()
-	if d.stopLoad != nil {
-		d.stopLoad()
-		_ = d.loads.Wait() // what it says was said already, or is due to the end itself
-	}
-	for _, c := range d.clients {
-		_ = c.Close() // nothing is in flight
-	}
-	if d.control != nil {
-		d.control.close()
-	}
-	d.group.Close(grace)
-	var err error
-	for _, m := range d.machines {
-		err = errors.Join(err, m.unplug())
-	}
-	return err
-}
-
-// errDied says that a replica ended that should run; explain tells which, and why.
-var errDied = errors.New("a replica died")
-
-// explain names what is behind an error: an interruption, a replica that died, or clients that failed.
-func (d *demo) explain(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return errors.New("interrupted: everything that was started is stopped")
-	}
-	var reasons []error
-	for _, m := range d.machines {
-		reasons = append(reasons, m.died())
-	}
-	if d.loading != nil {
-		if cause := context.Cause(d.loading); !errors.Is(cause, context.Canceled) {
-			reasons = append(reasons, cause)
-		}
-	}
-	if why := errors.Join(reasons...); errors.Is(err, errDied) && why != nil {
-		return why
-	}
-	return errors.Join(append([]error{err}, reasons...)...)
 }
 
 // step moves the bar on.
@@ -223,7 +132,7 @@ func (d *demo) step(what string) {
 
 // refresh draws the bar with the present count.
 func (d *demo) refresh() {
-	d.show.Bar(d.steps, d.totalSteps(), "%s · %d writes acknowledged", d.doing, d.load.ledger.count())
+	d.Show.Bar(d.steps, d.totalSteps(), "%s · %d writes acknowledged", d.doing, d.Load.Ledger.Count())
 }
 
 func (d *demo) totalSteps() int {

@@ -2,6 +2,6 @@
 // of its own, that serves verified clients while every replica in turn is rebooted, attests and receives a fresh share; while a
 // tampered replica is refused; and while another crashes. Everything is checked as it happens; [Run] fails unless all of it held.
 //
-// A reader's path: demo.go (the acts in order), act_*.go (one act each), machine.go (a replica and its TPM as a machine that
-// can be switched off), load.go (the clients), report.go (what came out).
+// A reader's path: demo.go (the acts in order), act_*.go (one act each), report.go (what came out). What
+// it plays on is package stage.
 package demo

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/reseal-bft/reseal/internal/stage"
 )
 
 // Limits on what is read of an input directory.
@@ -18,15 +20,9 @@ const (
 // defaultInputs are tried in order when no input directory is named.
 var defaultInputs = []string{"/usr/share/ca-certificates", "."}
 
-// pair is a key and its value.
-type pair struct {
-	key   string
-	value []byte
-}
-
 // readInput reads the regular files below dir: relative name -> content.
-func readInput(dir string) ([]pair, error) {
-	var pairs []pair
+func readInput(dir string) ([]stage.Pair, error) {
+	var pairs []stage.Pair
 	var total int
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch {
@@ -52,7 +48,7 @@ func readInput(dir string) ([]pair, error) {
 			return err
 		}
 		total += len(value)
-		pairs = append(pairs, pair{key: "file/" + filepath.ToSlash(name), value: value})
+		pairs = append(pairs, stage.Pair{Key: "file/" + filepath.ToSlash(name), Value: value})
 		return nil
 	})
 	if err != nil {
@@ -65,7 +61,7 @@ func readInput(dir string) ([]pair, error) {
 }
 
 // findInput returns the directory to read: the one that was named, or the first default with files in it.
-func findInput(named string) (dir string, pairs []pair, err error) {
+func findInput(named string) (dir string, pairs []stage.Pair, err error) {
 	if named != "" {
 		pairs, err = readInput(named)
 		return named, pairs, err

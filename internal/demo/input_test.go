@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/reseal-bft/reseal/internal/stage"
 )
 
 func TestReadInput(t *testing.T) {
@@ -25,7 +27,7 @@ func TestReadInput(t *testing.T) {
 
 	pairs, err := readInput(dir)
 	require.NoError(t, err)
-	require.Equal(t, []pair{{"file/a.crt", []byte("A")}, {"file/sub/b.crt", []byte("B")}}, pairs)
+	require.Equal(t, []stage.Pair{{Key: "file/a.crt", Value: []byte("A")}, {Key: "file/sub/b.crt", Value: []byte("B")}}, pairs)
 
 	_, err = readInput("/nonexistent")
 	require.ErrorContains(t, err, "--input")

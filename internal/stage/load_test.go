@@ -1,4 +1,4 @@
-package demo
+package stage
 
 import (
 	"bytes"
@@ -21,11 +21,11 @@ type memory struct {
 
 func newMemory() *memory { return &memory{values: map[string][]byte{}, onPut: func(int) {}} }
 
-func (m *memory) Put(_ context.Context, pairs []pair) error {
+func (m *memory) Put(_ context.Context, pairs []Pair) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range pairs {
-		m.values[p.key] = p.value
+		m.values[p.Key] = p.Value
 	}
 	m.puts++
 	m.onPut(m.puts)
@@ -42,21 +42,19 @@ func (m *memory) Get(_ context.Context, keys []string) ([][]byte, error) {
 	return values, m.fail
 }
 
-func newLoad() *load { return &load{ledger: newLedger(), meter: newMeter()} }
-
 func TestWorkKeepsAccountOfEveryAcknowledgedWrite(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	m, l := newMemory(), newLoad()
+	m, l := newMemory(), NewLoad()
 	m.onPut = func(requests int) {
 		if requests == 7 {
 			cancel()
 		}
 	}
-	require.NoError(t, l.work(ctx, "a", m))
-	require.Equal(t, 7*batchPairs, l.ledger.count())
-	require.Equal(t, 9*batchPairs, l.meter.mark().operations, "reads of checked keys count too")
+	require.NoError(t, l.Work(ctx, "a", m))
+	require.Equal(t, 7*batchPairs, l.Ledger.Count())
+	require.Equal(t, 9*batchPairs, l.Meter.Mark().Operations, "reads of checked keys count too")
 
-	lost, err := l.readBack(t.Context(), []store{m, m}, func(int) {})
+	lost, err := l.ReadBack(t.Context(), []Store{m, m}, func(int) {})
 	require.NoError(t, err)
 	require.Zero(t, lost)
 	for key := range m.values {
@@ -70,49 +68,49 @@ func TestWorkKeepsAccountOfEveryAcknowledgedWrite(t *testing.T) {
 		}
 	}
 	var most int
-	lost, err = l.readBack(t.Context(), []store{m}, func(read int) { most = max(most, read) })
+	lost, err = l.ReadBack(t.Context(), []Store{m}, func(read int) { most = max(most, read) })
 	require.NoError(t, err)
 	require.Equal(t, 2, lost)
 	require.Equal(t, 7*batchPairs, most)
 }
 
 func TestWorkNoticesAWriteThatIsGone(t *testing.T) {
-	m, l := newMemory(), newLoad()
+	m, l := newMemory(), NewLoad()
 	m.onPut = func(requests int) {
 		if requests == readEvery-1 {
 			clear(m.values)
 		}
 	}
-	require.ErrorIs(t, l.work(t.Context(), "a", m), errStaleRead)
+	require.ErrorIs(t, l.Work(t.Context(), "a", m), errStaleRead)
 }
 
 func TestAWriteThatFailedIsNotAcknowledged(t *testing.T) {
-	m, l := newMemory(), newLoad()
+	m, l := newMemory(), NewLoad()
 	m.fail = errors.New("no answer")
-	require.ErrorIs(t, l.work(t.Context(), "a", m), m.fail)
-	require.Zero(t, l.ledger.count())
-	require.Zero(t, l.meter.mark().operations)
+	require.ErrorIs(t, l.Work(t.Context(), "a", m), m.fail)
+	require.Zero(t, l.Ledger.Count())
+	require.Zero(t, l.Meter.Mark().Operations)
 
 	m.fail = nil
-	require.NoError(t, l.put(t.Context(), m, newPairs("a", 0)))
+	require.NoError(t, l.Put(t.Context(), m, newPairs("a", 0)))
 	m.fail = errors.New("no answer")
-	_, err := l.readBack(t.Context(), []store{m, m}, func(int) {})
+	_, err := l.ReadBack(t.Context(), []Store{m, m}, func(int) {})
 	require.ErrorIs(t, err, m.fail)
 }
 
 func TestInputTravelsInRequestsOfBoundedSize(t *testing.T) {
-	input := []pair{{"small", []byte("s")}, {"big", bytes.Repeat([]byte{1}, chunkBytes)}, {"x", nil}, {"y", []byte{}}}
-	m, l := newMemory(), newLoad()
+	input := []Pair{{"small", []byte("s")}, {"big", bytes.Repeat([]byte{1}, chunkBytes)}, {"x", nil}, {"y", []byte{}}}
+	m, l := newMemory(), NewLoad()
 	var requests int
 	m.onPut = func(n int) { requests = n }
-	require.NoError(t, l.putInput(t.Context(), m, input))
+	require.NoError(t, l.PutInput(t.Context(), m, input))
 	require.Equal(t, 2, requests)
 	require.Len(t, m.values, 4)
 
 	var keys []string
-	for _, chunk := range l.ledger.chunks() {
+	for _, chunk := range l.Ledger.chunks() {
 		keys = append(keys, chunk...)
 	}
 	require.ElementsMatch(t, keysOf(input), keys)
-	require.GreaterOrEqual(t, len(l.ledger.chunks()), 2)
+	require.GreaterOrEqual(t, len(l.Ledger.chunks()), 2)
 }

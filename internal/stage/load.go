@@ -1,4 +1,4 @@
-package demo
+package stage
 
 import (
 	"context"
@@ -12,12 +12,18 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// store is what the load needs of a client of the cluster. Both methods return only what was verified under the group public key, and try on
+// Store is what the load needs of a client of the cluster. Both methods return only what was verified under the group public key, and try on
 // until ctx ends.
-type store interface {
-	Put(ctx context.Context, pairs []pair) error
+type Store interface {
+	Put(ctx context.Context, pairs []Pair) error
 	// Get returns the values of the keys, nil where there is none.
 	Get(ctx context.Context, keys []string) ([][]byte, error)
+}
+
+// Pair is a key and its value.
+type Pair struct {
+	Key   string
+	Value []byte
 }
 
 const (
@@ -27,8 +33,8 @@ const (
 	chunkBytes = 1 << 20 // and bytes of its values; also of one request of input files
 )
 
-// ledger remembers every acknowledged write. Safe for concurrent use.
-type ledger struct {
+// Ledger remembers every acknowledged write. Safe for concurrent use.
+type Ledger struct {
 	mu     sync.Mutex
 	writes map[string]written
 }
@@ -38,31 +44,31 @@ type written struct {
 	size   int
 }
 
-func newLedger() *ledger { return &ledger{writes: map[string]written{}} }
+func NewLedger() *Ledger { return &Ledger{writes: map[string]written{}} }
 
-func (l *ledger) record(pairs []pair) {
+func (l *Ledger) Record(pairs []Pair) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range pairs {
-		l.writes[p.key] = written{sha256.Sum256(p.value), len(p.value)}
+		l.writes[p.Key] = written{sha256.Sum256(p.Value), len(p.Value)}
 	}
 }
 
-func (l *ledger) count() int {
+func (l *Ledger) Count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.writes)
 }
 
-// holds reports whether value is what was written under key.
-func (l *ledger) holds(key string, value []byte) bool {
+// Holds reports whether value is what was written under key.
+func (l *Ledger) Holds(key string, value []byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return value != nil && l.writes[key].digest == sha256.Sum256(value)
 }
 
 // chunks splits all keys such that the values of each chunk fit a reply.
-func (l *ledger) chunks() [][]string {
+func (l *Ledger) chunks() [][]string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var chunks [][]string
@@ -80,21 +86,24 @@ func (l *ledger) chunks() [][]string {
 	return chunks
 }
 
-// load is the clients' work: it writes new keys, reads them again, and keeps account.
-type load struct {
-	ledger *ledger
-	meter  *meter
+// Load is the clients' work: it writes new keys, reads them again, and keeps account.
+type Load struct {
+	Ledger *Ledger
+	Meter  *Meter
 }
 
-// putInput writes the input, a request at a time.
-func (l *load) putInput(ctx context.Context, c store, input []pair) error {
+// NewLoad returns a load without account yet.
+func NewLoad() *Load { return &Load{Ledger: NewLedger(), Meter: NewMeter()} }
+
+// PutInput writes the input, a request at a time.
+func (l *Load) PutInput(ctx context.Context, c Store, input []Pair) error {
 	for len(input) > 0 {
 		var size, n int
-		for n < len(input) && n < chunkKeys && (n == 0 || size+len(input[n].value) <= chunkBytes) {
-			size += len(input[n].value)
+		for n < len(input) && n < chunkKeys && (n == 0 || size+len(input[n].Value) <= chunkBytes) {
+			size += len(input[n].Value)
 			n++
 		}
-		if err := l.put(ctx, c, input[:n]); err != nil {
+		if err := l.Put(ctx, c, input[:n]); err != nil {
 			return err
 		}
 		input = input[n:]
@@ -102,26 +111,26 @@ func (l *load) putInput(ctx context.Context, c store, input []pair) error {
 	return nil
 }
 
-func (l *load) put(ctx context.Context, c store, pairs []pair) error {
+func (l *Load) Put(ctx context.Context, c Store, pairs []Pair) error {
 	if err := c.Put(ctx, pairs); err != nil {
 		return err
 	}
-	l.ledger.record(pairs)
-	l.meter.acknowledged(len(pairs))
+	l.Ledger.Record(pairs)
+	l.Meter.Acknowledged(len(pairs))
 	return nil
 }
 
-// work writes and reads until ctx ends. It is an error when a client does not read what it has written.
-func (l *load) work(ctx context.Context, name string, c store) error {
+// Work writes and reads until ctx ends. It is an error when a client does not read what it has written.
+func (l *Load) Work(ctx context.Context, name string, c Store) error {
 	var last []string
 	for request := 0; ctx.Err() == nil; request++ {
 		var err error
 		if request%readEvery == readEvery-1 {
-			err = l.check(ctx, c, last)
+			err = l.Check(ctx, c, last)
 		} else {
 			pairs := newPairs(name, request)
 			last = keysOf(pairs)
-			err = l.put(ctx, c, pairs)
+			err = l.Put(ctx, c, pairs)
 		}
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("client %s: %w", name, err)
@@ -132,23 +141,23 @@ func (l *load) work(ctx context.Context, name string, c store) error {
 
 var errStaleRead = errors.New("an acknowledged write was not read back")
 
-// check reads keys that this client has written.
-func (l *load) check(ctx context.Context, c store, keys []string) error {
+// Check reads keys that this client has written.
+func (l *Load) Check(ctx context.Context, c Store, keys []string) error {
 	values, err := c.Get(ctx, keys)
 	if err != nil {
 		return err
 	}
 	for i, key := range keys {
-		if !l.ledger.holds(key, values[i]) {
+		if !l.Ledger.Holds(key, values[i]) {
 			return fmt.Errorf("%w: %s", errStaleRead, key)
 		}
 	}
-	l.meter.acknowledged(len(keys))
+	l.Meter.Acknowledged(len(keys))
 	return nil
 }
 
-// readBack reads every acknowledged write and returns how many are lost. Progress is told the keys read so far.
-func (l *load) readBack(ctx context.Context, clients []store, progress func(read int)) (lost int, err error) {
+// ReadBack reads every acknowledged write and returns how many are lost. Progress is told the keys read so far.
+func (l *Load) ReadBack(ctx context.Context, clients []Store, progress func(read int)) (lost int, err error) {
 	var mu sync.Mutex
 	var read int
 	work := make(chan []string)
@@ -162,7 +171,7 @@ func (l *load) readBack(ctx context.Context, clients []store, progress func(read
 				}
 				mu.Lock()
 				for i, key := range keys {
-					if !l.ledger.holds(key, values[i]) {
+					if !l.Ledger.Holds(key, values[i]) {
 						lost++
 					}
 				}
@@ -175,7 +184,7 @@ func (l *load) readBack(ctx context.Context, clients []store, progress func(read
 	}
 	group.Go(func() error {
 		defer close(work)
-		for _, keys := range l.ledger.chunks() {
+		for _, keys := range l.Ledger.chunks() {
 			select {
 			case work <- keys:
 			case <-ctx.Done():
@@ -188,20 +197,20 @@ func (l *load) readBack(ctx context.Context, clients []store, progress func(read
 }
 
 // newPairs are the writes of one request: new keys, with values of 64 bytes.
-func newPairs(client string, request int) []pair {
-	pairs := make([]pair, batchPairs)
+func newPairs(client string, request int) []Pair {
+	pairs := make([]Pair, batchPairs)
 	for i := range pairs {
 		key := fmt.Sprintf("load/%s/%06d/%02d", client, request, i)
 		first, second := sha256.Sum256([]byte(key)), sha256.Sum256([]byte(key+"+"))
-		pairs[i] = pair{key, append(first[:], second[:]...)}
+		pairs[i] = Pair{key, append(first[:], second[:]...)}
 	}
 	return pairs
 }
 
-func keysOf(pairs []pair) []string {
+func keysOf(pairs []Pair) []string {
 	keys := make([]string, len(pairs))
 	for i, p := range pairs {
-		keys[i] = p.key
+		keys[i] = p.Key
 	}
 	return keys
 }

@@ -1,4 +1,4 @@
-package demo
+package stage
 
 import (
 	"context"
@@ -15,34 +15,34 @@ import (
 	"github.com/reseal-bft/reseal/recovery"
 )
 
-// witness stands between the clients and the verification of certificates, and keeps account of it. Safe for concurrent use.
-type witness struct {
+// Witness stands between the clients and the verification of certificates, and keeps account of it. Safe for concurrent use.
+type Witness struct {
 	request.GroupKey
-	refused atomic.Int64
-	bytes   atomic.Int64
+	// Refused counts the replies that did not verify, Bytes is the size of the last certificate that did.
+	Refused, Bytes atomic.Int64
 }
 
 // Verify verifies a certificate.
-func (w *witness) Verify(message, signature []byte) error {
+func (w *Witness) Verify(message, signature []byte) error {
 	err := w.GroupKey.Verify(message, signature)
 	if err != nil {
-		w.refused.Add(1)
+		w.Refused.Add(1)
 		return err
 	}
-	w.bytes.Store(int64(len(signature)))
+	w.Bytes.Store(int64(len(signature)))
 	return nil
 }
 
-// storeClient is a client of the replicated key-value store. It returns nothing that was not verified.
-type storeClient struct{ *client.Client }
+// Client is a client of the replicated key-value store. It returns nothing that was not verified.
+type Client struct{ *client.Client }
 
 // Put sets keys, all in one request.
-func (s storeClient) Put(ctx context.Context, pairs []pair) error {
+func (s Client) Put(ctx context.Context, pairs []Pair) error {
 	operations := make([][]byte, len(pairs))
 	for i, p := range pairs {
 		var err error
-		if operations[i], err = kv.Put([]byte(p.key), p.value); err != nil {
-			return fmt.Errorf("%s: %w", p.key, err)
+		if operations[i], err = kv.Put([]byte(p.Key), p.Value); err != nil {
+			return fmt.Errorf("%s: %w", p.Key, err)
 		}
 	}
 	results, err := s.execute(ctx, operations)
@@ -51,14 +51,14 @@ func (s storeClient) Put(ctx context.Context, pairs []pair) error {
 	}
 	for i, result := range results {
 		if result.Status != kv.OK {
-			return fmt.Errorf("%s: %v", pairs[i].key, result.Status)
+			return fmt.Errorf("%s: %v", pairs[i].Key, result.Status)
 		}
 	}
 	return nil
 }
 
 // Get reads keys in the order of all operations, all in one request.
-func (s storeClient) Get(ctx context.Context, keys []string) ([][]byte, error) {
+func (s Client) Get(ctx context.Context, keys []string) ([][]byte, error) {
 	operations := make([][]byte, len(keys))
 	for i, key := range keys {
 		var err error
@@ -79,7 +79,7 @@ func (s storeClient) Get(ctx context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-func (s storeClient) execute(ctx context.Context, operations [][]byte) ([]kv.Result, error) {
+func (s Client) execute(ctx context.Context, operations [][]byte) ([]kv.Result, error) {
 	raw, err := s.Submit(ctx, operations...)
 	if err != nil {
 		return nil, err
@@ -93,21 +93,21 @@ func (s storeClient) execute(ctx context.Context, operations [][]byte) ([]kv.Res
 	return results, nil
 }
 
-// control watches the cluster and gives orders. Used by one goroutine.
-type control struct {
+// Control watches the cluster and gives orders. Used by one goroutine.
+type Control struct {
 	access  *cluster.Access
-	witness *witness
+	Witness *Witness
 	orders  *client.Client
 }
 
-// connect waits until the replicas have generated the group key.
-func connect(ctx context.Context, dir cluster.Dir) (*control, error) {
+// Connect waits until the replicas have generated the group key.
+func Connect(ctx context.Context, dir cluster.Dir) (*Control, error) {
 	access, err := cluster.Connect(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	c := &control{access: access, witness: &witness{GroupKey: access.Verifier}}
-	access.Verifier = c.witness
+	c := &Control{access: access, Witness: &Witness{GroupKey: access.Verifier}}
+	access.Verifier = c.Witness
 	if c.orders, err = access.NewClient(rand.Reader); err != nil {
 		access.Close()
 		return nil, err
@@ -115,7 +115,8 @@ func connect(ctx context.Context, dir cluster.Dir) (*control, error) {
 	return c, nil
 }
 
-func (c *control) close() {
+// Close ends the connections.
+func (c *Control) Close() {
 	_ = c.orders.Close() // nothing is in flight
 	c.access.Close()
 }
@@ -123,32 +124,45 @@ func (c *control) close() {
 // lookPatience bounds how long a look at the cluster waits for replicas that do not answer.
 const lookPatience = 2 * time.Second
 
-// sight is what a look at the cluster shows: the state that f + 1 replicas agree on, and what each replica says of itself.
-type sight struct {
+// Sight is what a look at the cluster shows: the state that f + 1 replicas agree on, and what each replica says of itself.
+type Sight struct {
 	*cluster.State
-	replicas []cluster.Member
+	Replicas []cluster.Member
 }
 
-// votes reports whether a replica says that it votes in an epoch, or a later one.
-func (s *sight) votes(id bft.ReplicaID, epoch bft.Epoch) bool {
-	info := s.replicas[id-1].Info
+// Votes reports whether a replica says that it votes in an epoch, or a later one.
+func (s *Sight) Votes(id bft.ReplicaID, epoch bft.Epoch) bool {
+	info := s.Replicas[id-1].Info
 	return info != nil && info.Voter && info.Epoch >= epoch
 }
 
-func (c *control) look(ctx context.Context) (*sight, error) {
+// Look asks all replicas.
+func (c *Control) Look(ctx context.Context) (*Sight, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookPatience)
 	defer cancel()
 	replicas := c.access.Members.Ask(ctx)
 	state, err := c.access.Members.Agreed(replicas)
-	return &sight{state, replicas}, err
+	return &Sight{state, replicas}, err
 }
 
-// order has an operator's order executed.
-func (c *control) order(ctx context.Context, body recovery.OrderBody) error {
+// Order has an operator's order executed.
+func (c *Control) Order(ctx context.Context, body recovery.OrderBody) error {
 	return c.access.Order(ctx, c.orders, body)
 }
 
-func (c *control) newClient() (storeClient, error) {
+// NewClient makes a client with a key of its own.
+func (c *Control) NewClient() (Client, error) {
 	user, err := c.access.NewClient(rand.Reader)
-	return storeClient{user}, err
+	return Client{user}, err
+}
+
+// Holders counts the members with a share.
+func (s *Sight) Holders() int {
+	count := 0
+	for _, m := range s.Members {
+		if m.HoldsShare {
+			count++
+		}
+	}
+	return count
 }

@@ -1,0 +1,147 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/internal/cluster"
+	"github.com/reseal-bft/reseal/internal/process"
+	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/keystore/swtpm"
+)
+
+// grace is how long a replica may take to end in order.
+const grace = 5 * time.Second
+
+// Machine is a replica with its TPM, as a machine that can be switched off and on. Used by one goroutine.
+type Machine struct {
+	ID       bft.ReplicaID
+	Dir      cluster.ReplicaDir
+	Settings *cluster.Replica
+	TPM      *swtpm.TPM // nil without hardware
+	group    *process.Group
+	replica  *process.Process // nil while it is off
+}
+
+// PlugIn gives the machine its power: the TPM starts, the replica does not yet.
+func PlugIn(ctx context.Context, group *process.Group, id bft.ReplicaID, dir cluster.ReplicaDir) (*Machine, error) {
+	settings, err := cluster.ReadReplica(dir)
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{ID: id, Dir: dir, Settings: settings, group: group}
+	if dir.HasTPM() {
+		m.TPM, err = swtpm.Start(ctx, dir.TPM())
+	}
+	return m, err
+}
+
+// Boot starts the replica through the launcher, which measures the binary and the configuration first.
+func (m *Machine) Boot(launcher, binary string) error {
+	arguments := []string{"launch", "--dir", string(m.Dir), "--binary", binary}
+	if m.TPM != nil {
+		arguments = append(arguments, "--powered")
+	}
+	var err error
+	m.replica, err = m.group.Start(process.Spec{
+		Name: fmt.Sprintf("replica %d", m.ID), Path: launcher, Args: arguments, Log: m.Dir.Log(),
+	})
+	return err
+}
+
+// Crash ends the replica without warning.
+func (m *Machine) Crash() {
+	if m.replica != nil {
+		m.replica.Kill()
+		m.replica = nil
+	}
+}
+
+// Died returns why the replica is gone, if it should run and does not.
+func (m *Machine) Died() error {
+	if m.replica == nil {
+		return nil
+	}
+	select {
+	case <-m.replica.Done():
+		err := m.replica.Err()
+		if err == nil {
+			err = fmt.Errorf("replica %d ended by itself", m.ID)
+		}
+		return fmt.Errorf("%w (with --keep its log stays: %s)", err, m.Dir.Log())
+	default:
+		return nil
+	}
+}
+
+// PowerCycle takes the power from the crashed machine and gives it back: its PCRs are zero, its reset count is one more.
+func (m *Machine) PowerCycle() error {
+	if m.TPM == nil {
+		return nil
+	}
+	return m.TPM.Reboot()
+}
+
+// Unplug ends the replica in order, and the TPM.
+func (m *Machine) Unplug() error {
+	if m.replica != nil {
+		m.replica.Stop(grace)
+		m.replica = nil
+	}
+	if m.TPM == nil {
+		return nil
+	}
+	return m.TPM.Close()
+}
+
+// BackUp copies the sealed secrets to a new directory, as a thief of the disk would.
+func (m *Machine) BackUp(to string) error {
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	return os.CopyFS(to, os.DirFS(m.Dir.Keystore()))
+}
+
+// SealedEpoch returns the epoch that the machine's keystore is in.
+func (m *Machine) SealedEpoch(ctx context.Context) (epoch bft.Epoch, err error) {
+	ks, err := cluster.OpenKeystore(ctx, m.Dir, m.Settings)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, ks.Close()) }()
+	status, err := ks.Status()
+	return bft.Epoch(status.Epoch), err
+}
+
+// Offer gives sealed secrets from a backup to the machine's own device and asks for the share of an epoch. It returns the refusal; that the
+// device unseals it is an error.
+func (m *Machine) Offer(ctx context.Context, backup string, epoch bft.Epoch) (refusal *keystore.RefusedError, err error) {
+	ks, err := cluster.OpenKeystoreAt(ctx, m.Dir, m.Settings, backup)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, ks.Close()) }()
+	secret, err := ks.Unseal(uint64(epoch))
+	if err == nil {
+		clear(secret)
+		return nil, fmt.Errorf("the keystore of replica %d unsealed the share of epoch %d, which is over", m.ID, epoch)
+	}
+	if !errors.As(err, &refusal) {
+		return nil, fmt.Errorf("the share of epoch %d was not refused by the device itself: %w", epoch, err)
+	}
+	return refusal, nil
+}
+
+// Tamper makes a copy of a program that differs in one byte, behind its end: it runs as before, and is measured otherwise.
+func Tamper(binary, copied string) error {
+	text, err := os.ReadFile(filepath.Clean(binary))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(copied, append(text, '!'), 0o700)
+}
