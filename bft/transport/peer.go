@@ -185,6 +185,9 @@ type unavailable struct{ error }
 
 func (u unavailable) Unwrap() error { return u.error }
 
+// Unreachable marks the error of a call that did not reach its replica, for [Unavailable].
+func Unreachable(err error) error { return unavailable{err} }
+
 // Unavailable reports whether a call failed because the replica could not be reached; another replica may serve it.
 func Unavailable(err error) bool { return errors.As(err, new(unavailable)) }
 
@@ -192,11 +195,11 @@ func Unavailable(err error) bool { return errors.As(err, new(unavailable)) }
 func (t *Transport) Call(ctx context.Context, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
 	p := t.peer(to)
 	if p == nil {
-		return nil, unavailable{fmt.Errorf("replica %d is not a peer", to)}
+		return nil, Unreachable(fmt.Errorf("replica %d is not a peer", to))
 	}
 	conn := p.calls.Load()
 	if conn == nil {
-		return nil, unavailable{fmt.Errorf("replica %d is not connected yet", to)}
+		return nil, Unreachable(fmt.Errorf("replica %d is not connected yet", to))
 	}
 	return call(ctx, conn, to, method, request)
 }
@@ -216,7 +219,7 @@ func call(ctx context.Context, conn *grpc.ClientConn, to bft.ReplicaID, method s
 	s := status.Convert(err)
 	err = fmt.Errorf("call %s of replica %d: %s", method, to, s.Message())
 	if s.Code() == codes.Unavailable || s.Code() == codes.Canceled || s.Code() == codes.DeadlineExceeded {
-		err = unavailable{err}
+		err = Unreachable(err)
 	}
 	return nil, err
 }
