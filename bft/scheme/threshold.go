@@ -1,3 +1,5 @@
+//go:build !checksums
+
 package scheme
 
 import (
