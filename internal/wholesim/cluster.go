@@ -1,0 +1,165 @@
+package wholesim
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"fmt"
+	mathrand "math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/recovery"
+)
+
+// cluster is a simulated cluster of whole nodes.
+type cluster struct {
+	options  Options
+	seed     uint64
+	profile  profile
+	plan     *plan
+	genesis  *recovery.Genesis
+	operator ed25519.PrivateKey
+	net      *network
+	machines []*machine
+	clients  []*client
+	judge    *judge
+	started  time.Time
+	closing  sync.WaitGroup // processes that are being closed
+
+	mu    sync.Mutex
+	rng   *mathrand.Rand
+	lines []string // the last of the trace
+}
+
+// pick returns a random duration.
+func (c *cluster) pick(low, high time.Duration) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return low + time.Duration(c.rng.Int64N(int64(high-low)+1))
+}
+
+func newCluster(seed uint64, o Options) (*cluster, error) {
+	c := &cluster{options: o, seed: seed, rng: mathrand.New(mathrand.NewPCG(seed, 3)), started: time.Now()}
+	c.judge = newJudge(c)
+	c.plan = newPlan(seed, o)
+	c.profile = c.plan.profile
+	public, operator, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	c.operator = operator
+	c.genesis = &recovery.Genesis{
+		Name: "simulated", Created: time.Now().UTC().Truncate(time.Second), F: o.F, C: o.C,
+		Operators: []ed25519.PublicKey{public}, OperatorQuorum: 1,
+		Attestation: recovery.Attestation{
+			Required: true, PCRs: []int{bootPCR},
+			Approved: []recovery.ApprovedState{{Name: "v1", PCRs: map[int]recovery.Measurement{bootPCR: bootValue}}},
+		},
+		RoundInterval: recovery.Duration(c.profile.interval), RoundDeadline: recovery.Duration(c.profile.deadline),
+		Window: c.plan.window, Timeouts: c.profile.timeouts,
+	}
+	for i := range c.genesis.Size().N() {
+		if err := c.addMachine(bft.ReplicaID(i + 1)); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.genesis.Validate(); err != nil {
+		return nil, err
+	}
+	c.net = newNetwork(c.genesis.ClusterID(), seed)
+	for i := range 3 {
+		k, err := c.newClient(uint32(i+1), seed)
+		if err != nil {
+			return nil, err
+		}
+		c.clients = append(c.clients, k)
+	}
+	return c, nil
+}
+
+func (c *cluster) addMachine(id bft.ReplicaID) error {
+	device, err := newDevice()
+	if err != nil {
+		return err
+	}
+	m := &machine{c: c, id: id, disk: newDisk(c.seed<<8 + uint64(id)), device: device, wake: make(chan struct{}, 1)}
+	c.machines = append(c.machines, m)
+	key, err := recovery.SealGenesisKey(&session{device, func(string) error { return nil }})
+	if err != nil {
+		return err
+	}
+	der, err := x509.MarshalPKIXPublicKey(&device.identity.PublicKey)
+	if err != nil {
+		return err
+	}
+	c.genesis.Members = append(c.genesis.Members, recovery.GenesisMember{
+		ID: id, Address: fmt.Sprintf("10.0.0.%d:7000", id), Identity: der, EpochKey: key,
+		AttestationKey: device.tpm.public(), ResetCount: device.tpm.resets(),
+	})
+	return nil
+}
+
+// keptLines bounds the trace that is shown with a failure.
+const keptLines = 300
+
+// note writes a line of the trace.
+func (c *cluster) note(m *machine, format string, args ...any) {
+	who := "   "
+	if m != nil {
+		who = fmt.Sprintf("%3d", m.id)
+	}
+	line := fmt.Sprintf("%12.3fs %s  %s", time.Since(c.started).Seconds(), who, fmt.Sprintf(format, args...))
+	c.mu.Lock()
+	if len(c.lines) == keptLines {
+		c.lines = c.lines[1:]
+	}
+	c.lines = append(c.lines, line)
+	c.mu.Unlock()
+	if c.options.Trace != nil {
+		c.options.Trace(line)
+	}
+}
+
+// correct reports whether a machine's replica keeps the protocol.
+func (m *machine) correct() bool { return m.attack == nil }
+
+// watch looks at all replicas now and then, as operators and their watchdogs do: a replica that is due is rebooted. It ends with ctx.
+func (c *cluster) watch(ctx context.Context) {
+	every := time.Duration(c.profile.timeouts.View) / 2
+	for pause(ctx, every) == nil {
+		for _, m := range c.machines {
+			c.look(m)
+		}
+	}
+}
+
+func (c *cluster) look(m *machine) {
+	p, node := m.running()
+	if node == nil {
+		return
+	}
+	info := node.Info()
+	if m.correct() {
+		if info.Epoch > 0 && info.View.GroupKey != "" {
+			c.judge.key(m, info.View.GroupKey)
+		}
+		c.judge.state(m, info.Height, info.Root)
+	}
+	v := info.View
+	me := v.Member(m.id)
+	m.mu.Lock()
+	reboot := v.Phase == recovery.PhaseAttesting && me.Due && v.Round > m.round && m.process == p
+	if reboot {
+		m.round = v.Round
+	}
+	m.mu.Unlock()
+	if reboot {
+		c.note(m, "is due in round %d and rebooted", v.Round)
+		m.reboot(100, c.pick(time.Duration(c.profile.timeouts.View), 3*time.Duration(c.profile.timeouts.View)))
+	}
+}
+
+func (c *cluster) machine(id bft.ReplicaID) *machine { return c.machines[id-1] }

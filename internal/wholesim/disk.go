@@ -1,0 +1,117 @@
+package wholesim
+
+import (
+	"math/rand/v2"
+	"sync"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+// disk is a machine's disk: a file system in memory that can be cut at any sync, fill up, and be put back to what it was.
+type disk struct {
+	mu   sync.Mutex
+	fs   *vfs.MemFS
+	full fullness
+	// cutAfter counts down the syncs to a power cut; 0: none is coming.
+	cutAfter int
+	cut      func()
+	rng      *rand.Rand
+}
+
+// fullness says how a disk is full.
+type fullness int
+
+const (
+	roomy  fullness = iota
+	nearly          // the system reports little space: the store refuses
+	full            // every write fails
+)
+
+func newDisk(seed uint64) *disk {
+	return &disk{fs: vfs.NewCrashableMem(), rng: rand.New(rand.NewPCG(seed, 1))}
+}
+
+// mount returns the file system for one process.
+func (d *disk) mount() vfs.FS {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &mounted{errorfs.Wrap(d.fs, errorfs.InjectorFunc(d.before)), d}
+}
+
+// before is asked before every operation of any process.
+func (d *disk) before(op errorfs.Op) error {
+	if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+		return nil
+	}
+	d.mu.Lock()
+	isFull := d.full == full
+	var cut func()
+	if op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData {
+		if d.cutAfter > 0 {
+			if d.cutAfter--; d.cutAfter == 0 {
+				cut = d.cut
+			}
+		}
+	}
+	d.mu.Unlock()
+	if cut != nil {
+		cut()
+	}
+	if isFull && (op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData) {
+		return syscall.ENOSPC
+	}
+	return nil
+}
+
+// crash makes the disk what a crash leaves of it: all that was synced, and some of the rest.
+func (d *disk) crash(keptPercent int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cutAfter = 0
+	d.fs = d.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: keptPercent, RNG: d.rng})
+}
+
+// copy returns what is on the disk now.
+func (d *disk) copy() *vfs.MemFS {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: d.rng})
+}
+
+// putBack replaces what is on the disk.
+func (d *disk) putBack(fs *vfs.MemFS) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: d.rng})
+}
+
+func (d *disk) fill(how fullness) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.full = how
+}
+
+// arm cuts the power at a sync to come.
+func (d *disk) arm(syncs int, cut func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cutAfter, d.cut = syncs, cut
+}
+
+// mounted is a disk's file system with a usage that can be asked for.
+type mounted struct {
+	*errorfs.FS
+	d *disk
+}
+
+func (m *mounted) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	m.d.mu.Lock()
+	defer m.d.mu.Unlock()
+	usage := vfs.DiskUsage{AvailBytes: 10 << 30, TotalBytes: 20 << 30, UsedBytes: 10 << 30}
+	if m.d.full != roomy {
+		usage.AvailBytes = 1 << 20
+	}
+	return usage, nil
+}

@@ -1,0 +1,109 @@
+package wholesim
+
+import (
+	"context"
+	"time"
+)
+
+// chaos carries out the plan.
+func (c *cluster) chaos(ctx context.Context) {
+	start := time.Now()
+	for _, e := range c.plan.events {
+		if pause(ctx, time.Until(start.Add(e.at))) != nil {
+			return
+		}
+		c.note(nil, "fault: %v", e)
+		c.begin(e)
+		timer := time.AfterFunc(e.lasts, func() {
+			c.end(e)
+		})
+		defer timer.Stop()
+	}
+	_ = pause(ctx, time.Until(start.Add(c.plan.chaos)))
+}
+
+func (c *cluster) begin(e event) {
+	switch e.kind {
+	case "crash":
+		for _, id := range e.who {
+			c.machine(id).kill(nil, 100, e.lasts)
+		}
+	case "power":
+		for _, id := range e.who {
+			m := c.machine(id)
+			m.disk.arm(1+int(e.amount), func() {
+				c.note(m, "the power goes at a sync")
+				m.kill(nil, int(e.amount)%3*50, e.lasts)
+			})
+		}
+	case "blackout":
+		for _, m := range c.machines {
+			m.kill(nil, 0, c.pick(0, time.Duration(c.profile.timeouts.View)))
+		}
+	case "handoff-cut":
+		for _, id := range e.who {
+			m := c.machine(id)
+			m.mu.Lock()
+			m.cutOn = []string{"seal", "advance ", "advanced"}[e.amount]
+			m.mu.Unlock()
+		}
+	case "partition":
+		c.cut(e, true, true)
+	case "one-way":
+		c.cut(e, true, false)
+	case "delay":
+		c.net.update(func() { c.net.spread = time.Duration(e.amount) })
+	case "clock":
+		for _, id := range e.who {
+			c.machine(id).skew.Store(e.amount)
+		}
+	}
+}
+
+// end takes a fault back.
+func (c *cluster) end(e event) {
+	switch e.kind {
+	case "partition", "one-way":
+		c.cut(e, false, e.kind == "partition")
+	case "delay":
+		c.net.update(func() { c.net.spread = time.Millisecond })
+	case "clock":
+		for _, id := range e.who {
+			c.machine(id).skew.Store(0)
+		}
+	}
+}
+
+// cut separates those named from the others, in one direction or in both.
+func (c *cluster) cut(e event, on, both bool) {
+	inside := make(map[uint16]bool)
+	for _, id := range e.who {
+		inside[uint16(id)] = true
+	}
+	c.net.update(func() {
+		for _, a := range c.machines {
+			for _, b := range c.machines {
+				if inside[uint16(a.id)] && !inside[uint16(b.id)] || both && inside[uint16(b.id)] && !inside[uint16(a.id)] {
+					c.net.cuts[arrow{a.id, b.id}] = on
+				}
+			}
+		}
+	})
+}
+
+// heal ends all faults.
+func (c *cluster) heal() {
+	c.net.update(func() {
+		clear(c.net.cuts)
+		c.net.spread = time.Millisecond
+	})
+	for _, m := range c.machines {
+		m.skew.Store(0)
+		m.disk.fill(roomy)
+		m.disk.arm(0, nil)
+		m.mu.Lock()
+		m.cutOn, m.off, m.downTil = "", false, time.Now()
+		m.mu.Unlock()
+		signal(m.wake)
+	}
+}

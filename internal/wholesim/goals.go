@@ -1,0 +1,117 @@
+package wholesim
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/reseal-bft/reseal/bft"
+)
+
+// goals are what must come to pass when the faults have stopped. It returns the first that does not.
+func (c *cluster) goals(ctx context.Context) string {
+	if stuck := c.aWrite(ctx, "a write"); stuck != "" {
+		return stuck
+	}
+	epoch := c.highestEpoch()
+	if stuck := c.settle(ctx, "two recovery rounds", 2*c.roundBound(), c.allVote(epoch+2)); stuck != "" {
+		return stuck
+	}
+	if stuck := c.settle(ctx, "what was acknowledged", c.viewBound(), c.allExecuted); stuck != "" {
+		return stuck
+	}
+	if stuck := c.settle(ctx, "old secrets", c.viewBound(), c.oldSecrets); stuck != "" {
+		return stuck
+	}
+	return c.leads(ctx)
+}
+
+// aWrite lets a fresh client write.
+func (c *cluster) aWrite(ctx context.Context, what string) string {
+	k, err := c.newClient(uint32(len(c.clients)+1), c.seed)
+	if err != nil {
+		return err.Error()
+	}
+	c.clients = append(c.clients, k)
+	ctx, cancel := context.WithTimeout(ctx, c.viewBound())
+	defer cancel()
+	if k.write(ctx) != nil {
+		return fmt.Sprintf("%s: not executed within %v", what, c.viewBound())
+	}
+	return ""
+}
+
+func (c *cluster) highestEpoch() bft.Epoch {
+	epoch := bft.Epoch(0)
+	for _, m := range c.machines {
+		if _, node := m.running(); node != nil && m.correct() {
+			epoch = max(epoch, node.Info().Epoch)
+		}
+	}
+	return epoch
+}
+
+// allExecuted says which acknowledged operation a correct replica lacks.
+func (c *cluster) allExecuted() string {
+	for _, k := range c.clients {
+		for _, n := range k.acknowledged() {
+			for _, m := range c.machines {
+				if p, _ := m.running(); m.correct() && (p == nil || !p.app.has(n)) {
+					return fmt.Sprintf("replica %d has not executed operation %v, which was acknowledged", m.id, n)
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// oldSecrets says which correct replica can still unseal a secret of an epoch that is over.
+func (c *cluster) oldSecrets() string {
+	for _, m := range c.machines {
+		_, node := m.running()
+		if node == nil || !m.correct() {
+			continue
+		}
+		v := node.State()
+		if epoch, oldest := m.device.held(); bft.Epoch(oldest) < v.Epoch && v.Member(m.id).HoldsShare {
+			return fmt.Sprintf("replica %d holds secrets from epoch %d on, its device is in epoch %d, and the cluster in epoch %d", m.id, oldest, epoch, v.Epoch)
+		}
+	}
+	return ""
+}
+
+// leads says which correct leader made no block in two rotations.
+func (c *cluster) leads(ctx context.Context) string {
+	c.judge.mu.Lock()
+	clear(c.judge.led)
+	before := len(c.judge.views)
+	c.judge.mu.Unlock()
+	rotations := 3 * c.genesis.Size().N() * c.genesis.Window // two, and what is left of the present one
+	epoch := c.highestEpoch()
+	var leaders []bft.ReplicaID
+	for _, m := range c.machines {
+		if _, node := m.running(); node != nil && m.correct() {
+			leaders = node.State().Leaders
+			break
+		}
+	}
+	stuck := c.settle(ctx, "views", c.viewBound()+c.profile.chaosHigh, func() string {
+		c.judge.mu.Lock()
+		defer c.judge.mu.Unlock()
+		if n := len(c.judge.views) - before; n < rotations {
+			return fmt.Sprintf("%d of %d", n, rotations)
+		}
+		return ""
+	})
+	if stuck != "" || c.highestEpoch() != epoch {
+		return stuck
+	}
+	c.judge.mu.Lock()
+	defer c.judge.mu.Unlock()
+	for _, id := range leaders {
+		if c.machine(id).correct() && c.judge.led[id] == 0 && slices.Contains(leaders, id) {
+			return fmt.Sprintf("leader %d made no block in %d views", id, rotations)
+		}
+	}
+	return ""
+}

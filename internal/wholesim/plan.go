@@ -1,0 +1,84 @@
+package wholesim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/reseal-bft/reseal/bft"
+)
+
+// plan is what a seed draws: the pace, and what happens when.
+type plan struct {
+	profile profile
+	window  int
+	chaos   time.Duration
+	large   bool // clients carry much
+	events  []event
+}
+
+// event is a fault that begins at a time and ends after another.
+type event struct {
+	at, lasts time.Duration
+	kind      string
+	who       []bft.ReplicaID
+	amount    int64
+}
+
+func (e event) String() string {
+	return fmt.Sprintf("%v +%v %s %v %d", e.at.Round(time.Millisecond), e.lasts.Round(time.Millisecond), e.kind, e.who, e.amount)
+}
+
+func (p *plan) String() string {
+	lines := []string{fmt.Sprintf("pace %s, window %d, faults for %v", p.profile.name, p.window, p.chaos.Round(time.Second))}
+	for _, e := range p.events {
+		lines = append(lines, e.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+func newPlan(seed uint64, o Options) *plan {
+	rng := rand.New(rand.NewPCG(seed, 4))
+	p := &plan{profile: profiles[rng.IntN(len(profiles))], window: 1 + rng.IntN(4)}
+	p.chaos = between(rng, p.profile.chaosLow, p.profile.chaosHigh)
+	p.large = rng.IntN(4) == 0
+	n := bft.Size{F: o.F, C: o.C}.N()
+	if len(o.Faults) == 0 {
+		return p
+	}
+	for range 3 + rng.IntN(12) {
+		e := event{at: between(rng, 0, p.chaos), kind: o.Faults[rng.IntN(len(o.Faults))]}
+		e.lasts = between(rng, time.Second, p.chaos/time.Duration(2+rng.IntN(8)))
+		for _, i := range rng.Perm(n)[:1+rng.IntN(n/2)] {
+			e.who = append(e.who, bft.ReplicaID(i+1))
+		}
+		switch e.kind {
+		case "clock":
+			// Minutes to hours, in either direction.
+			e.amount = int64(between(rng, -4*p.chaos, 4*p.chaos))
+		case "power":
+			e.amount = int64(rng.IntN(60)) // at that sync
+		case "delay":
+			e.amount = int64(between(rng, time.Millisecond, time.Duration(p.profile.timeouts.View)/2))
+		case "handoff-cut":
+			e.amount = int64(rng.IntN(3))
+		}
+		p.events = append(p.events, e)
+	}
+	slices.SortStableFunc(p.events, func(a, b event) int { return int(a.at - b.at) })
+	return p
+}
+
+func between(rng *rand.Rand, low, high time.Duration) time.Duration {
+	return low + time.Duration(rng.Int64N(int64(max(0, high-low))+1))
+}
+
+// carried is how many bytes an operation carries.
+func (p *plan) carried(rng *rand.Rand) int {
+	if p.large && rng.IntN(8) == 0 {
+		return rng.IntN(200 << 10)
+	}
+	return rng.IntN(100)
+}
