@@ -25,6 +25,7 @@ type simFlags struct {
 	nMax    int
 	json    string
 	trace   bool
+	whole   bool
 }
 
 func newSimCommand() *cobra.Command {
@@ -39,6 +40,7 @@ planted bug was found.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	flags := cmd.Flags()
+	flags.BoolVar(&f.whole, "whole", false, "run whole nodes, with store, catch-up, recovery and handoffs, instead of cores")
 	flags.IntVar(&f.seeds, "seeds", 100, "number of seeds")
 	flags.Uint64Var(&f.seed, "seed", 1, "first seed")
 	flags.IntVar(&f.options.F, "f", 1, "Byzantine replicas")
@@ -61,6 +63,8 @@ func (f *simFlags) run(cmd *cobra.Command) error {
 		return errors.New("--seeds must be at least 1")
 	}
 	switch {
+	case f.whole:
+		return f.runWhole(cmd)
 	case f.options.Mutant != "" && !sim.Planted:
 		return rerunWithMutants(cmd)
 	case f.options.Mutant == "list":

@@ -1,1 +1,30 @@
+// Package wholesim runs clusters of whole nodes in virtual time: recovery.Node with all that is in it, the real replica, store, catch-up, snapshots, pool,
+// sessions, recovery rounds and handoffs, under faults and Byzantine replicas that a seed draws, and checks the promises from outside. Package bft/sim does the
+// same for the core alone, a hundred times faster; what is around the core there is a model, here it is the thing itself.
+//
+// # What is simulated
+//
+// A machine has a disk in memory that can be cut at any sync, fill up and be put back to what it was (Pebble's own file system for such tests), a device that
+// seals secrets and quotes its boots as a TPM does, a wall clock that may be wrong, and one process after the other. The network is package transport's
+// in what it promises and in how it fails: a connection of frames from each replica to each other, calls beside it, credentials checked by the same code. Votes
+// are checksums in builds with the tag checksums (see bft/scheme): they keep the threshold's semantics, and cost nothing. Everything else is real: dealings,
+// shares, acknowledgements, epoch keys, signatures of blocks, requests, evidence and orders.
+//
+// # Time
+//
+// Production code has no seam for time, but for the wall clock: a seed runs in a bubble of testing/synctest, whose clock jumps to the next timer when all goroutines
+// wait for each other. So hours take seconds, and timers, tickers and deadlines are the real ones. The price: synctest is offered to tests only, so a seed
+// is a test. The command builds this package's test binary, in the source tree, and runs one process for each seed, which also keeps a crash or a
+// hang of one seed from the others.
+//
+// # What is not determined by the seed
+//
+// The seed fixes the plan (which faults, when, for how long), delays, clients, adversaries, and all cryptographic randomness as far as the order allows in which
+// goroutines ask for it. The interleaving of goroutines at one moment of virtual time, the order of Go's maps, and selects with several ready
+// cases are not fixed. A verdict is therefore not a function of its seed.
+//
+// # What it does not promise
+//
+// Goroutines that wait for a mutex keep the clock from jumping, so nothing may sleep while it holds one. There are no real sockets, files or devices in it:
+// those are the business of package transport, of the keystores, and of the demonstration.
 package wholesim

@@ -74,6 +74,7 @@ func (c *cluster) run(result *Result) {
 	cancel()
 	working.Wait()
 	c.closing.Wait()
+	time.Sleep(time.Minute) // what was told to end has ended
 	c.summarize(result)
 }
 

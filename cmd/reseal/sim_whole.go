@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reseal-bft/reseal/internal/wholesim"
+)
+
+// runWhole runs whole nodes instead of cores.
+func (f *simFlags) runWhole(cmd *cobra.Command) error {
+	if f.nMax > 0 {
+		return errors.New("--whole runs one size: give --f and --c instead of --n-max")
+	}
+	o := wholesim.Options{F: f.options.F, C: f.options.C, Adversary: f.options.Adversary, Mutant: f.options.Mutant}
+	if cmd.Flags().Changed("faults") {
+		o.Faults = f.options.Faults
+	}
+	if f.trace {
+		o.Trace = func(line string) { fmt.Fprintln(cmd.ErrOrStderr(), line) }
+		f.seeds = 1
+	}
+	root, err := moduleRoot()
+	if err != nil {
+		return errors.New("whole nodes are simulated by a test binary: run the command in Reseal's source tree, where it builds it")
+	}
+	binary, err := wholesim.Build(cmd.Context(), root, o.Mutant != "")
+	if err != nil {
+		return err
+	}
+	defer binary.Close()
+	report, err := wholesim.Campaign(cmd.Context(), binary, f.seed, f.seeds, o, func(r wholesim.Result) { f.tellWhole(cmd, r) })
+	if err != nil {
+		return err
+	}
+	if cmd.Context().Err() != nil {
+		return errors.New("interrupted")
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "f=%d c=%d n=%d: %d seeds, %d views, %d blocks, %d epochs, %d writes, %.1f hours, %d violations, %d stuck, "+
+		"well again at most %v after the faults, %.0f views a second, %.0f seeds an hour, %.1f s\n",
+		o.F, o.C, 3*o.F+2*o.C+1, report.Seeds, report.Views, report.Blocks, report.Epochs, report.Writes, report.VirtualHours, report.Violations,
+		report.Stuck, time.Duration(report.SlowestMS)*time.Millisecond, report.ViewsPerSec, report.SeedsPerHour, report.Seconds)
+	if f.json != "" {
+		if err := writeReport(cmd.OutOrStdout(), f.json, report); err != nil {
+			return err
+		}
+	}
+	return f.verdict([]sizedReport{{o.F, o.C, report.Report}})
+}
+
+// tellWhole prints a seed that failed: its plan, the last of what happened, and how to see it again.
+func (f *simFlags) tellWhole(cmd *cobra.Command, r wholesim.Result) {
+	if r.Failure() == "" {
+		return
+	}
+	faults := ""
+	if cmd.Flags().Changed("faults") {
+		faults = " --faults " + strings.Join(f.options.Faults, ",")
+		if len(f.options.Faults) == 0 {
+			faults = " --faults none"
+		}
+	}
+	command := fmt.Sprintf("reseal sim --whole --seed %d --seeds 1 --f %d --c %d --adversary %s%s --trace", r.Seed, f.options.F, f.options.C,
+		f.options.Adversary, faults)
+	if f.options.Mutant != "" {
+		command += " --mutant " + f.options.Mutant
+	}
+	w := cmd.ErrOrStderr()
+	fmt.Fprintf(w, "seed %d: %s\n", r.Seed, r.Failure())
+	if len(r.Violations) > 0 && !f.trace {
+		fmt.Fprintf(w, "  the plan:\n    %s\n  the last of what happened:\n", strings.ReplaceAll(r.Plan, "\n", "\n    "))
+		for _, line := range slices.DeleteFunc(r.Trace, func(s string) bool { return s == "" }) {
+			fmt.Fprintf(w, "    %s\n", line)
+		}
+	}
+	fmt.Fprintf(w, "  see it again: %s\n", command)
+}
