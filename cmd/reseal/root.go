@@ -24,6 +24,7 @@ func newRootCommand() *cobra.Command {
 		newLaunchCommand(),
 		newReplicaCommand(),
 		newDemoCommand(),
+		newDrillCommand(),
 		newPutCommand(),
 		newGetCommand(),
 		newStatusCommand(),
