@@ -32,7 +32,10 @@ func (s *Store) Seal(epoch uint64, secret []byte) error {
 	if err != nil {
 		return fmt.Errorf("seal for epoch %d: %w", epoch, err)
 	}
-	return s.dir.PutSealed(sealed)
+	if err := s.dir.PutSealed(sealed); err != nil || epoch == s.epoch {
+		return err
+	}
+	return s.dir.RemoveAfter(s.epoch, epoch)
 }
 
 // Unseal implements keystore.Keystore. When there is an envelope for the epoch,
@@ -76,7 +79,7 @@ func (s *session) noEpochKey(name string, epoch uint64) error {
 	}
 }
 
-// find reads the envelope of an epoch that has begun.
+// find reads the envelope of an epoch.
 func (s *Store) find(epoch uint64) (*statedir.Sealed, error) {
 	s.open.RLock()
 	closed := s.closed
@@ -92,8 +95,6 @@ func (s *Store) find(epoch uint64) (*statedir.Sealed, error) {
 		return nil, fmt.Errorf("unseal epoch %d: %w: the current epoch is %d", epoch, keystore.ErrErased, s.epoch)
 	case err != nil:
 		return nil, err
-	case epoch > s.epoch:
-		return nil, fmt.Errorf("unseal epoch %d: %w", epoch, keystore.ErrPending)
 	}
 	return sealed, nil
 }
@@ -110,6 +111,16 @@ func isForged(err error) bool {
 		return true
 	}
 	return false
+}
+
+// Claim implements keystore.Keystore: a token knows no boots.
+func (s *Store) Claim() error {
+	s.open.RLock()
+	defer s.open.RUnlock()
+	if s.closed {
+		return keystore.ErrClosed
+	}
+	return nil
 }
 
 // Advance implements keystore.Keystore. A crash after the record was written

@@ -14,6 +14,7 @@
 //	k.Seal(8, share)    // on disk, while epoch 7 is current
 //	k.Advance(8)        // epoch 8 is current; what was sealed for 7 is erased
 //	k.Unseal(8)         // after a reboot, in an approved state
+//	k.Claim()           // from here on nothing opens in this boot, and who claimed it alone signs
 //
 // # Invariants
 //

@@ -9,8 +9,9 @@ import (
 var (
 	ErrNotFound      = errors.New("nothing is sealed for this epoch")
 	ErrErased        = errors.New("the epoch is over and its secret is erased")
-	ErrPending       = errors.New("the epoch has not begun: Advance to it first")
 	ErrNotApproved   = errors.New("the machine did not boot into an approved state")
+	ErrUnclaimed     = errors.New("this process did not claim the boot: call Claim after Unseal")
+	ErrClaimed       = errors.New("this boot was claimed already: reboot the machine")
 	ErrForeignDevice = errors.New("this was not made by this device")
 	ErrUnavailable   = errors.New("the device does not answer")
 	ErrUnsupported   = errors.New("the device cannot do this")

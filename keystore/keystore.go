@@ -7,28 +7,49 @@ const MaxSecret = 1024
 
 // Keystore holds a replica's identity key and the secrets of its epochs.
 // All methods are safe for concurrent use.
+//
+// A process opens what was sealed, then claims the boot, and then uses the
+// identity key. A device that knows which boot it is in (a TPM) holds every
+// process to that order: nothing that is sealed opens after Claim in the same
+// boot, to nobody, and the identity key answers only to who claimed it. Other
+// devices take Claim and do nothing.
 type Keystore interface {
 	// Identity returns the ECDSA P-256 identity key. The private key was made
 	// in the device and cannot be extracted from it. Its Sign method takes
-	// digests of 32 bytes and returns ASN.1 DER, as crypto/ecdsa does.
+	// digests of 32 bytes and returns ASN.1 DER, as crypto/ecdsa does. On a TPM
+	// it fails with ErrUnclaimed before Claim.
 	Identity() crypto.Signer
 
 	// Seal stores a secret of at most MaxSecret bytes for an epoch that is not
 	// earlier than the current one, replacing what was sealed for that epoch.
-	// On return it is on disk, and it survives the Advance to its epoch.
+	// On return it is on disk, and it survives the Advance to its epoch. Beside
+	// the current epoch's, one secret is kept: sealing for a later epoch drops
+	// what was sealed for another later one. It works before and after Claim.
 	Seal(epoch uint64, secret []byte) error
 
-	// Unseal returns the secret of an epoch: ErrNotFound when none was sealed,
-	// ErrErased when the epoch is over, ErrPending when it has not begun,
-	// ErrNotApproved when the device refuses because of the state the machine
-	// booted into. A refusal that came from the device itself is a
-	// *RefusedError. The caller wipes the secret.
+	// Unseal returns the secret of the current epoch, or of a later one that
+	// was sealed ahead of its Advance: ErrNotFound when none was sealed,
+	// ErrErased when the epoch is over, ErrNotApproved when the device refuses
+	// because of the state the machine booted into, ErrClaimed when the boot was
+	// claimed. A refusal that came from the device itself is a *RefusedError.
+	// The caller wipes the secret.
 	Unseal(epoch uint64) ([]byte, error)
 
-	// Advance makes epoch the current one. Afterwards nothing that was sealed
-	// for an earlier epoch can be unsealed, not even from a copy of the disk.
-	// It is idempotent, and a crash at any point leaves either the old epoch
-	// or the new one. Epochs may be skipped; they never go back (ErrErased).
+	// Claim makes this process the only user of the identity and attestation
+	// keys in this boot, and ends Unseal in it, for this process too. It is
+	// called once the secrets are open. A second call by the same process does
+	// nothing; another process gets ErrClaimed until the machine is reset, and
+	// ErrNotApproved means that the machine did not boot into an approved state,
+	// or into one whose approval was revoked. A keystore whose device knows no
+	// boots returns nil.
+	Claim() error
+
+	// Advance makes epoch the current one, whether something was sealed for it
+	// or not. Afterwards nothing that was sealed for an earlier epoch can be
+	// unsealed, not even from a copy of the disk; what was sealed for a later one
+	// may be dropped when the epoch changes. It is idempotent, needs no Unseal (so it works after
+	// Claim), and a crash at any point leaves either the old epoch or the new
+	// one. Epochs may be skipped; they never go back (ErrErased).
 	Advance(epoch uint64) error
 
 	// Status describes the device and the state of the keystore.
@@ -45,8 +66,11 @@ type Attester interface {
 	// TPM marshals it (TPMT_PUBLIC).
 	AttestationKey() []byte
 
-	// Quote signs the PCRs of the keystore's selection and a nonce of
-	// MinNonce to MaxNonce bytes with the attestation key.
+	// Quote signs a nonce of MinNonce to MaxNonce bytes with the attestation
+	// key, together with the PCRs of the keystore's selection, the time since
+	// the machine was reset, and the approval counter. It fails with
+	// ErrUnclaimed before Claim, so the PCRs are those of the claimed boot: see
+	// Capped.
 	Quote(nonce []byte) (*Quote, error)
 
 	// Enrollment returns what a verifier needs to know this device again.
@@ -66,9 +90,11 @@ type Attester interface {
 	// Unseal then works.
 	AddApproval(a *Approval) error
 
-	// RevokeApprovals makes the device refuse every approval of a version up
-	// to the present one, and returns the version that new approvals need.
-	RevokeApprovals() (uint64, error)
+	// RevokeApprovals makes the device refuse every approval of a version up to
+	// and including upTo, for good, and returns the lowest version that is not
+	// revoked. It does nothing when that was done already. Versions are each
+	// TPM's own (Status.ApprovalVersion).
+	RevokeApprovals(upTo uint64) (uint64, error)
 }
 
 // Held tells whether the secret of an epoch is there: Status tries to open it,

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -118,4 +119,20 @@ func PredictPCR(measurements ...[sha256.Size]byte) [sha256.Size]byte {
 		pcr = sha256.Sum256(append(pcr[:], m[:]...))
 	}
 	return pcr
+}
+
+// capEvent is what Claim extends: no boot component measures it.
+var capEvent = sha256.Sum256([]byte("reseal boot claimed v1"))
+
+// Capped returns what PCRs hold after Claim, from what they held before: the
+// highest of the selection was extended once more. Operators approve the values
+// before it, as they predict them; a quote shows the values after it, and who
+// verifies one compares with these.
+func Capped(values []PCRValue) []PCRValue {
+	capped := slices.Clone(values)
+	if n := len(capped); n > 0 {
+		last := &capped[n-1]
+		last.Digest = sha256.Sum256(append(last.Digest[:], capEvent[:]...))
+	}
+	return capped
 }

@@ -17,7 +17,6 @@ const (
 	ccPolicyNV        = 0x00000149
 	ccPolicyAuthorize = 0x0000016a
 
-	opEqual           = 0x0000 // TPM_EO_EQ
 	opUnsignedAtMost  = 0x0009 // TPM_EO_UNSIGNED_LE
 	nvCounterWritten  = nvCounter | 1<<29
 	nvCounter         = 1<<2 | 1<<4 | 1<<18 | 1<<25 // AUTHWRITE, NT=COUNTER, AUTHREAD, NO_DA
@@ -113,8 +112,8 @@ func authorized(keyName, ref []byte) policy {
 }
 
 // SealPolicy returns the policy that a secret of an epoch is sealed under: a
-// boot state approved by the operator, and the slot's epoch counter at value.
+// boot state approved by the operator, and the slot's epoch counter not above value.
 func SealPolicy(operatorPublic []byte, slot uint8, value uint64) [sha256.Size]byte {
 	return authorized(objectName(operatorPublic), []byte(ApprovalRef)).
-		nv(EpochCounter(slot), opEqual, value)
+		nv(EpochCounter(slot), opUnsignedAtMost, value)
 }

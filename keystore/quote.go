@@ -32,6 +32,17 @@ type Claims struct {
 	Firmware     uint64 // the TPM's firmware version
 	Clock        uint64 // milliseconds that the TPM was powered since it was last cleared
 	Safe         bool   // false when the clock may have gone back after a power cut
+
+	// SinceReset is how many milliseconds before the quote the machine was
+	// reset, by the TPM's own clock. A TPM may be off by 15% (TPM 2.0 Part 1,
+	// section 36.3): who compares it with another clock allows for that.
+	SinceReset uint64
+	// ApprovalVersion is the value of the approval counter: the TPM refuses
+	// approvals of lower versions.
+	ApprovalVersion uint64
+	// Slot of the TPM that the approval counter belongs to. A replica's
+	// keystore is in slot 0; the others are for checks and tests.
+	Slot uint8
 }
 
 // MarshalBinary returns the one encoding of a quote, at most MaxQuote bytes:

@@ -196,7 +196,7 @@ func revokedApproval(b *bench) error {
 	if err := opens(b.store, 3); err != nil {
 		return fmt.Errorf("before the revocation: %w", err)
 	}
-	if _, err := a.RevokeApprovals(); err != nil {
+	if _, err := a.RevokeApprovals(b.status.ApprovalVersion); err != nil {
 		return err
 	}
 	if _, err = b.store.Unseal(3); err == nil {

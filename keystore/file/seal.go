@@ -38,7 +38,10 @@ func (s *Store) Seal(epoch uint64, secret []byte) error {
 	if err != nil {
 		return fmt.Errorf("seal for epoch %d: %w", epoch, err)
 	}
-	return s.dir.PutSealed(sealed)
+	if err := s.dir.PutSealed(sealed); err != nil || epoch == s.epoch {
+		return err
+	}
+	return s.dir.RemoveAfter(s.epoch, epoch)
 }
 
 // Unseal implements keystore.Keystore.
@@ -66,6 +69,16 @@ func (s *Store) open(sealed *statedir.Sealed) ([]byte, error) {
 	}
 	defer clear(key)
 	return sealed.Open(key)
+}
+
+// Claim implements keystore.Keystore: files know no boots.
+func (s *Store) Claim() error {
+	unlock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	unlock()
+	return nil
 }
 
 // Advance implements keystore.Keystore, as far as files can: it overwrites and

@@ -215,6 +215,24 @@ func (d *Dir) Epochs() ([]uint64, error) {
 	return epochs, nil
 }
 
+// RemoveAfter deletes the envelopes of the epochs after one, but the given ones.
+func (d *Dir) RemoveAfter(epoch uint64, keep ...uint64) error {
+	epochs, err := d.Epochs()
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, e := range epochs {
+		if e > epoch && !slices.Contains(keep, e) {
+			names = append(names, sealedName(e))
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return d.Remove(names...)
+}
+
 // RemoveBefore deletes the envelopes of the epochs before one.
 func (d *Dir) RemoveBefore(epoch uint64) error {
 	names, err := d.before(epoch)

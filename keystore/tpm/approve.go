@@ -99,16 +99,22 @@ func approvalName(data []byte) string {
 }
 
 // RevokeApprovals implements keystore.Attester.
-func (s *Store) RevokeApprovals() (uint64, error) {
-	if err := s.run(s.approvalCounter.increment); err != nil {
-		return 0, fmt.Errorf("revoke approvals: %w", err)
-	}
+func (s *Store) RevokeApprovals(upTo uint64) (uint64, error) {
 	var value uint64
-	err := s.run(func(c *conn) (err error) {
+	read := func(c *conn) (err error) {
 		value, err = s.approvalCounter.read(c)
 		return err
-	})
-	return value, err
+	}
+	if err := s.run(read); err != nil {
+		return 0, fmt.Errorf("revoke approvals: %w", err)
+	}
+	if upTo >= value+maxRevoked {
+		return 0, fmt.Errorf("revoke approvals up to version %d: this TPM's version is %d, and no approval is that far ahead: name versions of this TPM", upTo, value)
+	}
+	if err := s.raise(s.approvalCounter, value, upTo+1); err != nil {
+		return 0, fmt.Errorf("revoke approvals: %w", err)
+	}
+	return max(value, upTo+1), nil
 }
 
 // approvedSession returns a policy session that proved one of the approvals.

@@ -98,7 +98,7 @@ func TestRevokedApproval(t *testing.T) {
 	require.NoError(t, err)
 	st, err := s.Status()
 	require.NoError(t, err)
-	version, err := s.RevokeApprovals()
+	version, err := s.RevokeApprovals(st.ApprovalVersion)
 	require.NoError(t, err)
 	require.Greater(t, version, st.ApprovalVersion)
 	requireNotApproved(t, s, "the approval is revoked")

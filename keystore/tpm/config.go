@@ -21,7 +21,9 @@ const (
 	configVersion  = 1
 	kindName       = "tpm"
 	maxApprovals   = 16
-	authSize       = 16 // bytes of randomness in the counters' authorization, which are 32 as text
+	maxRevoked     = 256 // versions at once
+	maxAhead       = 8   // of the counter, that an envelope may be bound to
+	authSize       = 16  // bytes of randomness in the counters' authorization, which are 32 as text
 )
 
 // Persistent handles, see the package comment.
@@ -54,7 +56,7 @@ func (authorization) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[secre
 // epochs is what Advance writes.
 type epochs struct {
 	Current mark  `json:"current"`
-	Next    *mark `json:"next,omitempty"` // what an Advance that was begun commits
+	Next    *mark `json:"next,omitempty"` // what an Advance that was begun commits, at the latest at its counter
 }
 
 // mark says which value of the counter stands for an epoch.

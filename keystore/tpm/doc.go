@@ -19,9 +19,10 @@
 // A secret is encrypted under a fresh AES-256 key (package statedir), and the
 // key is sealed under the storage root key. Its policy is PolicyAuthorize (the
 // operator approved the present PCRs, and has not revoked that), then PolicyNV
-// (the counter equals v). Seal for a coming epoch uses v+1. Advance writes down
-// what it is about to do, and then increments the counter: that one command is
-// the commit, and it erases all that was sealed under v, wherever copies are.
+// (the counter is not above b). The current epoch's secret has the counter's
+// value v for b, that of the next epoch v+1: so both open until Advance, which
+// increments the counter to v+1. That one command is the commit, and it erases
+// all that was sealed under v, wherever copies are.
 //
 // # How the device is used
 //

@@ -19,18 +19,10 @@ func (s *Store) Seal(epoch uint64, secret []byte) error {
 	if err != nil {
 		return err
 	}
-	value := current.Counter
-	switch {
-	case epoch < current.Epoch:
-		return fmt.Errorf("seal for epoch %d: %w: the current epoch is %d", epoch, keystore.ErrErased, current.Epoch)
-	case epoch > current.Epoch:
-		value++
+	if epoch < current.Epoch {
+		return s.over("seal for", epoch, current)
 	}
-	return s.seal(epoch, value, secret)
-}
-
-// seal seals under a value of the counter and writes the envelope.
-func (s *Store) seal(epoch, value uint64, secret []byte) error {
+	value := s.binding(epoch, current)
 	envelope := statedir.Sealed{Kind: statedir.KindTPM, Epoch: epoch, Binding: value}
 	sealed, err := statedir.Seal(s.rand, envelope, secret, func(key []byte) (wrapped []byte, err error) {
 		err = s.operate(func(c *conn) error {
@@ -42,7 +34,14 @@ func (s *Store) seal(epoch, value uint64, secret []byte) error {
 	if err != nil {
 		return fmt.Errorf("seal for epoch %d: %w", epoch, err)
 	}
-	return s.dir.PutSealed(sealed)
+	s.proven[epoch] = value
+	if err := s.dir.PutSealed(sealed); err != nil {
+		return err
+	}
+	if epoch == current.Epoch {
+		return nil
+	}
+	return s.dir.RemoveAfter(current.Epoch, epoch)
 }
 
 // wrap makes an object of the TPM that holds key, under the policy for a value
@@ -85,20 +84,26 @@ func (s *Store) Unseal(epoch uint64) ([]byte, error) {
 	if s.closed {
 		return nil, keystore.ErrClosed
 	}
-	e, err := s.epochs()
+	secret, err := s.unseal(epoch)
+	if errors.Is(err, keystore.ErrNotFound) {
+		if current, currentErr := s.current(); currentErr == nil && epoch < current.Epoch {
+			return nil, fmt.Errorf("unseal epoch %d: %w: the current epoch is %d", epoch, keystore.ErrErased, current.Epoch)
+		}
+	}
+	return secret, err
+}
+
+// unseal is Unseal with s.mu held.
+func (s *Store) unseal(epoch uint64) ([]byte, error) {
+	sealed, err := s.dir.Sealed(statedir.KindTPM, epoch)
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := s.dir.Sealed(statedir.KindTPM, epoch)
-	switch {
-	case errors.Is(err, keystore.ErrNotFound) && epoch < e.Current.Epoch:
-		return nil, fmt.Errorf("unseal epoch %d: %w: the current epoch is %d", epoch, keystore.ErrErased, e.Current.Epoch)
-	case err != nil:
-		return nil, err
-	case epoch > e.latest():
-		return nil, fmt.Errorf("unseal epoch %d: %w", epoch, keystore.ErrPending)
+	secret, err := s.open(sealed)
+	if err == nil {
+		s.proven[epoch] = sealed.Binding
 	}
-	return s.open(sealed)
+	return secret, err
 }
 
 // open unwraps the key of an envelope in the TPM and decrypts it.
@@ -131,14 +136,28 @@ func (s *Store) unwrap(c *conn, sealed *statedir.Sealed, approvals []*keystore.A
 		InPrivate:    tpm2.TPM2BPrivate{Buffer: private},
 		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](public),
 	}.Execute(c)
-	if errors.Is(err, tpm2.TPMRCIntegrity) {
-		return nil, s.refused(sealed, keystore.ErrForeignDevice, "it does not load what was sealed: %v", err)
+	if damaged(err) {
+		return nil, s.refused(sealed, errNotLoaded, "it does not load what was sealed: %v", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("unseal epoch %d: load: %w", sealed.Epoch, err)
 	}
 	key, err := s.unsealObject(c, sealed, object, approvals)
 	return key, errors.Join(err, c.flush(object.ObjectHandle))
+}
+
+// errNotLoaded: a TPM cannot tell what another one made from what was changed.
+var errNotLoaded = fmt.Errorf("%w, or it was changed since: %w", keystore.ErrForeignDevice, keystore.ErrCorrupt)
+
+// damaged reports the errors by which a TPM refuses to load an object: its own
+// parameters are at fault, not the room in the TPM or the session.
+func damaged(err error) bool {
+	var fault tpm2.TPMFmt1Error
+	if !errors.As(err, &fault) {
+		return false
+	}
+	isParameter, _ := fault.Parameter()
+	return isParameter
 }
 
 // unsealObject proves the policy of a loaded object and reads its data.
@@ -153,14 +172,14 @@ func (s *Store) unsealObject(c *conn, sealed *statedir.Sealed, object *tpm2.Load
 		return nil, err
 	}
 	defer end()
-	if err := s.epochCounter.policy(c, session, read, tpm2.TPMEOEq, sealed.Binding); err != nil {
+	if err := s.epochCounter.policy(c, session, read, tpm2.TPMEOUnsignedLE, sealed.Binding); err != nil {
 		return nil, s.counterRefused(c, sealed, err)
 	}
 	rsp, err := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{
 		Handle: object.ObjectHandle, Name: object.Name, Auth: session,
 	}}.Execute(c)
 	if errors.Is(err, tpm2.TPMRCPolicyFail) {
-		return nil, s.refused(sealed, keystore.ErrNotApproved, "the policy is another one: %v", err)
+		return nil, s.refused(sealed, keystore.ErrCorrupt, "it was sealed under another policy: %v", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("unseal epoch %d: %w", sealed.Epoch, err)
@@ -176,9 +195,6 @@ func (s *Store) counterRefused(c *conn, sealed *statedir.Sealed, refusal error) 
 	value, err := s.epochCounter.read(c)
 	if err != nil {
 		return err
-	}
-	if value < sealed.Binding {
-		return fmt.Errorf("unseal epoch %d: %w", sealed.Epoch, keystore.ErrPending)
 	}
 	return s.refused(sealed, keystore.ErrErased, "sealed under counter %d, which is at %d now: %v", sealed.Binding, value, refusal)
 }

@@ -55,14 +55,24 @@ func (s *Store) Status() (keystore.Status, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, err := s.epochs()
+	current, err := s.presentEpoch(st.Counter)
 	if err != nil {
 		return keystore.Status{}, err
 	}
-	st.Epoch = e.at(st.Counter).Epoch
+	st.Epoch = current.Epoch
+	if st.Held, err = s.dir.Held(st.Epoch, s.opens); err != nil {
+		return keystore.Status{}, err
+	}
 	approvals, err := s.approvals()
 	st.Approvals = len(approvals)
 	return st, err
+}
+
+// opens tries whether the secret of an epoch opens. The caller holds s.mu.
+func (s *Store) opens(epoch uint64) error {
+	secret, err := s.unseal(epoch)
+	clear(secret)
+	return err
 }
 
 // DeviceTime returns how long the TPM took for this keystore's commands so far,

@@ -33,6 +33,11 @@ type Store struct {
 
 	mu     sync.Mutex // the directory, and the order of Seal and Advance
 	closed bool
+	// proven are the epochs whose secrets this process sealed or opened, and the
+	// values of the counter that the TPM bound them to; settled is the last
+	// Advance of this process. What the directory says of them is a hint.
+	proven  map[uint64]uint64
+	settled mark
 }
 
 var (
@@ -79,7 +84,7 @@ func open(ctx context.Context, dev *device, dir *statedir.Dir, slot uint8, o key
 
 // newStore derives what follows from the configuration.
 func newStore(dev *device, dir *statedir.Dir, cfg *config, o keystore.Options) (*Store, error) {
-	s := &Store{dev: dev, dir: dir, cfg: cfg, rand: o.Rand}
+	s := &Store{dev: dev, dir: dir, cfg: cfg, rand: o.Rand, proven: make(map[uint64]uint64)}
 	var err error
 	if s.operator, err = cfg.operatorKey(); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", dir.Path(), keystore.ErrCorrupt, err)

@@ -143,7 +143,7 @@ func TestConformance(t *testing.T) {
 		require.NoError(t, s.AddApproval(a))
 		t.Cleanup(func() { require.NoError(t, tpm.Remove(context.Background(), uri, options(dir))) })
 		slot++
-		return keystoretest.Device{Dir: dir, Late: true, Open: func(t *testing.T, dir string) keystore.Keystore {
+		return keystoretest.Device{Dir: dir, Open: func(t *testing.T, dir string) keystore.Keystore {
 			return openStore(t, uri, dir)
 		}}
 	})
