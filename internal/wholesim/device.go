@@ -80,13 +80,13 @@ func (s *session) Unseal(epoch uint64) ([]byte, error) {
 	switch {
 	case epoch < s.epoch:
 		return nil, keystore.ErrErased
-	case epoch > s.epoch:
-		return nil, keystore.ErrPending
 	case !ok:
 		return nil, keystore.ErrNotFound
 	}
 	return bytes.Clone(secret), nil
 }
+
+func (s *session) Claim() error { return s.before("claim") }
 
 func (s *session) Advance(epoch uint64) error {
 	if err := s.before(fmt.Sprintf("advance %d", epoch)); err != nil {
@@ -117,7 +117,7 @@ func (s *session) Enrollment() (*keystore.Enrollment, error)   { return nil, err
 func (s *session) ReadPCRs() ([]keystore.PCRValue, error)      { return nil, errNotSimulated }
 func (s *session) Extend(int, [32]byte) error                  { return errNotSimulated }
 func (s *session) AddApproval(*keystore.Approval) error        { return errNotSimulated }
-func (s *session) RevokeApprovals() (uint64, error)            { return 0, errNotSimulated }
+func (s *session) RevokeApprovals(uint64) (uint64, error)      { return 0, errNotSimulated }
 func (s *session) ActivateCredential(*keystore.Credential) ([]byte, error) {
 	return nil, errNotSimulated
 }
