@@ -43,6 +43,9 @@ func (c *Core) commitCertified(n *node) {
 		return
 	}
 	c.do(Broadcast{c.proof})
+	for filler := n; filler != n.last; filler = filler.parent { // they are part of the proof of the epoch's end
+		c.store(filler)
+	}
 	c.commit(n.last, true)
 }
 

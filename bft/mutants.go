@@ -17,11 +17,38 @@ var planted string
 func Plant(name string) bool {
 	planted = name
 	_, known := mutants[name]
-	return known || name == ""
+	_, forgives := forgiving[name]
+	return known || forgives || name == ""
 }
 
 // Mutants returns the names of the bugs, in no order.
 func Mutants() []string { return slices.Collect(maps.Keys(mutants)) }
+
+// ChainMutants returns the names of the bugs in the checks of a chain, in no order: each check left out.
+func ChainMutants() []string { return slices.Collect(maps.Keys(forgiving)) }
+
+// forgiving are the checks of chain.go that a bug leaves out.
+var forgiving = map[string]error{
+	"chain-epoch":        errEpoch,
+	"chain-parent":       errParent,
+	"chain-view":         errParentView,
+	"chain-height":       errHeight,
+	"chain-time":         errTime,
+	"chain-state-height": errStateHeight,
+	"chain-state-root":   errStateRoot,
+	"chain-filler":       errFiller,
+	"proof-block":        errProofBlock,
+	"proof-kind":         errProofKind,
+	"proof-short":        errProofShort,
+}
+
+// forgiven lets pass what the bug in force does not check.
+func forgiven(found error) error {
+	if found != nil && found == forgiving[planted] {
+		return nil
+	}
+	return found
+}
 
 // mutants make the rules with a bug.
 var mutants = map[string]func(rules) ruleset{

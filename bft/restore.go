@@ -35,12 +35,7 @@ func (cfg *Config) Validate() error {
 }
 
 // LeaderOf returns the leader of a view. A leader serves Window views in a row.
-func (cfg *Config) LeaderOf(v View) ReplicaID {
-	if v == 0 {
-		return 0
-	}
-	return cfg.Leaders[(v-1)/View(cfg.Window)%View(len(cfg.Leaders))]
-}
+func (cfg *Config) LeaderOf(v View) ReplicaID { return LeaderOf(cfg.Leaders, cfg.Window, v) }
 
 // restore brings back what the replica kept of the epoch.
 func (c *Core) restore(kept Restored) error {

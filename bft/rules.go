@@ -99,11 +99,9 @@ func (r rules) supported(count, proven int) bool {
 
 // parentInfo is what the rules need to know of a block's parent.
 type parentInfo struct {
-	header *Header
+	tip Tip
 	// notarized: its notarization is known, or it is final.
 	notarized bool
-	// base: it is the block below the epoch.
-	base bool
 	// final is the view of the last final block.
 	final View
 }
@@ -112,42 +110,22 @@ var (
 	errParentNotNotarized = errors.New("the parent is not known to be notarized")
 	errGap                = errors.New("a view between parent and block is not known to be nullified")
 	errForksFinal         = errors.New("the block leaves out a final block")
-	errHeight             = errors.New("the height is not the parent's plus one")
-	errTime               = errors.New("the time is before the parent's")
-	errStateHeight        = errors.New("the certified state is above the parent, below the parent's certified state, or too old")
-	errFiller             = errors.New("a block after the epoch's last is not an empty filler")
 )
 
-// MaxStateLag bounds how many blocks a header's certified state may lie behind the block: a cluster that executes slower than it orders
-// must slow down.
-const MaxStateLag = 128
-
-// extends says that a block may be built on its parent: the parent is notarized and all views in between are nullified. Safe: if a block was
-// final in one of them, that view could not be nullified, so the new block has it among its ancestors (Simplex,
-// section 2, by induction on the view). The certified state and the end of the epoch only move forward along a chain.
+// extends says that a block may be built on its parent: it follows it (chain.go), the parent is notarized, and all views in between are nullified. Safe:
+// if a block was final in one of them, that view could not be nullified, so the new block has it among its ancestors (Simplex,
+// section 2, by induction on the view).
 func (r rules) extends(h *Header, parent parentInfo, nullified func(View) bool) error {
-	p := parent.header
-	parentView := p.View
-	if parent.base {
-		parentView = 0
-	}
 	switch {
 	case !parent.notarized:
 		return errParentNotNotarized
-	case h.ParentView != parentView || parentView >= h.View:
-		return errGap
-	case parentView < parent.final:
+	case parent.tip.View() < parent.final:
 		return errForksFinal
-	case h.Height != p.Height+1:
-		return errHeight
-	case h.Time < p.Time:
-		return errTime
-	case h.StateHeight < p.StateHeight, h.StateHeight > p.Height, h.Height-h.StateHeight > MaxStateLag:
-		return errStateHeight
-	case !parent.base && p.EpochEnd && !h.EpochEnd, h.EpochEnd && h.Payload != emptyPayload:
-		return errFiller
 	}
-	for v := parentView + 1; v < h.View; v++ {
+	if err := parent.tip.Follows(h); err != nil {
+		return err
+	}
+	for v := parent.tip.View() + 1; v < h.View; v++ {
 		if !nullified(v) {
 			return errGap
 		}

@@ -66,7 +66,7 @@ func (c *Core) link(n *node) {
 		c.orphans = c.orphans || p == nil
 		return
 	}
-	if n.Height != p.Height+1 || n.View <= p.position() {
+	if tip := c.tip(p); tip.Follows(&n.Header) != nil {
 		return
 	}
 	n.parent, n.linked, n.last, n.full = p, true, p.last, p.full
@@ -89,6 +89,15 @@ func (c *Core) link(n *node) {
 			}
 		}
 	})
+}
+
+// tip is the chain that ends with a linked node.
+func (c *Core) tip(n *node) Tip {
+	t := Tip{Header: n.Header, Digest: n.digest, Epoch: c.cfg.Epoch, Base: n.base}
+	if n.last != nil {
+		t.Last = n.last.Height
+	}
+	return t
 }
 
 // isNotarized reports whether the node may be built upon.

@@ -172,7 +172,7 @@ func (c *Core) valid(n *node) bool {
 	if !n.linked || p == nil || n.Time > c.now+milliseconds(c.cfg.Timeouts.Ahead) {
 		return false
 	}
-	parent := parentInfo{header: &p.Header, notarized: c.isNotarized(p), base: p.base, final: c.finalView}
+	parent := parentInfo{tip: c.tip(p), notarized: c.isNotarized(p), final: c.finalView}
 	if c.rules.extends(&n.Header, parent, c.isNullified) != nil {
 		return false
 	}
