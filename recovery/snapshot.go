@@ -28,9 +28,14 @@ func (s *State) Snapshot() []byte {
 			panic("recovery: snapshot: " + err.Error())
 		}
 		s.snapshot = b
-		s.root = sha256.Sum256(append([]byte(snapshotDomain), b...))
+		s.root = s.SnapshotRoot(b)
 	}
 	return s.snapshot
+}
+
+// SnapshotRoot is the root of the state that a snapshot describes: others' are checked before they are restored.
+func (s *State) SnapshotRoot(snapshot []byte) bft.Digest {
+	return sha256.Sum256(append([]byte(snapshotDomain), snapshot...))
 }
 
 // Restore replaces the state by a snapshot of the same cluster. The state stays as it was when the snapshot is bad.

@@ -35,9 +35,11 @@ type epochRun struct {
 	finals inbox[bft.Finalized]
 
 	view     atomic.Uint64
+	final    atomic.Uint64 // height of the last block that the core has announced
 	diverged atomic.Bool
 	timers   map[bft.TimerKind]*time.Timer
 	headers  headerCache
+	fetches  fetches
 
 	group       *errgroup.Group
 	ctx         context.Context
@@ -105,6 +107,7 @@ func (r *Replica) newRun(m *Membership, keys EpochKeys) (*epochRun, error) {
 	if restored.Final.Height < m.Base.Height {
 		restored.Final, restored.FinalView = m.Base, 0
 	}
+	e.final.Store(uint64(restored.Final.Height))
 	restored.Executed = r.ledger.recent()
 	for _, b := range restored.Blocks {
 		e.headers.add(b.Digest(), b.Header)
@@ -169,7 +172,7 @@ func (e *epochRun) dispatch(effects []bft.Effect) {
 		case bft.Propose:
 			e.propose(x)
 		case bft.Fetch:
-			e.group.Go(func() error { e.fetch(x); return nil })
+			e.startFetch(x)
 		case bft.SetTimer:
 			e.setTimer(x)
 		case bft.Accuse:
@@ -182,6 +185,7 @@ func (e *epochRun) dispatch(effects []bft.Effect) {
 			e.r.log.Error("this replica's state contradicts a certified one; it stops voting",
 				"height", x.Height, "certified", x.Certified, "mine", x.Mine)
 		case bft.Finalized:
+			e.final.Store(uint64(x.Block.Height))
 			e.writes.put(effect)
 			e.finals.put(x)
 		default:
@@ -200,19 +204,34 @@ func (e *epochRun) setTimer(s bft.SetTimer) {
 
 // watch ends the run when the replica has to be started differently.
 func (e *epochRun) watch() error {
+	ahead := make(chan struct{}, 1)
+	asked := make(map[bft.ReplicaID]time.Time)
 	for {
 		select {
 		case <-e.ctx.Done():
 			return e.ctx.Err()
 		case <-e.r.rekey:
 			return errRekey
+		case <-ahead:
+			return errBehind
 		case peer := <-e.r.behind:
-			if e.r.isAhead(e.ctx, peer) {
-				return errBehind
+			// Asked now and then, and beside the others: one that lies, or is silent, keeps nobody else from being heard.
+			if time.Since(asked[peer]) < askAheadAgain {
+				continue
 			}
+			asked[peer] = time.Now()
+			e.group.Go(func() error {
+				if e.r.isAhead(e.ctx, peer) {
+					signal(ahead)
+				}
+				return nil
+			})
 		}
 	}
 }
+
+// askAheadAgain is how often one peer is asked at most to prove that it is ahead: a call, and another, each as long as it is waited for.
+const askAheadAgain = firstPatience + headTimeout
 
 // headerCache keeps the headers of recent blocks, so that a notarization can be joined with the header it certifies.
 type headerCache struct {

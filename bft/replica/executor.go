@@ -38,6 +38,10 @@ func (r *Replica) execute(block *bft.Block, last bool) (*state, error) {
 			return nil, fmt.Errorf("final block %d: %w", block.Height, err)
 		}
 	}
+	return r.executeParsed(block, digest, requests, last)
+}
+
+func (r *Replica) executeParsed(block *bft.Block, digest bft.Digest, requests []*request.Request, last bool) (*state, error) {
 	s, err := r.ledger.execute(block, digest, requests, last)
 	if err != nil {
 		return nil, err

@@ -8,7 +8,7 @@ import (
 
 // SnapshotNow writes a snapshot of the certified state, as is done now and then.
 func (r *Replica) SnapshotNow() error {
-	return r.saveSnapshot(r.ledger.certified.Load())
+	return r.saveSnapshot(context.Background(), r.ledger.certified.Load())
 }
 
 // ForgeSnapshot writes a snapshot like SnapshotNow, but with another state of the application, as an intruder with the disk would.
@@ -16,11 +16,7 @@ func (r *Replica) ForgeSnapshot(app bft.State) error {
 	c := r.ledger.certified.Load()
 	forged := *c.state
 	forged.app = app
-	chain, err := r.chainTo(c.certificate.Block, c.height)
-	if err != nil {
-		return err
-	}
-	return r.cfg.Store.SaveSnapshot(c.height, snapshotOf{&certifiedState{&forged, c.header, c.certificate}, chain})
+	return r.saveSnapshot(context.Background(), &certifiedState{&forged, c.header, c.certificate})
 }
 
 // SnapshotHeight returns the height of the snapshot from which a restart went on.
@@ -28,17 +24,21 @@ func (r *Replica) SnapshotHeight() uint64 { return uint64(r.snapshots.height) }
 
 // LeapFrom fetches a peer's snapshot, however near it is.
 func (r *Replica) LeapFrom(ctx context.Context, peer bft.ReplicaID) error {
-	q, err := r.askSnapshot(ctx, peer)
+	o, err := r.askHead(ctx, peer)
 	if err != nil {
 		return err
 	}
-	return r.fetchSnapshot(q)
+	if err := o.verify(r, r.Membership()); err != nil {
+		return err
+	}
+	return r.fetchSnapshot(ctx, o, firstPatience)
 }
 
 // CatchUp fetches what others have, before the replica runs.
 func (r *Replica) CatchUp(ctx context.Context) error {
 	r.awaitPeers(ctx)
-	return r.catchUp(ctx)
+	_, err := r.catchUp(ctx)
+	return err
 }
 
 // CertifiedBy returns the kind of the certificate that proves the latest certified state.

@@ -77,7 +77,7 @@ func (r *Replica) receiveMessage(from bft.ReplicaID, frame []byte) error {
 	if err := run.validate(message); err != nil {
 		return err
 	}
-	if status, ok := message.(bft.Status); ok && status.FinalHeight > r.ledger.latest.Load().height+farBehind {
+	if status, ok := message.(bft.Status); ok && status.FinalHeight > bft.Height(run.final.Load())+littleBehind {
 		r.fallenBehind(from)
 	}
 	run.events.putPeer(bft.Receive{From: from, Message: message})
@@ -148,9 +148,6 @@ func (e *epochRun) hearEarly() {
 		}
 	}
 }
-
-// farBehind is the distance beyond which the log is fetched in order, rather than block by block.
-const farBehind = 256
 
 // validate checks what the core relies on and cannot check itself.
 func (e *epochRun) validate(m bft.Message) error {

@@ -23,6 +23,7 @@ type state struct {
 	systemRoot     bft.Digest
 	root           bft.Digest
 	handoffReady   bool
+	groupKey       []byte
 }
 
 // certifiedState is a state whose root a certificate proves.
@@ -79,6 +80,7 @@ func (l *ledger) adopt(height bft.Height, sessions merkle.Map) *state {
 	s := &state{
 		height: height, app: l.app.State(), sessions: sessions,
 		systemSnapshot: l.system.Snapshot(), systemRoot: l.system.Root(), handoffReady: l.system.HandoffReady(),
+		groupKey: l.system.Membership().GroupKey,
 	}
 	s.appRoot = s.app.Root()
 	s.root = request.StateRoot(height, s.appRoot, bft.Digest(sessions.Root()), s.systemRoot)
@@ -94,6 +96,12 @@ func (l *ledger) execute(block *bft.Block, digest bft.Digest, requests []*reques
 	before := l.latest.Load()
 	if block.Height != before.height+1 {
 		return nil, fmt.Errorf("block of height %d does not follow the state of height %d", block.Height, before.height)
+	}
+	if epoch := l.system.Membership().Epoch; block.Epoch != epoch {
+		return nil, fmt.Errorf("block %d is of epoch %d, and the state of epoch %d", block.Height, block.Epoch, epoch)
+	}
+	if last && !before.handoffReady {
+		return nil, fmt.Errorf("block %d ends epoch %d, and the state is not ready for it", block.Height, block.Epoch)
 	}
 	info := BlockInfo{Epoch: block.Epoch, Height: block.Height, Digest: digest, Time: block.Time}
 	if last {
@@ -282,6 +290,13 @@ func (l *ledger) stale(r *request.Request) bool {
 	defer l.mu.Unlock()
 	_, held := l.results[keyOf(r)]
 	return !held
+}
+
+// stateAt returns the state after the block at a height, nil when it is not held.
+func (l *ledger) stateAt(h bft.Height) *state {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.states[h]
 }
 
 // recent returns the executed roots from the certified state to the latest, oldest first, for a core that starts.

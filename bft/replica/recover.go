@@ -5,13 +5,13 @@ import (
 	"fmt"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/store"
 )
 
 // recover brings the state to the last final block on disk. A snapshot must have the root that its certificate proves, and blocks must link
 // up with it. Where a block is damaged or missing, the replica stops there and fetches the rest from others.
 func (r *Replica) recover() error {
-	r.snapshots.replica = r
-	if _, err := r.loadSnapshot(); err != nil {
+	if err := r.loadSnapshot(); err != nil {
 		return err
 	}
 	if err := r.noteBaseRoot(r.cfg.System.Membership()); err != nil {
@@ -35,22 +35,36 @@ func (r *Replica) replayAll() error {
 	return nil
 }
 
-// replay executes the next block from disk.
+// replay executes the next block from disk, which must be the next of a valid chain: an older version, or an intruder, may have left others there.
 func (r *Replica) replay() error {
 	tip, err := r.tip()
 	if err != nil {
 		return err
 	}
 	block, err := r.cfg.Store.BlockAt(r.ledger.latest.Load().height + 1)
-	switch {
-	case err != nil:
+	if err == nil && block == nil {
+		err = errors.New("the block is missing")
+	}
+	if err == nil {
+		err = tip.Follows(&block.Header)
+	}
+	if err == nil {
+		err = r.agrees(&block.Header)
+	}
+	if err != nil {
 		return err
-	case block == nil:
-		return errors.New("the block is missing")
-	case block.Parent != tip:
-		return errors.New("the block is not the one that follows")
 	}
 	_, err = r.execute(block, block.EpochEnd)
+	return err
+}
+
+// checkReplayed refuses to go on with a disk that calls blocks final which are not to be followed, and which others did not replace by better ones.
+func (r *Replica) checkReplayed() error {
+	last, ok, err := r.cfg.Store.LastFinal()
+	if height := r.ledger.latest.Load().height; err == nil && ok && last > height {
+		err = fmt.Errorf("%w: it calls block %d final, but from block %d on they are no valid log: move the store directory away (not the .mark file beside it) and "+
+			"start again; the replica then fetches the log from the others, and votes again from the next epoch on", store.ErrCorrupt, last, height+1)
+	}
 	return err
 }
 

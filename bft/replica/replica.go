@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -68,6 +69,9 @@ type Replica struct {
 	snapshots snapshots
 	early     early
 	parsed    parsed
+	merits    merits
+
+	logShare, blockShare *share // what others fetch: log and snapshots; single blocks
 
 	run    atomic.Pointer[epochRun] // the current epoch's; nil between epochs
 	rekey  chan struct{}
@@ -86,7 +90,9 @@ func New(cfg Config) (*Replica, error) {
 	r := &Replica{
 		cfg: cfg, pool: newPool(), log: cfg.Log,
 		rekey: make(chan struct{}, 1), behind: make(chan bft.ReplicaID, 1),
+		logShare: newShare(), blockShare: newShare(),
 	}
+	r.snapshots.wanted = make(chan *certifiedState, 1)
 	r.ledger = newLedger(cfg.Cluster, cfg.Application, cfg.System)
 	if err := r.recover(); err != nil {
 		return nil, fmt.Errorf("recover the replica's state from disk: %w", err)
@@ -107,12 +113,17 @@ func (r *Replica) enter(m *Membership) {
 	r.cfg.Network.SetPeers(peers)
 }
 
-// Run runs the replica, epoch after epoch, until the context ends or its disk or keys fail.
+// Run runs the replica, epoch after epoch, until the context ends or its disk or keys fail. Nothing that it started goes on when it returns.
 func (r *Replica) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer cancel()
+	beside.Go(func() { r.snapshotLoop(ctx) })
 	r.awaitPeers(ctx)
 	for behind := true; ctx.Err() == nil; {
 		if behind {
-			if err := r.catchUp(ctx); err != nil && ctx.Err() == nil {
+			if err := r.followOthers(ctx); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}
@@ -125,6 +136,28 @@ func (r *Replica) Run(ctx context.Context) error {
 	return nil
 }
 
+// followOthers catches up, and makes sure that the log on disk is one to go on with. While others that could mend it are away, it waits for them.
+func (r *Replica) followOthers(ctx context.Context) error {
+	for {
+		agreed, err := r.catchUp(ctx)
+		if err != nil {
+			return err
+		}
+		damaged := r.checkReplayed()
+		if damaged == nil || agreed {
+			return damaged
+		}
+		r.log.Error("waiting for others that have the log", "error", damaged)
+		timer := time.NewTimer(time.Second)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
 // runNext runs the epoch that the executed log has reached.
 func (r *Replica) runNext(ctx context.Context) error {
 	if err := r.replayAll(); err != nil {
@@ -132,6 +165,9 @@ func (r *Replica) runNext(ctx context.Context) error {
 	}
 	m := r.cfg.System.Membership()
 	r.enter(m)
+	if err := r.keepEnd(m); err != nil {
+		return fmt.Errorf("keep the proof of the end of epoch %d: %w", m.Epoch-1, err)
+	}
 	if err := r.cfg.Store.PruneEpoch(m.Epoch); err != nil {
 		return fmt.Errorf("forget what earlier epochs left on disk: %w", err)
 	}

@@ -22,6 +22,7 @@ const handOnAfter = 250 * time.Millisecond
 func (r *Replica) serve() {
 	r.cfg.Network.Handle(methodAncestors, r.serveAncestors)
 	r.cfg.Network.Handle(methodLog, r.serveLog)
+	r.cfg.Network.Handle(methodHead, r.serveHead)
 	r.cfg.Network.Handle(methodSnapshot, r.serveSnapshot)
 	r.cfg.Network.HandleClient(MethodSubmit, r.serveSubmit)
 	r.cfg.Network.HandleClient(MethodQuery, r.serveQuery)

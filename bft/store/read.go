@@ -159,6 +159,17 @@ func (s *Store) LatestFinalization() (c bft.Certificate, ok bool, err error) {
 	return c, ok, err
 }
 
+// Finalizations returns the finalizations of an epoch from a view on, in order of views.
+func (s *Store) Finalizations(e bft.Epoch, from bft.View) ([]bft.Certificate, error) {
+	var found []bft.Certificate
+	err := s.each(certificatePrefix(bft.Finalize, e, from), certificatePrefix(bft.Finalize, e+1, 0), func(it *pebble.Iterator) error {
+		c, err := s.certificateAt(it)
+		found = append(found, c)
+		return err
+	})
+	return found, err
+}
+
 func (s *Store) certificateAt(it *pebble.Iterator) (bft.Certificate, error) {
 	statement, ok := splitCertificateKey(it.Key())
 	if !ok {

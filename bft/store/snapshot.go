@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/reseal-bft/reseal/bft"
 )
 
@@ -48,33 +50,108 @@ func snapshotName(h bft.Height) string { return fmt.Sprintf("%020d%s", h, snapsh
 
 // SaveSnapshot writes a snapshot of the state at a height: after a crash it is there in whole or not at all. The last two are kept.
 func (s *Store) SaveSnapshot(h bft.Height, state io.WriterTo) error {
-	s.snapshots.Lock()
-	defer s.snapshots.Unlock()
-	if err := s.failed(); err != nil {
-		return err
-	}
-	if err := s.checkSpace(); err != nil {
-		return err
-	}
-	err := s.writeFile(s.fs.PathJoin(snapshotDir, snapshotName(h)), func(w io.Writer) error {
-		buffered := bufio.NewWriterSize(w, 1<<18)
-		sum := sha256.New()
-		both := io.MultiWriter(buffered, sum)
-		if _, err := both.Write(s.snapshotHead(h)); err != nil {
-			return err
-		}
-		if _, err := state.WriteTo(both); err != nil {
-			return err
-		}
-		if _, err := buffered.Write(sum.Sum(nil)); err != nil {
-			return err
-		}
-		return buffered.Flush()
-	})
+	w, err := s.NewSnapshot(h, 0)
 	if err != nil {
+		return err
+	}
+	defer w.Discard()
+	if _, err := state.WriteTo(w); err != nil {
 		return fmt.Errorf("write the snapshot of height %d: %w", h, err)
 	}
-	return s.dropSnapshots()
+	return w.Commit()
+}
+
+// SnapshotWriter writes one snapshot, which is there when it is committed, and not before. It is used by one goroutine; others that want to write a snapshot
+// wait for it.
+type SnapshotWriter struct {
+	s        *Store
+	height   bft.Height
+	file     vfs.File
+	buffered *bufio.Writer
+	sum      hash.Hash
+	written  int64 // since the disk's free space was looked at
+	done     bool
+}
+
+// NewSnapshot begins a snapshot of the state at a height, of the given size in bytes, or 0 if that is not known. One that would take more than half of the
+// disk's free space is refused with [ErrFull]. The writer must be committed or discarded.
+func (s *Store) NewSnapshot(h bft.Height, size int64) (*SnapshotWriter, error) {
+	s.snapshots.Lock()
+	w := &SnapshotWriter{s: s, height: h, sum: sha256.New()}
+	err := s.failed()
+	if err == nil {
+		err = s.checkSpaceFor(size)
+	}
+	if err == nil {
+		w.file, err = s.fs.Create(w.temp(), vfs.WriteCategoryUnspecified)
+		err = explain(s.dir, err)
+	}
+	if err != nil {
+		s.snapshots.Unlock()
+		return nil, fmt.Errorf("write the snapshot of height %d: %w", h, err)
+	}
+	w.buffered = bufio.NewWriterSize(w.file, 1<<18)
+	if _, err := w.Write(s.snapshotHead(h)); err != nil {
+		w.Discard()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *SnapshotWriter) temp() string {
+	return w.s.path(snapshotDir, snapshotName(w.height)+tempSuffix)
+}
+
+// Write appends to the snapshot. It fails with [ErrFull] before the disk is.
+func (w *SnapshotWriter) Write(p []byte) (int, error) {
+	if w.written += int64(len(p)); w.written > checkEvery {
+		w.written = 0
+		if err := w.s.checkSpace(); err != nil {
+			return 0, err
+		}
+	}
+	w.sum.Write(p)
+	n, err := w.buffered.Write(p)
+	return n, explain(w.s.dir, err)
+}
+
+// Commit makes the snapshot durable, and removes all but the last two.
+func (w *SnapshotWriter) Commit() error {
+	defer w.Discard()
+	_, err := w.buffered.Write(w.sum.Sum(nil))
+	if err == nil {
+		err = w.buffered.Flush()
+	}
+	if err == nil {
+		err = w.file.Sync()
+	}
+	if err == nil {
+		err = w.file.Close()
+		w.file = nil
+	}
+	if err == nil {
+		err = w.s.fs.Rename(w.temp(), w.s.path(snapshotDir, snapshotName(w.height)))
+	}
+	if err == nil {
+		err = w.s.syncDir(w.s.path(snapshotDir))
+	}
+	if err != nil {
+		return fmt.Errorf("write the snapshot of height %d: %w", w.height, explain(w.s.dir, err))
+	}
+	return w.s.dropSnapshots()
+}
+
+// Discard drops what was not committed.
+func (w *SnapshotWriter) Discard() {
+	if w.done {
+		return
+	}
+	w.done = true
+	if w.file != nil {
+		_ = w.file.Close()
+	}
+	_ = w.s.fs.Remove(w.temp()) // gone already when it was committed
+	w.s.snapshots.Unlock()
 }
 
 func (s *Store) snapshotHead(h bft.Height) []byte {

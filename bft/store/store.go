@@ -165,13 +165,19 @@ func (s *Store) backgroundError(err error) {
 const checkEvery = 4 << 20
 
 // checkSpace refuses to go on when the disk is nearly full: the database itself would hang or die.
-func (s *Store) checkSpace() error {
+func (s *Store) checkSpace() error { return s.checkSpaceFor(0) }
+
+// checkSpaceFor refuses what would take more than half of the space that is left above the reserve.
+func (s *Store) checkSpaceFor(bytes int64) error {
 	usage, err := s.fs.GetDiskUsage(s.dir)
 	if errors.Is(err, vfs.ErrUnsupported) {
 		return nil
 	}
 	if err != nil {
 		return explain(s.dir, err)
+	}
+	if room := usage.AvailBytes - min(s.opts.Reserve, usage.AvailBytes); bytes > 0 && uint64(bytes) > room/2 {
+		return fmt.Errorf("%w: %s has %d MiB left, too little for %d MiB more: free some space", ErrFull, s.dir, usage.AvailBytes>>20, bytes>>20)
 	}
 	if usage.AvailBytes < s.opts.Reserve {
 		return fmt.Errorf("%w: %s has %d MiB left and needs %d: free some space and start again",
