@@ -22,14 +22,15 @@ func newReplicaCommand() *cobra.Command {
 		Short: "Run a replica that was measured already (see launch), until it is interrupted",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runReplica(cmd.Context(), cluster.ReplicaDir(dir), cmd.ErrOrStderr())
+			return runReplica(cmd.Context(), cluster.ReplicaDir(dir), cmd.ErrOrStderr(), nil)
 		},
 	}
 	addDir(cmd, &dir, "directory of the replica")
 	return cmd
 }
 
-func runReplica(ctx context.Context, dir cluster.ReplicaDir, logs io.Writer) (err error) {
+// runReplica runs a node until ctx ends or it fails. Cast may put an actor in its place; nil: a replica as it should be.
+func runReplica(ctx context.Context, dir cluster.ReplicaDir, logs io.Writer, cast func(*recovery.NodeConfig)) (err error) {
 	settings, err := cluster.ReadReplica(dir)
 	if err != nil {
 		return err
@@ -53,12 +54,16 @@ func runReplica(ctx context.Context, dir cluster.ReplicaDir, logs io.Writer) (er
 	if config.MemoryLimitMiB > 0 {
 		debug.SetMemoryLimit(config.MemoryLimitMiB << 20)
 	}
-	node, err := recovery.Start(ctx, recovery.NodeConfig{
+	node := recovery.NodeConfig{
 		Genesis: genesis, Self: settings.ID, Dir: dir.Store(), Listen: settings.Listen, Keystore: ks, Application: kv.New(),
 		Log: slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: config.LogLevel})).With("replica", settings.ID),
-	})
+	}
+	if cast != nil {
+		cast(&node)
+	}
+	running, err := recovery.Start(ctx, node)
 	if err != nil {
 		return err
 	}
-	return errors.Join(node.Wait(), node.Close())
+	return errors.Join(running.Wait(), running.Close())
 }

@@ -25,6 +25,7 @@ func newRootCommand() *cobra.Command {
 		newReplicaCommand(),
 		newDemoCommand(),
 		newDrillCommand(),
+		newActorCommand(),
 		newPutCommand(),
 		newGetCommand(),
 		newStatusCommand(),

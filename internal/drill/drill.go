@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/internal/actor"
 	"github.com/reseal-bft/reseal/internal/cluster"
 	"github.com/reseal-bft/reseal/internal/progress"
 	"github.com/reseal-bft/reseal/internal/stage"
@@ -24,7 +26,9 @@ type Drill struct {
 	keystore cluster.Kind
 	size     bft.Size // the zero value: f = 1, c = 1
 	deadline time.Duration
-	play     func(context.Context, *Rehearsal) error
+	// actors says that every replica is an actor, whose conduct the drill directs.
+	actors bool
+	play   func(context.Context, *Rehearsal) error
 }
 
 // Result is what came of a drill. Its JSON names do not change.
@@ -137,7 +141,7 @@ func (d *Drill) rehearse(ctx context.Context, options Options, show *progress.Di
 	if err := s.Create(ctx); err != nil {
 		return err
 	}
-	if err := s.Boot(); err != nil {
+	if err := r.boot(d.actors); err != nil {
 		return err
 	}
 	if _, err := s.AwaitGroupKey(ctx); err != nil {
@@ -154,6 +158,30 @@ func (d *Drill) rehearse(ctx context.Context, options Options, show *progress.Di
 	return r.account(ctx)
 }
 
+// boot boots every machine for the first time.
+func (r *Rehearsal) boot(actors bool) error {
+	if !actors {
+		return r.Boot()
+	}
+	for _, m := range r.Machines {
+		if err := r.direct(m.ID, actor.Conduct{}); err != nil {
+			return err
+		}
+		if err := m.Act(r.Program, r.conduct(m.ID)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// conduct is the file that a replica follows as an actor.
+func (r *Rehearsal) conduct(id bft.ReplicaID) string {
+	return filepath.Join(r.Scratch, fmt.Sprintf("conduct-%d.json", id))
+}
+
+// direct tells an actor how to behave from now on.
+func (r *Rehearsal) direct(id bft.ReplicaID, c actor.Conduct) error { return c.Save(r.conduct(id)) }
+
 // account closes every drill: the service still takes writes, and none that was acknowledged is lost.
 func (r *Rehearsal) account(ctx context.Context) error {
 	if err := r.Serves(ctx); err != nil {
@@ -169,10 +197,11 @@ func (r *Rehearsal) account(ctx context.Context) error {
 	return nil
 }
 
-// Serves waits until a write is acknowledged that was not before.
+// Serves waits until writes are acknowledged that were begun after the call: what was under way before may be acknowledged whatever happened since.
 func (r *Rehearsal) Serves(ctx context.Context) error {
+	underWay := len(r.Clients) * stage.RequestPairs
 	from := r.Load.Meter.Mark().Operations
 	return r.Until(ctx, "another write is acknowledged", func(context.Context) (bool, error) {
-		return r.Load.Meter.Mark().Operations > from, nil
+		return r.Load.Meter.Mark().Operations > from+2*underWay, nil
 	})
 }

@@ -26,8 +26,10 @@ type Pair struct {
 	Value []byte
 }
 
+// RequestPairs is the number of operations of one request of the load.
+const RequestPairs = 32
+
 const (
-	batchPairs = 32      // operations of one request of the load
 	readEvery  = 4       // every fourth request reads what its client wrote before
 	chunkKeys  = 1000    // keys of one request when everything is read back
 	chunkBytes = 1 << 20 // and bytes of its values; also of one request of input files
@@ -198,7 +200,7 @@ func (l *Load) ReadBack(ctx context.Context, clients []Store, progress func(read
 
 // newPairs are the writes of one request: new keys, with values of 64 bytes.
 func newPairs(client string, request int) []Pair {
-	pairs := make([]Pair, batchPairs)
+	pairs := make([]Pair, RequestPairs)
 	for i := range pairs {
 		key := fmt.Sprintf("load/%s/%06d/%02d", client, request, i)
 		first, second := sha256.Sum256([]byte(key)), sha256.Sum256([]byte(key+"+"))

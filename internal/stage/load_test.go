@@ -51,8 +51,8 @@ func TestWorkKeepsAccountOfEveryAcknowledgedWrite(t *testing.T) {
 		}
 	}
 	require.NoError(t, l.Work(ctx, "a", m))
-	require.Equal(t, 7*batchPairs, l.Ledger.Count())
-	require.Equal(t, 9*batchPairs, l.Meter.Mark().Operations, "reads of checked keys count too")
+	require.Equal(t, 7*RequestPairs, l.Ledger.Count())
+	require.Equal(t, 9*RequestPairs, l.Meter.Mark().Operations, "reads of checked keys count too")
 
 	lost, err := l.ReadBack(t.Context(), []Store{m, m}, func(int) {})
 	require.NoError(t, err)
@@ -71,7 +71,7 @@ func TestWorkKeepsAccountOfEveryAcknowledgedWrite(t *testing.T) {
 	lost, err = l.ReadBack(t.Context(), []Store{m}, func(read int) { most = max(most, read) })
 	require.NoError(t, err)
 	require.Equal(t, 2, lost)
-	require.Equal(t, 7*batchPairs, most)
+	require.Equal(t, 7*RequestPairs, most)
 }
 
 func TestWorkNoticesAWriteThatIsGone(t *testing.T) {

@@ -54,6 +54,16 @@ func (m *Machine) Boot(launcher, binary string) error {
 	return err
 }
 
+// Act starts the replica as an actor that follows a conduct file, see package actor. A machine with a TPM measures the actor as what it should be.
+func (m *Machine) Act(program, conduct string) error {
+	var err error
+	m.replica, err = m.group.Start(process.Spec{
+		Name: fmt.Sprintf("replica %d (actor)", m.ID), Path: program, Log: m.Dir.Log(),
+		Args: []string{"actor", "--dir", string(m.Dir), "--binary", program, "--conduct", conduct},
+	})
+	return err
+}
+
 // Crash ends the replica without warning.
 func (m *Machine) Crash() {
 	if m.replica != nil {
