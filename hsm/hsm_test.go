@@ -65,7 +65,7 @@ func runConformance(t *testing.T, token, query string) {
 		require.NoError(t, err)
 		require.NoError(t, s.Close())
 		t.Cleanup(func() { require.NoError(t, hsm.Remove(t.Context(), uri, options(dir))) })
-		return keystoretest.Device{Dir: dir, Late: true, Open: func(t *testing.T, dir string) keystore.Keystore {
+		return keystoretest.Device{Dir: dir, Open: func(t *testing.T, dir string) keystore.Keystore {
 			k, err := hsm.Open(t.Context(), uri, options(dir))
 			require.NoError(t, err)
 			return k

@@ -18,7 +18,7 @@ func TestLastTry(t *testing.T) {
 		pkcs11.CKF_USER_PIN_FINAL_TRY | pkcs11.CKF_USER_PIN_COUNT_LOW,
 	} {
 		tok := &token{where: &locator{label: "x"}, info: pkcs11.TokenInfo{Flags: flags}}
-		require.ErrorIs(t, tok.login(), keystore.ErrPINLocked)
+		require.ErrorIs(t, tok.login(0), keystore.ErrPINLocked)
 	}
 }
 

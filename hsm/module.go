@@ -17,7 +17,7 @@ import (
 type module struct {
 	path  string
 	setup setup
-	ctx   *pkcs11.Ctx
+	ctx   cryptoki
 	users int
 
 	// use is held for reading during calls, and for writing while the library
@@ -59,7 +59,7 @@ func loadModule(path string, want setup) (*module, error) {
 
 // initialize calls C_Initialize; it is no error that somebody else in the
 // process did.
-func initialize(ctx *pkcs11.Ctx, want setup) error {
+func initialize(ctx cryptoki, want setup) error {
 	if want.softHSM != "" {
 		// SoftHSM has no other way; nothing else reads the variable.
 		if err := os.Setenv("SOFTHSM2_CONF", want.softHSM); err != nil {

@@ -4,14 +4,15 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
 	"crypto/x509"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"math"
-	"math/big"
 	"sync"
 
 	"github.com/miekg/pkcs11"
@@ -21,8 +22,7 @@ import (
 
 const (
 	configFile    = "keystore.json"
-	epochFile     = "epoch.json"
-	configVersion = 1
+	configVersion = 2
 	kindName      = "pkcs11"
 	pinHelp       = "give its PIN by pin-source=file:/path or pin-source=env:NAME in the URI"
 )
@@ -32,52 +32,59 @@ type Store struct {
 	token    *token
 	dir      *statedir.Dir
 	name     string
-	mode     mode
+	profile  profile
+	rules    ruleset
 	rand     io.Reader
+	log      *slog.Logger
+	notes    notes
 	identity *ecdsa.PublicKey
 
 	open   sync.RWMutex // held for reading by operations, for writing by Close
 	closed bool
 
-	mu    sync.Mutex // the directory, and the order of Seal and Advance
+	mu    sync.RWMutex // held for writing by what changes the directory or the token
 	epoch uint64
 }
 
 var _ keystore.Keystore = (*Store)(nil)
 
-// config is what Init writes once.
+// config is what Init writes once. Nothing in it is trusted: the name is that of
+// the URI, and the identity has to sign.
 type config struct {
 	Version  int    `json:"version"`
 	Kind     string `json:"kind"`
 	Name     string `json:"name"`
-	Mode     mode   `json:"mode"`
 	Identity []byte `json:"identity"` // PKIX DER
-}
-
-// epochRecord is what Advance writes.
-type epochRecord struct {
-	Epoch uint64 `json:"epoch"`
 }
 
 // connect finds the directory, the token and its PIN.
 func connect(uri string, o keystore.Options) (*statedir.Dir, *token, error) {
-	l, err := parseURI(uri)
-	if err != nil {
-		return nil, nil, err
-	}
 	dir, err := statedir.New(o.Dir)
 	if err != nil {
 		return nil, nil, err
 	}
+	t, err := connectFor(dir, uri, o)
+	return dir, t, err
+}
+
+// connectFor is connect for a directory.
+func connectFor(dir *statedir.Dir, uri string, o keystore.Options) (*token, error) {
+	l, err := parseURI(uri)
+	if err != nil {
+		return nil, err
+	}
 	pin, err := findPIN(l, o)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if o.PIN.IsZero() {
 		defer pin.Wipe() // the token keeps a copy of its own
 	}
-	t, err := newToken(l, pin)
-	return dir, t, err
+	return newToken(l, pin, dir, o.Log)
+}
+
+func newStore(dir *statedir.Dir, t *token, o keystore.Options) *Store {
+	return &Store{token: t, dir: dir, name: t.where.name, rules: newRules(), rand: o.Rand, log: o.Log}
 }
 
 // findPIN returns the PIN from where the URI says, from the options, or from a
@@ -108,7 +115,7 @@ func Init(_ context.Context, uri string, o keystore.Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{token: t, dir: dir, name: t.where.name, rand: o.Rand}
+	s := newStore(dir, t, o)
 	if err := s.initialize(o.Adopt); err != nil {
 		return nil, errors.Join(err, t.close())
 	}
@@ -120,26 +127,7 @@ func (s *Store) initialize(adopt bool) error {
 	if _, err := s.dir.Read(configFile); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(fmt.Errorf("%s: %w", s.dir.Path(), keystore.ErrExists), err)
 	}
-	err := s.token.do(func(x *session) (err error) {
-		if s.mode, err = x.suitable(s.rand); err != nil {
-			return fmt.Errorf("token %s: %w", s.token.where, err)
-		}
-		s.identity, err = x.identity(s.name)
-		switch {
-		case err == nil && !adopt:
-			return fmt.Errorf("token %s: %w under the name %q: open it, or keep its identity with a new directory (--adopt), or choose another by object=NAME", s.token.where, keystore.ErrExists, s.name)
-		case err == nil:
-			// What the lost directory sealed is nobody's any more.
-			return x.destroyBefore(s.name, math.MaxUint64)
-		case !errors.Is(err, errNoObject):
-			return err
-		}
-		if s.identity, err = x.makeIdentity(s.name); err != nil && !lost(err) {
-			return fmt.Errorf("token %s: %w: %w", s.token.where, keystore.ErrUnsupported, err)
-		}
-		return err
-	})
-	if err != nil {
+	if err := s.token.do(func(x *session) error { return s.claim(x, adopt) }); err != nil {
 		return err
 	}
 	der, err := x509.MarshalPKIXPublicKey(s.identity)
@@ -149,12 +137,39 @@ func (s *Store) initialize(adopt bool) error {
 	if err := s.dir.Make(); err != nil {
 		return err
 	}
-	if err := s.dir.WriteJSON(epochFile, epochRecord{}); err != nil {
+	if err := s.dir.PutEpoch(0, s.signStatement); err != nil {
 		return err
 	}
-	return s.dir.WriteJSON(configFile, config{
-		Version: configVersion, Kind: kindName, Name: s.name, Mode: s.mode, Identity: der,
-	})
+	return s.dir.WriteJSON(configFile, config{Version: configVersion, Kind: kindName, Name: s.name, Identity: der})
+}
+
+// claim makes or adopts the identity. What a lost directory sealed, and what
+// somebody may have put in place of it, is nobody's any more.
+func (s *Store) claim(x *session, adopt bool) (err error) {
+	if s.profile, err = x.suitable(s.rand); err != nil {
+		return fmt.Errorf("token %s: %w", s.token.where, err)
+	}
+	found, err := x.find(pkcs11.NewAttribute(pkcs11.CKA_LABEL, identityLabel(s.name)))
+	switch {
+	case err != nil:
+		return fmt.Errorf("look for an identity: %w", err)
+	case len(found) > 0 && !adopt:
+		return fmt.Errorf("token %s: %w under the name %q: open it, or keep its identity with a new directory (--adopt), or choose another by object=NAME", s.token.where, keystore.ErrExists, s.name)
+	case len(found) > 0:
+		s.identity, err = s.adoptIdentity(x)
+	default:
+		s.identity, err = s.makeIdentity(x)
+		if err != nil && !lost(err) {
+			err = fmt.Errorf("token %s: %w: %w", s.token.where, keystore.ErrUnsupported, err)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.settleIdentity(x); err != nil {
+		return err
+	}
+	return s.sweep(x, math.MaxUint64, nil, func(uint64) bool { return true })
 }
 
 // Open opens the keystore that Init made, in the same token.
@@ -163,50 +178,83 @@ func Open(_ context.Context, uri string, o keystore.Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{token: t, dir: dir, name: t.where.name, rand: o.Rand}
+	return open(dir, t, o)
+}
+
+func open(dir *statedir.Dir, t *token, o keystore.Options) (*Store, error) {
+	s := newStore(dir, t, o)
 	if err := s.load(); err != nil {
 		return nil, errors.Join(err, t.close())
 	}
 	return s, nil
 }
 
-// load reads the configuration, compares it with the token, and finishes an
-// Advance that was interrupted.
+// load reads the configuration, compares it with the token, and finishes what
+// was interrupted, before anything else is done.
 func (s *Store) load() error {
 	var c config
 	err := s.dir.ReadJSON(configFile, &c)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s: %w", s.dir.Path(), keystore.ErrNoKeystore)
 	}
+	const advice = "put the file back from a copy, or make a new directory for the identity (reseal keystore init --adopt)"
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %s", err, advice)
 	}
 	if c.Version != configVersion || c.Kind != kindName || c.Name != s.name {
 		return fmt.Errorf("%s holds a keystore of kind %q, version %d, name %q: open it by its own URI", s.dir.Path(), c.Kind, c.Version, c.Name)
 	}
-	if c.Mode != modeGCM && c.Mode != modeWrap {
-		return fmt.Errorf("%s: %w: mode %q", s.dir.Path(), keystore.ErrCorrupt, c.Mode)
+	parsed, err := x509.ParsePKIXPublicKey(c.Identity)
+	key, ok := parsed.(*ecdsa.PublicKey)
+	if err != nil || !ok || key.Curve != elliptic.P256() {
+		return fmt.Errorf("%s: %w: it has no identity key: %s", configFile, keystore.ErrCorrupt, advice)
 	}
-	s.mode = c.Mode
-	key, err := x509.ParsePKIXPublicKey(c.Identity)
+	s.identity = key
+	err = s.token.do(func(x *session) (err error) {
+		if s.profile, err = x.suitable(s.rand); err != nil {
+			return fmt.Errorf("token %s: %w", s.token.where, err)
+		}
+		return s.settleIdentity(x)
+	})
 	if err != nil {
-		return fmt.Errorf("%s: %w: identity key", s.dir.Path(), keystore.ErrCorrupt)
-	}
-	var record epochRecord
-	if err := s.dir.ReadJSON(epochFile, &record); err != nil {
 		return err
 	}
-	s.epoch = record.Epoch
-	return s.token.do(func(x *session) (err error) {
-		s.identity, err = x.identity(s.name)
-		if errors.Is(err, errNoObject) || err == nil && !s.identity.Equal(key) {
-			return fmt.Errorf("token %s: %w: it does not hold the identity key of %s", s.token.where, keystore.ErrForeignDevice, s.dir.Path())
-		}
-		if err != nil {
+	return s.resume()
+}
+
+// resume finds out which epoch is current, and destroys what a crash left of
+// earlier ones and of sealings that were replaced. Without a record that holds it
+// goes on from the oldest key in the token: what is to end is ended by the next
+// Advance.
+func (s *Store) resume() (err error) {
+	s.epoch, err = s.dir.Epoch(s.holdsStatement)
+	if errors.Is(err, keystore.ErrCorrupt) {
+		damage := err
+		if err = s.do(func(x *session) (err error) { s.epoch, err = s.oldest(x); return err }); err != nil {
 			return err
 		}
-		return x.eraseBefore(s.name, s.epoch)
-	})
+		s.log.Warn("the record of the current epoch is damaged: going on from the oldest key in the token", "epoch", s.epoch, "err", damage)
+		err = s.dir.PutEpoch(s.epoch, s.signStatement)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.destroyUnnamed(s.epoch, func(uint64) bool { return false }); err != nil {
+		return fmt.Errorf("finish what was interrupted: %w", err)
+	}
+	return s.dir.RemoveBefore(s.epoch)
+}
+
+// signStatement signs what is written to the directory, where anybody could have
+// written it.
+func (s *Store) signStatement(statement []byte) (sig []byte, err error) {
+	digest := sha256.Sum256(statement)
+	return signer{s}.Sign(nil, digest[:], crypto.SHA256)
+}
+
+func (s *Store) holdsStatement(statement, proof []byte) bool {
+	digest := sha256.Sum256(statement)
+	return ecdsa.VerifyASN1(s.identity, digest[:], proof)
 }
 
 // do calls f with a session unless the keystore is closed.
@@ -217,6 +265,15 @@ func (s *Store) do(f func(x *session) error) error {
 		return keystore.ErrClosed
 	}
 	return s.token.do(f)
+}
+
+func (s *Store) isOpen() error {
+	s.open.RLock()
+	defer s.open.RUnlock()
+	if s.closed {
+		return keystore.ErrClosed
+	}
+	return nil
 }
 
 // Close ends the sessions.
@@ -239,26 +296,18 @@ type signer struct{ s *Store }
 // Public returns the *ecdsa.PublicKey.
 func (k signer) Public() crypto.PublicKey { return k.s.identity }
 
-// Sign signs a SHA-256 digest. The token has its own randomness.
+// Sign signs a SHA-256 digest, and verifies the signature: a key in the place of
+// the identity's is noticed. The token has its own randomness.
 func (k signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) (der []byte, err error) {
 	if opts.HashFunc() != crypto.SHA256 || len(digest) != crypto.SHA256.Size() {
 		return nil, fmt.Errorf("identity: %w: it signs SHA-256 digests only", keystore.ErrUnsupported)
 	}
 	err = k.s.do(func(x *session) error {
-		h, err := x.identityKey(k.s.name)
+		h, err := k.s.identityKey(x)
 		if err != nil {
 			return err
 		}
-		if err := x.SignInit(x.handle, mechanism(pkcs11.CKM_ECDSA), h); err != nil {
-			return fmt.Errorf("identity: sign: %w", err)
-		}
-		sig, err := x.Sign(x.handle, digest)
-		if err != nil {
-			return fmt.Errorf("identity: sign: %w", err)
-		}
-		half := len(sig) / 2
-		r, v := new(big.Int).SetBytes(sig[:half]), new(big.Int).SetBytes(sig[half:])
-		der, err = asn1.Marshal(struct{ R, S *big.Int }{r, v})
+		der, err = x.sign(h, digest, k.s.identity)
 		return err
 	})
 	return der, err
@@ -272,6 +321,27 @@ func Remove(_ context.Context, uri string, o keystore.Options) error {
 	}
 	err = t.do(func(x *session) error { return x.removeAll(t.where.name) })
 	return errors.Join(err, t.close())
+}
+
+// removeAll destroys every object of a keystore's names.
+func (s *session) removeAll(name string) error {
+	for _, label := range []string{epochLabel(name), identityLabel(name)} {
+		for {
+			found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
+			if err != nil {
+				return fmt.Errorf("find %s: %w", label, err)
+			}
+			for _, h := range found {
+				if err := s.DestroyObject(s.handle, h); err != nil && !gone(err) {
+					return fmt.Errorf("destroy %s: %w", label, err)
+				}
+			}
+			if len(found) < maxFound {
+				break
+			}
+		}
+	}
+	return nil
 }
 
 // Inventory counts the objects in the token at uri that its user sees.

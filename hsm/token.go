@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 
 	"github.com/miekg/pkcs11"
 	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/keystore/statedir"
 )
 
 const maxSessions = 16 // of the pool of one keystore
@@ -18,27 +20,31 @@ type token struct {
 	module *module
 	where  *locator
 	pin    keystore.Secret
+	pins   pinMemory
+	log    *slog.Logger
 	slots  chan struct{} // bounds the sessions in use
 
 	mu         sync.Mutex
+	returned   sync.Cond // a session came back; with mu
 	connected  bool
 	generation uint64 // of the module, when connected
+	connection uint64 // counts connections
 	slot       uint
 	info       pkcs11.TokenInfo
-	anchor     pkcs11.SessionHandle // keeps the login while no other session is open
-	free       []pkcs11.SessionHandle
-	handles    map[string]pkcs11.ObjectHandle // of objects by label
-	refused    error                          // the PIN was wrong: do not try it again
+	free       []pkcs11.SessionHandle // at least one is open, which keeps the login
+	busy       int                    // sessions in use
+	refused    error                  // the PIN was wrong: do not try it again
 }
 
 // newToken connects to a token.
-func newToken(l *locator, pin keystore.Secret) (*token, error) {
+func newToken(l *locator, pin keystore.Secret, dir *statedir.Dir, log *slog.Logger) (*token, error) {
 	m, err := loadModule(l.module, l.setup)
 	if err != nil {
 		return nil, err
 	}
 	own := keystore.NewSecret(bytes.Clone(pin.Reveal()))
-	t := &token{module: m, where: l, pin: own, slots: make(chan struct{}, maxSessions)}
+	t := &token{module: m, where: l, pin: own, pins: pinMemory{dir}, log: log, slots: make(chan struct{}, maxSessions)}
+	t.returned.L = &t.mu
 	if err := t.do(func(*session) error { return nil }); err != nil {
 		return nil, errors.Join(err, t.close())
 	}
@@ -47,9 +53,10 @@ func newToken(l *locator, pin keystore.Secret) (*token, error) {
 
 // session is a session of the pool in the hands of one caller.
 type session struct {
-	*pkcs11.Ctx
-	token  *token
-	handle pkcs11.SessionHandle
+	cryptoki
+	token      *token
+	handle     pkcs11.SessionHandle
+	connection uint64
 }
 
 // maxTries of an operation: as it is, connected again, and with the library
@@ -65,7 +72,7 @@ func (t *token) do(f func(s *session) error) error {
 	for try := 1; ; try++ {
 		seen, err := t.try(f)
 		if !lost(err) {
-			return err
+			return advise(err)
 		}
 		t.disconnect()
 		if try == maxTries {
@@ -84,12 +91,12 @@ func (t *token) try(f func(s *session) error) (uint64, error) {
 	t.module.use.RLock()
 	defer t.module.use.RUnlock()
 	seen := t.module.generation
-	h, err := t.take()
+	x, err := t.take()
 	if err != nil {
 		return seen, err
 	}
-	err = f(&session{Ctx: t.module.ctx, token: t, handle: h})
-	t.put(h, err)
+	err = f(x)
+	t.put(x, err)
 	return seen, err
 }
 
@@ -100,16 +107,8 @@ func lost(err error) bool {
 	if absent(err) {
 		return true
 	}
-	var code pkcs11.Error
-	if !errors.As(err, &code) {
-		return false
-	}
-	switch uint(code) {
-	case pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_USER_NOT_LOGGED_IN,
-		pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_GENERAL_ERROR:
-		return true
-	}
-	return false
+	return isCode(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_USER_NOT_LOGGED_IN,
+		pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_GENERAL_ERROR)
 }
 
 // absent reports errors after which the module has to look for tokens anew: the
@@ -118,27 +117,51 @@ func absent(err error) bool {
 	if errors.Is(err, keystore.ErrUnavailable) || errors.Is(err, keystore.ErrForeignDevice) {
 		return true
 	}
-	var code pkcs11.Error
-	if !errors.As(err, &code) {
-		return false
-	}
-	switch uint(code) {
-	case pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_TOKEN_NOT_RECOGNIZED, pkcs11.CKR_DEVICE_REMOVED,
-		pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_SLOT_ID_INVALID, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED:
-		return true
-	}
-	return false
+	return isCode(err, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_TOKEN_NOT_RECOGNIZED, pkcs11.CKR_DEVICE_REMOVED,
+		pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_SLOT_ID_INVALID, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED)
 }
 
-// take returns a session that is logged in.
-func (t *token) take() (pkcs11.SessionHandle, error) {
+// exhausted reports errors that go away when others let go of what they hold.
+func exhausted(err error) bool {
+	return isCode(err, pkcs11.CKR_SESSION_COUNT, pkcs11.CKR_DEVICE_MEMORY, pkcs11.CKR_HOST_MEMORY)
+}
+
+// advise says what a person can do about a token that is exhausted.
+func advise(err error) error {
+	switch {
+	case isCode(err, pkcs11.CKR_SESSION_COUNT):
+		return fmt.Errorf("other programs hold all the sessions of the token: end them: %w", err)
+	case isCode(err, pkcs11.CKR_DEVICE_MEMORY):
+		return fmt.Errorf("the token is full: delete objects on it that nobody needs (pkcs11-tool --list-objects): %w", err)
+	}
+	return err
+}
+
+// take returns a session that is logged in. When the token gives no more sessions,
+// it waits for one that another caller has.
+func (t *token) take() (*session, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.connected || t.generation != t.module.generation {
-		if err := t.connect(); err != nil {
-			return 0, err
+	for {
+		if !t.connected || t.generation != t.module.generation {
+			if err := t.connect(); err != nil {
+				return nil, err
+			}
 		}
+		h, err := t.freeSession()
+		if err == nil {
+			t.busy++
+			return &session{cryptoki: t.module.ctx, token: t, handle: h, connection: t.connection}, nil
+		}
+		if !isCode(err, pkcs11.CKR_SESSION_COUNT) || t.busy == 0 {
+			return nil, err
+		}
+		t.returned.Wait()
 	}
+}
+
+// freeSession takes a session out of the pool, or opens one.
+func (t *token) freeSession() (pkcs11.SessionHandle, error) {
 	if n := len(t.free); n > 0 {
 		h := t.free[n-1]
 		t.free = t.free[:n-1]
@@ -148,14 +171,16 @@ func (t *token) take() (pkcs11.SessionHandle, error) {
 }
 
 // put gives a session back, unless it may be no good any more.
-func (t *token) put(h pkcs11.SessionHandle, err error) {
+func (t *token) put(x *session, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if lost(err) {
-		_ = t.module.ctx.CloseSession(h)
-		return
+	t.busy--
+	if lost(err) || x.connection != t.connection || !t.connected {
+		_ = t.module.ctx.CloseSession(x.handle)
+	} else {
+		t.free = append(t.free, x.handle)
 	}
-	t.free = append(t.free, h)
+	t.returned.Signal()
 }
 
 func (t *token) openSession() (pkcs11.SessionHandle, error) {
@@ -164,6 +189,13 @@ func (t *token) openSession() (pkcs11.SessionHandle, error) {
 		return 0, fmt.Errorf("open a session with token %s: %w", t.where, err)
 	}
 	return h, nil
+}
+
+// information returns what the token said of itself when it was connected to.
+func (t *token) information() pkcs11.TokenInfo {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.info
 }
 
 // connect finds the token and logs in.
@@ -175,48 +207,60 @@ func (t *token) connect() error {
 	if t.slot, t.info, err = t.module.find(t.where); err != nil {
 		return err
 	}
-	t.free, t.handles = nil, make(map[string]pkcs11.ObjectHandle)
-	if t.anchor, err = t.openSession(); err != nil {
+	t.free = nil
+	first, err := t.openSession()
+	if err != nil {
 		return err
 	}
-	if err := t.login(); err != nil {
-		_ = t.module.ctx.CloseSession(t.anchor)
+	if err := t.login(first); err != nil {
+		_ = t.module.ctx.CloseSession(first)
 		return err
 	}
+	t.free = append(t.free, first)
 	t.connected, t.generation = true, t.module.generation
+	t.connection++
 	return nil
 }
 
 // login logs in. It does not use up the last try of a PIN, and does not try a
-// PIN again that was wrong.
-func (t *token) login() error {
+// PIN again that was wrong, now or in an earlier process.
+func (t *token) login(with pkcs11.SessionHandle) error {
+	serial := trim(t.info.SerialNumber)
 	switch {
 	case t.info.Flags&pkcs11.CKF_USER_PIN_LOCKED != 0:
 		return fmt.Errorf("token %s: %w: its security officer can set a new one", t.where, keystore.ErrPINLocked)
 	case t.info.Flags&pkcs11.CKF_USER_PIN_FINAL_TRY != 0:
-		return fmt.Errorf("token %s: %w: one try is left; log in once with another tool, with the right PIN", t.where, keystore.ErrPINLocked)
+		return fmt.Errorf("token %s: %w: one try is left; log in once with another tool, with the right PIN, which gives the others back", t.where, keystore.ErrPINLocked)
 	}
-	err := t.module.ctx.Login(t.anchor, pkcs11.CKU_USER, string(t.pin.Reveal()))
-	var code pkcs11.Error
-	if err == nil || !errors.As(err, &code) {
-		return err
+	if err := t.pins.check(serial, t.pin); err != nil {
+		t.refused = fmt.Errorf("token %s: %w", t.where, err)
+		return t.refused
 	}
-	switch uint(code) {
-	case pkcs11.CKR_USER_ALREADY_LOGGED_IN: // by another keystore of this process
+	if t.info.Flags&pkcs11.CKF_USER_PIN_COUNT_LOW != 0 {
+		t.log.Warn("a wrong PIN was tried on the token since the last login", "token", t.where.String())
+	}
+	err := t.module.ctx.Login(with, pkcs11.CKU_USER, string(t.pin.Reveal()))
+	switch {
+	case err == nil:
+		return t.pins.forget()
+	case isCode(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN): // by another keystore of this process
 		return nil
-	case pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE:
-		t.refused = fmt.Errorf("token %s: %w", t.where, keystore.ErrWrongPIN)
+	case isCode(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE):
+		t.refused = fmt.Errorf("token %s: %w: give another one; this one will not be tried again", t.where, keystore.ErrWrongPIN)
+		if err := t.pins.add(serial, t.pin); err != nil {
+			t.refused = fmt.Errorf("%w (by this process: it could not be written down: %w)", t.refused, err)
+		}
 		return t.refused
-	case pkcs11.CKR_PIN_LOCKED:
-		t.refused = fmt.Errorf("token %s: %w", t.where, keystore.ErrPINLocked)
+	case isCode(err, pkcs11.CKR_PIN_LOCKED):
+		t.refused = fmt.Errorf("token %s: %w: its security officer can set a new one", t.where, keystore.ErrPINLocked)
 		return t.refused
-	case pkcs11.CKR_USER_PIN_NOT_INITIALIZED:
+	case isCode(err, pkcs11.CKR_USER_PIN_NOT_INITIALIZED):
 		return fmt.Errorf("token %s has no user PIN yet: set one with its own tool", t.where)
 	}
 	return fmt.Errorf("token %s: log in: %w", t.where, err)
 }
 
-// disconnect forgets the sessions and handles; the next operation connects.
+// disconnect forgets the sessions; the next operation connects.
 func (t *token) disconnect() {
 	t.module.use.RLock()
 	defer t.module.use.RUnlock()
@@ -233,11 +277,11 @@ func (t *token) closeSessions() {
 	}
 	t.connected = false
 	if t.generation == t.module.generation {
-		for _, h := range append(t.free, t.anchor) {
+		for _, h := range t.free {
 			_ = t.module.ctx.CloseSession(h)
 		}
 	}
-	t.free, t.handles = nil, nil
+	t.free = nil
 }
 
 // close ends the sessions and gives the module back. No operation may run.

@@ -180,6 +180,13 @@ func printStatus(w io.Writer, k keystore.Keystore, asJSON bool) (err error) {
 		fmt.Fprintf(t, "counter\t%d\nreset count\t%d\nPCRs\t%v\napprovals\t%d, of version %d or later\n",
 			st.Counter, st.ResetCount, st.PCRs, st.Approvals, st.ApprovalVersion)
 	}
+	for _, h := range st.Held {
+		state := "opens"
+		if !h.Opens {
+			state = "does not open: " + h.Problem
+		}
+		fmt.Fprintf(t, "sealed\tepoch %d, %s\n", h.Epoch, state)
+	}
 	for _, s := range st.Capabilities {
 		fmt.Fprintf(t, "does\t%s\n", s)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/reseal-bft/reseal/keystore"
 )
@@ -15,9 +16,16 @@ import (
 // somebody else: a link is not followed, and a pipe does not make us wait.
 type osFS struct{}
 
-func (osFS) MkdirAll(path string) error   { return os.MkdirAll(path, 0o700) }
 func (osFS) Rename(from, to string) error { return os.Rename(from, to) }
 func (osFS) Remove(name string) error     { return os.Remove(name) }
+
+// MkdirAll makes a directory; its entry in the one above is on disk on return.
+func (o osFS) MkdirAll(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	return o.SyncDir(filepath.Dir(path))
+}
 
 // Open opens a regular file.
 func (osFS) Open(name string) (io.ReadCloser, error) {
