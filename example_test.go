@@ -19,6 +19,7 @@ import (
 	"github.com/reseal-bft/reseal/internal/cluster"
 	"github.com/reseal-bft/reseal/keystore/device"
 	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 // example: what README.md shows begins here.
@@ -48,7 +49,7 @@ func (t total) bytes() []byte                                  { return binary.B
 
 // serve runs one replica of the counter until ctx ends. Recovery rounds, attestation and new shares are the node's business.
 func serve(ctx context.Context, genesisFile, keystoreURI, dir string, self bft.ReplicaID) error {
-	genesis, err := recovery.Load(genesisFile)
+	genesis, err := governance.Load(genesisFile)
 	if err != nil {
 		return err
 	}

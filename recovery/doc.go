@@ -1,29 +1,6 @@
-// Package recovery is the part of the replicated state by which a cluster heals itself: who is a member, which boot states are
-// admitted, whose turn it is to be rebooted, who proved to have come up clean, and which dealings of the group key are combined into the
-// next epoch's shares.
+// Package recovery is a whole replica that heals: [Start] gives a [Node], which runs consensus and does its part in recovery rounds. It attests after
+// a reboot, deals and receives shares, and hands over from epoch to epoch.
 //
-// [State] implements the seam of the replica around the consensus core. It is pure and deterministic: final blocks go in, and everything that it
-// decides follows from their operations and their time. It does no I/O, keeps no secret, and has no clock. What acts on its decisions (reboots,
-// quotes, deals, seals) is the driver in the same package; it reads a [View].
-//
-// An epoch goes through the phases of [Phase]: a round opens, due replicas show [Evidence], which a [Policy] judges; then certified
-// dealings are ordered; then the epoch ends. docs/recovery.md is the specification, with the reason why each step is safe.
-//
-// # Invariants
-//
-//   - A replica is given a share of the next epoch only if it was not due, or attested in this epoch, and was not quarantined when the
-//     dealing began.
-//   - An epoch ends only with a quorum of certified dealings, of one round, that combine into the same group key, dealt to at least a quorum
-//     of receivers. Otherwise the epoch in force stays in force.
-//   - No phase is without an end: each has a deadline in block time, or waits for an order that is always accepted. Nothing that an attempt
-//     leaves behind hinders the next.
-//   - Each round has its own number, and what was made for one counts in no other.
-//   - What anybody can submit in a replica's name is never held against that replica.
-//   - The same blocks give the same state, and the same state the same bytes.
-//
-// # What it does not promise
-//
-// A quote tells what was measured at boot. It does not tell what an intruder did to the running machine afterwards: that ends with the next
-// recovery. A TPM's word is as good as its endorsement, which is checked at enrolment. Without TPMs ([Attestation].Required false) a
-// recovery proves possession of the identity key and nothing about the machine. An approved boot state is trusted because operators say so.
+// Its rooms, from the bottom: attest judges evidence of a clean boot; governance decides in the log who is due and who gets a share.
+// docs/recovery.md is the specification, with the reason why each step is safe.
 package recovery

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/recovery/governance"
 	"github.com/reseal-bft/reseal/threshold"
 )
 
@@ -22,7 +23,7 @@ import (
 type handoff struct {
 	node  *Node
 	epoch bft.Epoch
-	round Round
+	round governance.Round
 	// secret and sharing are those of the epoch that ends; sharing is nil in epoch 0.
 	secret  *epochSecret
 	sharing *threshold.Sharing
@@ -61,7 +62,7 @@ type nextEpoch struct {
 const dealingContextDomain = "reseal/v1/dealing-context\x00"
 
 // dealingContext is bound into a commitment's digest: no dealing counts in another round, or as another dealer's.
-func dealingContext(cluster bft.ClusterID, epoch bft.Epoch, round Round, dealer bft.ReplicaID) []byte {
+func dealingContext(cluster bft.ClusterID, epoch bft.Epoch, round governance.Round, dealer bft.ReplicaID) []byte {
 	b := append([]byte(dealingContextDomain), cluster[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(epoch))
 	b = binary.BigEndian.AppendUint64(b, uint64(round))
@@ -92,7 +93,7 @@ func until(ctx context.Context, try func() error) error {
 }
 
 // run takes part in the handoff until the log has chosen a quorum of dealings or the context ends, and returns them.
-func (h *handoff) run(ctx context.Context, dealers []bft.ReplicaID, chosen func(context.Context) ([]ChosenDealing, error)) ([]ChosenDealing, error) {
+func (h *handoff) run(ctx context.Context, dealers []bft.ReplicaID, chosen func(context.Context) ([]governance.ChosenDealing, error)) ([]governance.ChosenDealing, error) {
 	receiving, stop := context.WithCancel(ctx)
 	defer stop()
 	group, receiving := errgroup.WithContext(receiving)
@@ -151,7 +152,7 @@ func (h *handoff) statement(dealer bft.ReplicaID, c *threshold.Commitment) ([]by
 	if err != nil {
 		return nil, err
 	}
-	return DealingStatement(h.node.cluster, h.epoch, h.round, dealer, c.Digest(), [PublicKeySize]byte(key.Bytes())), nil
+	return governance.DealingStatement(h.node.cluster, h.epoch, h.round, dealer, c.Digest(), [governance.PublicKeySize]byte(key.Bytes())), nil
 }
 
 // receive fetches this replica's part of a dealer's dealing, verifies it, stores it, and acknowledges it.
@@ -246,14 +247,14 @@ func (h *handoff) acknowledged(from bft.ReplicaID, ack []byte) error {
 		return err
 	}
 	h.sent = true
-	return h.node.order(&Dealing{
+	return h.node.order(&governance.Dealing{
 		Epoch: h.epoch, Round: h.round, Dealer: h.node.cfg.Self,
-		Commitment: h.dealing.Commitment().Digest(), PublicKey: [PublicKeySize]byte(key.Bytes()), Certificate: certificate,
+		Commitment: h.dealing.Commitment().Digest(), PublicKey: [governance.PublicKeySize]byte(key.Bytes()), Certificate: certificate,
 	})
 }
 
 // complete makes this replica's share of the next epoch from the chosen dealings, fetching what it lacks of them, and seals it.
-func (h *handoff) complete(ctx context.Context, chosen []ChosenDealing) error {
+func (h *handoff) complete(ctx context.Context, chosen []governance.ChosenDealing) error {
 	held := make(map[bft.Digest]heldDealing, len(chosen))
 	commitments := make(map[int]*threshold.Commitment, len(chosen))
 	parts := make(map[int]*threshold.Part, len(chosen))
@@ -285,7 +286,7 @@ func (h *handoff) complete(ctx context.Context, chosen []ChosenDealing) error {
 }
 
 // obtain returns a chosen dealing: as received, from memory or disk, or, if this replica missed it, completed from the points of others.
-func (h *handoff) obtain(ctx context.Context, c ChosenDealing) (heldDealing, error) {
+func (h *handoff) obtain(ctx context.Context, c governance.ChosenDealing) (heldDealing, error) {
 	if d, ok := h.find(c.Commitment); ok {
 		return d, nil
 	}

@@ -21,12 +21,14 @@ import (
 	"github.com/reseal-bft/reseal/bft/store"
 	"github.com/reseal-bft/reseal/bft/transport"
 	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/recovery/attest"
+	"github.com/reseal-bft/reseal/recovery/governance"
 	"github.com/reseal-bft/reseal/threshold"
 )
 
 // NodeConfig is what a node is made of.
 type NodeConfig struct {
-	Genesis *Genesis
+	Genesis *governance.Genesis
 	Self    bft.ReplicaID
 	// Dir is the directory of the node's store. It is made if it does not exist.
 	Dir string
@@ -65,7 +67,7 @@ type Node struct {
 	started   time.Time
 	store     *store.Store
 	transport Network
-	state     *State
+	state     *governance.State
 	replica   atomic.Pointer[replica.Replica]
 	client    *submitter
 	// keystoreKind is what the keystore said at the start: clients who ask must not keep the device busy.
@@ -94,7 +96,7 @@ type Node struct {
 	live atomic.Bool // the epoch's core runs: the state is not one of long ago
 
 	// attested is the round for which evidence was last submitted, and when; the driver's alone.
-	attested   Round
+	attested   governance.Round
 	attestedAt time.Time
 	// rebooted: this process was started after its replica became due, and the recovery is not over yet.
 	rebooted atomic.Bool
@@ -123,7 +125,7 @@ func Start(ctx context.Context, cfg NodeConfig) (*Node, error) {
 		return nil, err
 	}
 	var err error
-	if n.state, err = New(cfg.Genesis); err != nil {
+	if n.state, err = governance.New(cfg.Genesis); err != nil {
 		return nil, err
 	}
 	if n.store, err = store.Open(filepath.Clean(cfg.Dir), n.cluster, store.Options{FS: cfg.FS}); err != nil {
@@ -142,7 +144,7 @@ func (n *Node) checkIdentity() error {
 	if n.cfg.Self < 1 || int(n.cfg.Self) > len(members) {
 		return fmt.Errorf("replica %d is not in the genesis, which has members 1 to %d", n.cfg.Self, len(members))
 	}
-	identity, err := parseIdentity(members[n.cfg.Self-1].Identity)
+	identity, err := attest.ParseIdentity(members[n.cfg.Self-1].Identity)
 	if err != nil {
 		return err
 	}
@@ -309,7 +311,7 @@ func (n *Node) Close() error {
 }
 
 // State returns the replicated state of the cluster, as this node knows it.
-func (n *Node) State() *View { return n.state.View() }
+func (n *Node) State() *governance.View { return n.state.View() }
 
 // wake lets the driver look at the state.
 func (n *Node) wake() {
@@ -321,7 +323,7 @@ func (n *Node) wake() {
 
 // accuse submits proof that a leader equivocated.
 func (n *Node) accuse(_ bft.ReplicaID, evidence bft.Evidence) {
-	if err := n.order(&Accuse{evidence}); err != nil {
+	if err := n.order(&governance.Accuse{Evidence: evidence}); err != nil {
 		n.log.Warn("submitting evidence failed", "error", err)
 	}
 }

@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/reseal-bft/reseal/bft/transport"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/keystore/device"
+	"github.com/reseal-bft/reseal/recovery/governance"
 	"github.com/reseal-bft/reseal/threshold"
 )
 
@@ -27,7 +29,7 @@ import (
 type nodes struct {
 	t         *testing.T
 	dir       string
-	genesis   *Genesis
+	genesis   *governance.Genesis
 	operator  ed25519.PrivateKey
 	keystores []keystore.Keystore
 	running   []*Node
@@ -38,13 +40,13 @@ type nodes struct {
 func startNodes(t *testing.T, f, c int) *nodes {
 	public, operator := epochKey(t)
 	_, client := epochKey(t)
-	g := &Genesis{
+	g := &governance.Genesis{
 		Name: "nodes", Created: time.Now().UTC().Truncate(time.Second), F: f, C: c,
 		Operators: []ed25519.PublicKey{public}, OperatorQuorum: 1,
-		RoundDeadline: Duration(20 * time.Second), Window: 4,
-		Timeouts: Timeouts{
-			View: Duration(time.Second), ViewMax: Duration(8 * time.Second), Finalize: Duration(50 * time.Millisecond),
-			Idle: Duration(50 * time.Millisecond), Resend: Duration(300 * time.Millisecond), Ahead: Duration(10 * time.Second),
+		RoundDeadline: governance.Duration(20 * time.Second), Window: 4,
+		Timeouts: governance.Timeouts{
+			View: governance.Duration(time.Second), ViewMax: governance.Duration(8 * time.Second), Finalize: governance.Duration(50 * time.Millisecond),
+			Idle: governance.Duration(50 * time.Millisecond), Resend: governance.Duration(300 * time.Millisecond), Ahead: governance.Duration(10 * time.Second),
 		},
 	}
 	n := &nodes{t: t, dir: t.TempDir(), genesis: g, operator: operator, client: client}
@@ -57,7 +59,7 @@ func startNodes(t *testing.T, f, c int) *nodes {
 		require.NoError(t, err)
 		der, err := x509.MarshalPKIXPublicKey(ks.Identity().Public())
 		require.NoError(t, err)
-		g.Members = append(g.Members, GenesisMember{ID: bft.ReplicaID(i + 1), Address: freeAddress(t), Identity: der, EpochKey: key})
+		g.Members = append(g.Members, governance.GenesisMember{ID: bft.ReplicaID(i + 1), Address: freeAddress(t), Identity: der, EpochKey: key})
 	}
 	n.running = make([]*Node, len(g.Members))
 	for i := range g.Members {
@@ -141,11 +143,11 @@ func (n *nodes) put(through int, key *threshold.PublicKey, name, value string) {
 
 // order has the operator start a round in which the given replicas are due.
 func (n *nodes) order(through int, key *threshold.PublicKey, due ...bft.ReplicaID) {
-	o := &Order{Sequence: n.running[through].State().OrderSequence + 1, Body: &StartRound{Due: due}}
+	o := &governance.Order{Sequence: n.running[through].State().OrderSequence + 1, Body: &governance.StartRound{Due: due}}
 	require.NoError(n.t, o.Sign(n.genesis, n.operator))
-	raw, err := Encode(o)
+	raw, err := governance.Encode(o)
 	require.NoError(n.t, err)
-	result, err := ParseResult(n.submit(through, key, request.System, raw))
+	result, err := governance.ParseResult(n.submit(through, key, request.System, raw))
 	require.NoError(n.t, err)
 	require.Nil(n.t, result.Refusal)
 }
@@ -207,7 +209,7 @@ func TestAKeystoreOfAnotherMemberIsRefused(t *testing.T) {
 }
 
 // awaitState waits until a replica's state shows something.
-func (n *nodes) awaitState(i int, shows func(*View) bool) {
+func (n *nodes) awaitState(i int, shows func(*governance.View) bool) {
 	require.Eventually(n.t, func() bool { return shows(n.running[i].State()) }, 30*time.Second, time.Millisecond)
 }
 
@@ -220,7 +222,7 @@ func TestARestartInTheMiddleOfARecoveryDoesNotLoseTheAttestedKey(t *testing.T) {
 	n.order(1, key, 1)
 	n.stop(0)
 	n.start(0)
-	n.awaitState(1, func(v *View) bool { return len(v.Attested) == 1 || v.Epoch == 2 })
+	n.awaitState(1, func(v *governance.View) bool { return len(v.Attested) == 1 || v.Epoch == 2 })
 	n.stop(0)
 	n.start(0)
 	for i := range n.running {
@@ -239,7 +241,7 @@ func TestAPowerCutInMidHandoffDelaysItOnly(t *testing.T) {
 	n.order(1, key, 1)
 	n.stop(0)
 	n.start(0)
-	n.awaitState(1, func(v *View) bool { return v.Phase == PhaseDealing || v.Epoch == 2 })
+	n.awaitState(1, func(v *governance.View) bool { return v.Phase == governance.PhaseDealing || v.Epoch == 2 })
 	for i := range n.running {
 		n.stop(i)
 	}
@@ -283,4 +285,10 @@ func TestOnlyEligibleReceiversGetPartsAndOnlyUnderTheirKey(t *testing.T) {
 		_, err = dealer.serveSharing(t.Context(), right, bad)
 		require.Error(t, err)
 	}
+}
+
+func epochKey(t *testing.T) (ed25519.PublicKey, ed25519.PrivateKey) {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	return public, private
 }

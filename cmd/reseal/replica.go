@@ -13,6 +13,7 @@ import (
 	"github.com/reseal-bft/reseal/internal/cluster"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 func newReplicaCommand() *cobra.Command {
@@ -39,7 +40,7 @@ func runReplica(ctx context.Context, dir cluster.ReplicaDir, logs io.Writer, cas
 	if err != nil {
 		return err
 	}
-	genesis, err := recovery.Load(settings.Genesis)
+	genesis, err := governance.Load(settings.Genesis)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reseal-bft/reseal/internal/cluster"
-	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 // askPatience bounds how long commands wait for replicas that do not answer.
@@ -25,7 +25,7 @@ func newStatusCommand() *cobra.Command {
 		Short: "Show how the cluster and each replica are: epoch, recovery round, shares, attestation",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			genesis, err := recovery.Load(cluster.Dir(dir).Genesis())
+			genesis, err := governance.Load(cluster.Dir(dir).Genesis())
 			if err != nil {
 				return err
 			}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/reseal-bft/reseal/bft/client"
 	"github.com/reseal-bft/reseal/bft/request"
-	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/governance"
 	"github.com/reseal-bft/reseal/threshold"
 )
 
@@ -23,7 +23,7 @@ func (d Dir) GroupKey() string { return filepath.Join(string(d), "group.key") }
 
 // Access is how a program uses a cluster: it asks members how they are, and gives requests to clients and orders to the log.
 type Access struct {
-	Genesis *recovery.Genesis
+	Genesis *governance.Genesis
 	Members *Members
 	// Verifier verifies under the group public key; clients share it.
 	Verifier request.GroupKey
@@ -33,7 +33,7 @@ type Access struct {
 // Connect prepares the use of a cluster. The group key is the one that is kept in its directory, or, at first, the one that f + 1 replicas tell, which
 // is then kept there.
 func Connect(ctx context.Context, dir Dir) (*Access, error) {
-	genesis, err := recovery.Load(dir.Genesis())
+	genesis, err := governance.Load(dir.Genesis())
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (a *Access) NewClient(random io.Reader) (*client.Client, error) {
 }
 
 // Order has an operator's order executed, signed with the key in the cluster's directory. A refusal by the log is an error.
-func (a *Access) Order(ctx context.Context, c *client.Client, body recovery.OrderBody) error {
+func (a *Access) Order(ctx context.Context, c *client.Client, body governance.OrderBody) error {
 	key, err := OperatorKeyOf(a.dir)
 	if err != nil {
 		return err
@@ -71,11 +71,11 @@ func (a *Access) Order(ctx context.Context, c *client.Client, body recovery.Orde
 	if err != nil {
 		return err
 	}
-	order := &recovery.Order{Sequence: state.OrderSequence + 1, Body: body}
+	order := &governance.Order{Sequence: state.OrderSequence + 1, Body: body}
 	if err := order.Sign(a.Genesis, key); err != nil {
 		return err
 	}
-	operation, err := recovery.Encode(order)
+	operation, err := governance.Encode(order)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (a *Access) Order(ctx context.Context, c *client.Client, body recovery.Orde
 	if err != nil {
 		return err
 	}
-	result, err := recovery.ParseResult(results[0])
+	result, err := governance.ParseResult(results[0])
 	if err != nil {
 		return err
 	}

@@ -10,14 +10,15 @@ import (
 
 	"github.com/reseal-bft/reseal/internal/boot"
 	"github.com/reseal-bft/reseal/keystore"
-	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/attest"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 // ApproveBinary approves the boot state of another binary towards the TPMs of all replicas, so that they unseal in it, and returns the state
 // for the log to approve. The TPMs must be running.
-func ApproveBinary(ctx context.Context, random io.Reader, dir Dir, name, binary string) (recovery.ApprovedState, error) {
-	var none recovery.ApprovedState
-	genesis, err := recovery.Load(dir.Genesis())
+func ApproveBinary(ctx context.Context, random io.Reader, dir Dir, name, binary string) (attest.ApprovedState, error) {
+	var none attest.ApprovedState
+	genesis, err := governance.Load(dir.Genesis())
 	if err != nil {
 		return none, err
 	}
@@ -28,12 +29,12 @@ func ApproveBinary(ctx context.Context, random io.Reader, dir Dir, name, binary 
 	if err != nil {
 		return none, err
 	}
-	state := recovery.ApprovedState{Name: name, PCRs: maps.Clone(genesis.Attestation.Approved[0].PCRs)}
+	state := attest.ApprovedState{Name: name, PCRs: maps.Clone(genesis.Attestation.Approved[0].PCRs)}
 	measurements, err := boot.Measure(binary, dir.Replica(1).Config())
 	if err != nil {
 		return none, err
 	}
-	state.PCRs[boot.PCR] = recovery.Measurement(keystore.PredictPCR(measurements[0].Digest, measurements[1].Digest))
+	state.PCRs[boot.PCR] = attest.Measurement(keystore.PredictPCR(measurements[0].Digest, measurements[1].Digest))
 	for _, member := range genesis.Members {
 		if err := approveOn(ctx, random, dir.Replica(member.ID), key, state); err != nil {
 			return none, fmt.Errorf("approving towards the TPM of replica %d: %w", member.ID, err)
@@ -42,7 +43,7 @@ func ApproveBinary(ctx context.Context, random io.Reader, dir Dir, name, binary 
 	return state, nil
 }
 
-func approveOn(ctx context.Context, random io.Reader, dir ReplicaDir, key *ecdsa.PrivateKey, state recovery.ApprovedState) (err error) {
+func approveOn(ctx context.Context, random io.Reader, dir ReplicaDir, key *ecdsa.PrivateKey, state attest.ApprovedState) (err error) {
 	settings, err := ReadReplica(dir)
 	if err != nil {
 		return err

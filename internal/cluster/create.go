@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
-	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 // Plan says what cluster to make.
@@ -35,7 +35,7 @@ type Plan struct {
 
 // Create makes a cluster on this machine: keystores with identities, epoch keys, the approved boot state, and the genesis. The directory must
 // be empty or not exist yet. What fails leaves nothing behind.
-func Create(ctx context.Context, plan Plan) (genesis *recovery.Genesis, err error) {
+func Create(ctx context.Context, plan Plan) (genesis *governance.Genesis, err error) {
 	if err := plan.Size.Validate(); err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func unclaim(dir string, existed bool) error {
 	return err
 }
 
-func (p *Plan) create(ctx context.Context) (*recovery.Genesis, error) {
+func (p *Plan) create(ctx context.Context) (*governance.Genesis, error) {
 	operator, err := newOperatorKey(p.Rand, p.Dir.OperatorKey())
 	if err != nil {
 		return nil, err

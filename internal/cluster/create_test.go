@@ -15,7 +15,7 @@ import (
 	"github.com/reseal-bft/reseal/internal/boot"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/keystore/swtpm"
-	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 func plan(t *testing.T, kind Kind) Plan {
@@ -36,7 +36,7 @@ func TestCreateWithoutTPMs(t *testing.T) {
 func testCreateWithoutTPMs(t *testing.T, p Plan) {
 	made, err := Create(t.Context(), p)
 	require.NoError(t, err)
-	genesis, err := recovery.Load(p.Dir.Genesis())
+	genesis, err := governance.Load(p.Dir.Genesis())
 	require.NoError(t, err)
 	require.Equal(t, made.ClusterID(), genesis.ClusterID())
 	require.Len(t, genesis.Members, 4)

@@ -17,11 +17,12 @@ import (
 	"github.com/reseal-bft/reseal/internal/boot"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 // founder is a member as it was enrolled.
 type founder struct {
-	member recovery.GenesisMember
+	member governance.GenesisMember
 	boot   []keystore.PCRValue // after a measured boot; nil without a TPM
 }
 
@@ -86,7 +87,7 @@ func (p *Plan) enrolOne(dir ReplicaDir, r *Replica, ks keystore.Keystore, roots 
 	if err != nil {
 		return f, err
 	}
-	f.member = recovery.GenesisMember{ID: r.ID, Address: r.Listen, Identity: identity, EpochKey: epochKey}
+	f.member = governance.GenesisMember{ID: r.ID, Address: r.Listen, Identity: identity, EpochKey: epochKey}
 	tpm, ok := ks.(keystore.Attester)
 	if !ok {
 		return f, nil

@@ -12,20 +12,21 @@ import (
 	"time"
 
 	"github.com/reseal-bft/reseal/keystore"
-	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/attest"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
-func (p *Plan) genesis(founders []founder, operator ed25519.PublicKey, approval *ecdsa.PrivateKey) (*recovery.Genesis, error) {
-	g := &recovery.Genesis{
+func (p *Plan) genesis(founders []founder, operator ed25519.PublicKey, approval *ecdsa.PrivateKey) (*governance.Genesis, error) {
+	g := &governance.Genesis{
 		Name: printableName(filepath.Base(string(p.Dir))), Created: time.Now().UTC().Truncate(time.Second),
 		F: p.Size.F, C: p.Size.C,
 		Operators: []ed25519.PublicKey{operator}, OperatorQuorum: 1,
-		RoundDeadline: recovery.Duration(p.RoundDeadline),
+		RoundDeadline: governance.Duration(p.RoundDeadline),
 		Window:        4,
-		Timeouts: recovery.Timeouts{
-			View: recovery.Duration(time.Second), ViewMax: recovery.Duration(16 * time.Second),
-			Finalize: recovery.Duration(50 * time.Millisecond), Idle: recovery.Duration(200 * time.Millisecond),
-			Resend: recovery.Duration(500 * time.Millisecond), Ahead: recovery.Duration(5 * time.Second),
+		Timeouts: governance.Timeouts{
+			View: governance.Duration(time.Second), ViewMax: governance.Duration(16 * time.Second),
+			Finalize: governance.Duration(50 * time.Millisecond), Idle: governance.Duration(200 * time.Millisecond),
+			Resend: governance.Duration(500 * time.Millisecond), Ahead: governance.Duration(5 * time.Second),
 		},
 	}
 	for _, f := range founders {
@@ -38,16 +39,16 @@ func (p *Plan) genesis(founders []founder, operator ed25519.PublicKey, approval 
 	if g.BootApproval, err = x509.MarshalPKIXPublicKey(&approval.PublicKey); err != nil {
 		return nil, err
 	}
-	g.Attestation = recovery.Attestation{Required: true, PCRs: keystore.DefaultPCRs.Indexes(), Approved: approvedStates(founders)}
+	g.Attestation = attest.Attestation{Required: true, PCRs: keystore.DefaultPCRs.Indexes(), Approved: approvedStates(founders)}
 	return g, nil
 }
 
 // approvedStates lists the different boot states of the founders; on machines of one kind there is one.
-func approvedStates(founders []founder) []recovery.ApprovedState {
-	var states []recovery.ApprovedState
+func approvedStates(founders []founder) []attest.ApprovedState {
+	var states []attest.ApprovedState
 	for _, f := range founders {
 		state := approvedState(fmt.Sprintf("genesis-%d", len(states)+1), f.boot)
-		if !slices.ContainsFunc(states, func(s recovery.ApprovedState) bool { return maps.Equal(s.PCRs, state.PCRs) }) {
+		if !slices.ContainsFunc(states, func(s attest.ApprovedState) bool { return maps.Equal(s.PCRs, state.PCRs) }) {
 			states = append(states, state)
 		}
 	}
@@ -55,10 +56,10 @@ func approvedStates(founders []founder) []recovery.ApprovedState {
 }
 
 // approvedState puts PCR values in the form in which the log approves them.
-func approvedState(name string, values []keystore.PCRValue) recovery.ApprovedState {
-	state := recovery.ApprovedState{Name: name, PCRs: map[int]recovery.Measurement{}}
+func approvedState(name string, values []keystore.PCRValue) attest.ApprovedState {
+	state := attest.ApprovedState{Name: name, PCRs: map[int]attest.Measurement{}}
 	for _, v := range values {
-		state.PCRs[v.Index] = recovery.Measurement(v.Digest)
+		state.PCRs[v.Index] = attest.Measurement(v.Digest)
 	}
 	return state
 }

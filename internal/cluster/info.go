@@ -27,7 +27,7 @@ type Info struct {
 // The phases of a recovery round that this program waits for.
 const PhaseAttesting = "attesting"
 
-// State is the replicated state that governs a cluster, see recovery.View.
+// State is the replicated state that governs a cluster, see governance.View.
 type State struct {
 	Cluster       string          `json:"cluster"`
 	Epoch         bft.Epoch       `json:"epoch"`

@@ -10,12 +10,12 @@ import (
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/transport"
-	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 // Members asks the replicas of a cluster how they are. Safe for concurrent use.
 type Members struct {
-	genesis *recovery.Genesis
+	genesis *governance.Genesis
 	peers   []transport.Peer
 	conns   []*transport.Client
 }
@@ -28,7 +28,7 @@ type Member struct {
 }
 
 // Dial prepares connections to the replicas of the genesis, whose identities it pins. It does not wait for them.
-func Dial(genesis *recovery.Genesis) (*Members, error) {
+func Dial(genesis *governance.Genesis) (*Members, error) {
 	peers, err := peersOf(genesis)
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func Dial(genesis *recovery.Genesis) (*Members, error) {
 	return m, nil
 }
 
-func peersOf(genesis *recovery.Genesis) ([]transport.Peer, error) {
+func peersOf(genesis *governance.Genesis) ([]transport.Peer, error) {
 	var peers []transport.Peer
 	for _, member := range genesis.Members {
 		key, err := x509.ParsePKIXPublicKey(member.Identity)

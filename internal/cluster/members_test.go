@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/reseal-bft/reseal/bft"
-	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 // stateText is a state of a cluster of four in JSON, with fields that this program does not know.
@@ -84,6 +84,6 @@ func TestAskSaysWhoDoesNotAnswer(t *testing.T) {
 }
 
 func TestPeersOfRefusesAnotherKindOfKey(t *testing.T) {
-	_, err := peersOf(&recovery.Genesis{Members: []recovery.GenesisMember{{ID: 1, Identity: []byte("no key")}}})
+	_, err := peersOf(&governance.Genesis{Members: []governance.GenesisMember{{ID: 1, Identity: []byte("no key")}}})
 	require.ErrorContains(t, err, "replica 1")
 }

@@ -52,6 +52,24 @@ func TestArrowsBetweenRoomsPointOneWay(t *testing.T) {
 	}
 }
 
+// stairs lists the rooms within recovery from the bottom up: each may import those above it in the list, and none below it.
+var stairs = []string{"recovery/internal/wire", "recovery/attest", "recovery/governance", "recovery/handoff", "recovery"}
+
+func TestRoomsOfRecoveryAreStairs(t *testing.T) {
+	for _, s := range tree(t) {
+		step := slices.Index(stairs, s.dir())
+		if s.room() != "recovery" || step < 0 {
+			continue
+		}
+		for _, imported := range s.imports() {
+			dir, inside := strings.CutPrefix(imported, module+"/")
+			if inside && strings.HasPrefix(dir+"/", "recovery/") {
+				assert.LessOrEqualf(t, slices.Index(stairs, dir), step, "%s imports %s", s.path, imported)
+			}
+		}
+	}
+}
+
 // timeOfCore are the names of package time that the pure core may use: durations, not clocks.
 var timeOfCore = []string{"Duration", "Nanosecond", "Microsecond", "Millisecond", "Second", "Minute", "Hour"}
 

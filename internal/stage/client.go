@@ -12,7 +12,7 @@ import (
 	"github.com/reseal-bft/reseal/bft/kv"
 	"github.com/reseal-bft/reseal/bft/request"
 	"github.com/reseal-bft/reseal/internal/cluster"
-	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 // Witness stands between the clients and the verification of certificates, and keeps account of it. Safe for concurrent use.
@@ -146,7 +146,7 @@ func (c *Control) Look(ctx context.Context) (*Sight, error) {
 }
 
 // Order has an operator's order executed.
-func (c *Control) Order(ctx context.Context, body recovery.OrderBody) error {
+func (c *Control) Order(ctx context.Context, body governance.OrderBody) error {
 	return c.access.Order(ctx, c.orders, body)
 }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/reseal-bft/reseal/internal/cluster"
 	"github.com/reseal-bft/reseal/internal/process"
 	"github.com/reseal-bft/reseal/internal/progress"
-	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 // RoundDeadline is the time that a replica has to reboot and attest: on this machine it takes a second.
@@ -306,7 +306,7 @@ func (s *Stage) OpenRound(ctx context.Context, due ...bft.ReplicaID) (*Sight, er
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Control.Order(ctx, &recovery.StartRound{Due: due}); err != nil {
+	if err := s.Control.Order(ctx, &governance.StartRound{Due: due}); err != nil {
 		return nil, err
 	}
 	return s.Await(ctx, "the round opens", func(v *Sight) bool {

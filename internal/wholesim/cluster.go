@@ -12,6 +12,8 @@ import (
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/attest"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 // cluster is a simulated cluster of whole nodes.
@@ -20,7 +22,7 @@ type cluster struct {
 	seed     uint64
 	profile  profile
 	plan     *plan
-	genesis  *recovery.Genesis
+	genesis  *governance.Genesis
 	operator ed25519.PrivateKey
 	net      *network
 	machines []*machine
@@ -51,14 +53,14 @@ func newCluster(seed uint64, o Options) (*cluster, error) {
 		return nil, err
 	}
 	c.operator = operator
-	c.genesis = &recovery.Genesis{
+	c.genesis = &governance.Genesis{
 		Name: "simulated", Created: time.Now().UTC().Truncate(time.Second), F: o.F, C: o.C,
 		Operators: []ed25519.PublicKey{public}, OperatorQuorum: 1,
-		Attestation: recovery.Attestation{
+		Attestation: attest.Attestation{
 			Required: true, PCRs: []int{bootPCR},
-			Approved: []recovery.ApprovedState{{Name: "v1", PCRs: map[int]recovery.Measurement{bootPCR: bootValue}}},
+			Approved: []attest.ApprovedState{{Name: "v1", PCRs: map[int]attest.Measurement{bootPCR: bootValue}}},
 		},
-		RoundInterval: recovery.Duration(c.profile.interval), RoundDeadline: recovery.Duration(c.profile.deadline),
+		RoundInterval: governance.Duration(c.profile.interval), RoundDeadline: governance.Duration(c.profile.deadline),
 		Window: c.plan.window, Timeouts: c.profile.timeouts,
 	}
 	for i := range c.genesis.Size().N() {
@@ -95,7 +97,7 @@ func (c *cluster) addMachine(id bft.ReplicaID) error {
 	if err != nil {
 		return err
 	}
-	c.genesis.Members = append(c.genesis.Members, recovery.GenesisMember{
+	c.genesis.Members = append(c.genesis.Members, governance.GenesisMember{
 		ID: id, Address: fmt.Sprintf("10.0.0.%d:7000", id), Identity: der, EpochKey: key,
 		AttestationKey: device.tpm.public(), ResetCount: device.tpm.resets(),
 	})
@@ -151,7 +153,7 @@ func (c *cluster) look(m *machine) {
 	v := info.View
 	me := v.Member(m.id)
 	m.mu.Lock()
-	reboot := v.Phase == recovery.PhaseAttesting && me.Due && v.Round > m.round && m.process == p
+	reboot := v.Phase == governance.PhaseAttesting && me.Due && v.Round > m.round && m.process == p
 	if reboot {
 		m.round = v.Round
 	}

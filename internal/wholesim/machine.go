@@ -13,6 +13,7 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/transport"
 	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 // machine is what a replica runs on: it outlives the replica's processes.
@@ -33,7 +34,7 @@ type machine struct {
 	copies  []*vfs.MemFS  // of the disk, as backups may have them
 	cutOn   string        // a change of the device at which the power is cut
 	failed  string        // why the last process ended by itself, or did not start
-	round   recovery.Round
+	round   governance.Round
 }
 
 // process is one start of a node.

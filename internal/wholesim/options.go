@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
-	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 // Options choose a simulation. The zero value of each stands for its default.
@@ -58,24 +58,24 @@ func (o Options) complete() (Options, error) {
 // ones through minutes.
 type profile struct {
 	name                string
-	timeouts            recovery.Timeouts
+	timeouts            governance.Timeouts
 	interval            time.Duration // between recovery rounds
 	deadline            time.Duration // of a round
 	think               time.Duration // of a client
 	chaosLow, chaosHigh time.Duration
 }
 
-func d(t time.Duration) recovery.Duration { return recovery.Duration(t) }
+func d(t time.Duration) governance.Duration { return governance.Duration(t) }
 
 var profiles = []profile{
 	{
-		"minutes", recovery.Timeouts{
+		"minutes", governance.Timeouts{
 			View: d(time.Second), ViewMax: d(8 * time.Second), Finalize: d(20 * time.Millisecond), Idle: d(100 * time.Millisecond),
 			Resend: d(300 * time.Millisecond), Ahead: d(10 * time.Second),
 		}, 20 * time.Second, 20 * time.Second, 500 * time.Millisecond, 30 * time.Second, 90 * time.Second,
 	},
 	{
-		"hours", recovery.Timeouts{
+		"hours", governance.Timeouts{
 			View: d(20 * time.Second), ViewMax: d(2 * time.Minute), Finalize: d(time.Second), Idle: d(5 * time.Second),
 			Resend: d(5 * time.Second), Ahead: d(30 * time.Second),
 		}, 10 * time.Minute, 5 * time.Minute, 20 * time.Second, 30 * time.Minute, 150 * time.Minute,

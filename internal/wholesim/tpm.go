@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/reseal-bft/reseal/keystore"
-	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/attest"
 )
 
 // tpm writes quotes by hand (TPM 2.0 Library, Part 2, TPMS_ATTEST).
@@ -31,7 +31,7 @@ const (
 	firmware = 1 << 16
 )
 
-var bootValue = recovery.Measurement(sha256.Sum256([]byte("simulated machine")))
+var bootValue = attest.Measurement(sha256.Sum256([]byte("simulated machine")))
 
 func (t *tpm) resets() uint32 { return t.resetCount.Load() }
 

@@ -1,0 +1,90 @@
+package recovery
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"sync/atomic"
+	"time"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/replica"
+	"github.com/reseal-bft/reseal/bft/request"
+	"github.com/reseal-bft/reseal/bft/transport"
+	"github.com/reseal-bft/reseal/recovery/governance"
+)
+
+// submitter puts system operations of this node into requests, under a client key of this process. The operations authenticate themselves.
+type submitter struct {
+	cluster  bft.ClusterID
+	key      ed25519.PrivateKey
+	sequence atomic.Uint64
+}
+
+func newSubmitter(n *Node) (*submitter, error) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	return &submitter{cluster: n.cluster, key: key}, err
+}
+
+func (s *submitter) request(op governance.Operation) (*request.Request, error) {
+	raw, err := governance.Encode(op)
+	if err != nil {
+		return nil, err
+	}
+	return request.New(s.cluster, s.key, s.sequence.Add(1), request.System, [][]byte{raw})
+}
+
+// order submits a system operation through this replica. Whether it took effect, the state will show.
+func (n *Node) order(op governance.Operation) error {
+	req, err := n.client.request(op)
+	if err != nil {
+		return err
+	}
+	return n.replica.Load().Enqueue(req)
+}
+
+// submitPatience is how long evidence may take to be ordered and proven.
+const submitPatience = 10 * time.Second
+
+// orderThroughOthers submits a system operation as any client would, through every other replica: this one's channels may not count yet.
+func (n *Node) orderThroughOthers(ctx context.Context, op governance.Operation) error {
+	req, err := n.client.request(op)
+	if err != nil {
+		return err
+	}
+	for _, peer := range n.others() {
+		n.working.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, submitPatience)
+			defer cancel()
+			if _, err := n.transport.Call(ctx, peer, replica.MethodSubmit, req.Raw()); err != nil && !transport.Unavailable(err) && ctx.Err() == nil {
+				n.log.Debug("a replica did not order the evidence", "replica", peer, "error", err)
+			}
+		})
+	}
+	return nil
+}
+
+// methodInfo tells clients where a node stands. The answer proves nothing: a client that needs certainty asks several.
+const methodInfo = "reseal/info"
+
+// Info is what a node says of itself.
+type Info struct {
+	Replica bft.ReplicaID `json:"replica"`
+	replica.Status
+	Keystore  string           `json:"keystore"`
+	Connected []bft.ReplicaID  `json:"connected"`
+	View      *governance.View `json:"state"`
+}
+
+// Info returns where the node stands.
+func (n *Node) Info() Info {
+	return Info{
+		Replica: n.cfg.Self, Status: n.replica.Load().Status(), Keystore: n.keystoreKind,
+		Connected: n.transport.Connected(), View: n.state.View(),
+	}
+}
+
+func (n *Node) serveInfo(context.Context, *transport.Sender, []byte) ([]byte, error) {
+	return json.Marshal(n.Info())
+}

@@ -1,0 +1,84 @@
+package governance
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/reseal-bft/reseal/bft"
+)
+
+// maxDue is the number of holders of shares that may be due in one round: the slack c, so that the service does not notice; and one where there is no
+// slack, so that replicas are recovered at all.
+func (s *State) maxDue() int { return max(s.size.C, 1) }
+
+// automaticDue chooses who is due in a regular round: first the accused, then those without a lease, then the others, in turn. Who was due in the
+// last round comes last in any case: one that is gone for good, or equivocates again and again, does not keep the others from their turn.
+func (s *State) automaticDue() []bft.ReplicaID {
+	rank := func(m *member) int {
+		switch {
+		case m.lastDue == s.round.number:
+			return 2
+		case m.accused:
+			return 0
+		case !m.leased():
+			return 1
+		}
+		return 2
+	}
+	return s.chooseDue(rank, func(*member) bool { return true })
+}
+
+// accusedDue chooses who is due in a round that was opened by an accusation: the accused, and nobody else, since nobody else expects it.
+func (s *State) accusedDue() []bft.ReplicaID {
+	return s.chooseDue(func(*member) int { return 0 }, func(m *member) bool { return m.accused })
+}
+
+// chooseDue chooses among the members that are not quarantined: by rank, then those who were not due for longest, then by ID.
+func (s *State) chooseDue(rank func(*member) int, among func(*member) bool) []bft.ReplicaID {
+	var candidates []*member
+	for i := range s.members {
+		if m := &s.members[i]; !m.quarantined && among(m) {
+			candidates = append(candidates, m)
+		}
+	}
+	slices.SortStableFunc(candidates, func(a, b *member) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.lastDue, b.lastDue))
+	})
+	var due []bft.ReplicaID
+	for _, m := range candidates[:min(len(candidates), s.maxDue())] {
+		due = append(due, m.id)
+	}
+	slices.Sort(due)
+	return due
+}
+
+// expectedDue is who will be due in the next round, as far as one can know.
+func (s *State) expectedDue() []bft.ReplicaID {
+	if s.accused() {
+		return s.accusedDue()
+	}
+	return s.automaticDue()
+}
+
+// schedule lists the leaders of an epoch that begins now: the holders of shares that are not quarantined and not expected to be due in its
+// round, so that a planned reboot never costs a timeout. Since more than max(c,1) replicas hold a share there is always one.
+func (s *State) schedule() []bft.ReplicaID {
+	due := s.expectedDue()
+	var leaders, holders []bft.ReplicaID
+	for i := range s.members {
+		m := &s.members[i]
+		if !m.holdsShare {
+			continue
+		}
+		holders = append(holders, m.id)
+		if !m.quarantined && !contains(due, m.id) {
+			leaders = append(leaders, m.id)
+		}
+	}
+	if len(leaders) == 0 {
+		return holders
+	}
+	return leaders
+}
+
+func contains(ids []bft.ReplicaID, id bft.ReplicaID) bool { return slices.Contains(ids, id) }
