@@ -118,7 +118,7 @@ func TestKilledDemoTakesItsProcessesAlong(t *testing.T) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	})
-	running := filepath.Join(dir, "reseal-demo-*", "cluster", "replica-6", "replica.log")
+	running := filepath.Join(dir, "reseal-*", "cluster", "replica-6", "replica.log")
 	require.Eventually(t, func() bool {
 		found, err := filepath.Glob(running)
 		return err == nil && len(found) == 1
