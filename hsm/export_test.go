@@ -1,12 +1,25 @@
 package hsm
 
 import (
+	"github.com/miekg/pkcs11"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/keystore/statedir"
 )
 
 // Library is what the keystore asks of a PKCS#11 library.
 type Library = cryptoki
+
+// SealingTemplate and IdentityTemplate are the attributes that keys are made with, but the id.
+func SealingTemplate(s *Store) []*pkcs11.Attribute  { return s.sealingTraits().given }
+func IdentityTemplate(s *Store) []*pkcs11.Attribute { return s.identityTraits().given }
+
+// SealingKeyID returns the id that an envelope names, and what is wrapped by that key.
+func SealingKeyID(sealed *statedir.Sealed) (id [32]byte, wrapped []byte) {
+	return [32]byte(sealed.Wrapped), sealed.Wrapped[32:]
+}
+
+// Associated is what a sealing's key authenticates.
+func Associated(id [32]byte) []byte { return associated(id) }
 
 // Intercept puts a library before the loaded one at path, until restore is called.
 func Intercept(path string, wrap func(Library) Library) (restore func()) {

@@ -16,6 +16,10 @@ const (
 // errNoObject is returned for a key that may be missing, as an epoch's may.
 var errNoObject = errors.New("the token does not hold the object")
 
+// errTold is returned for an answer that is none: it is no reason to destroy what
+// was asked about.
+var errTold = errors.New("the token was asked for attributes of an object, and told others")
+
 // find lists the objects that have these attributes, the first maxFound of them.
 func (s *session) find(template ...*pkcs11.Attribute) (found []pkcs11.ObjectHandle, err error) {
 	if err := s.FindObjectsInit(s.handle, template); err != nil {
@@ -63,10 +67,15 @@ func (s *session) differs(h pkcs11.ObjectHandle, t traits) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("read the attributes of an object: %w", err)
 	case len(got) != len(want):
-		return "the token told too few attributes", nil
+		return "", errTold
 	}
 	for i, w := range want {
-		if got[i] == nil || got[i].Type != w.Type || !bytes.Equal(plain(got[i].Value), plain(w.Value)) {
+		if got[i].Type != w.Type || w.Type == pkcs11.CKA_CLASS && len(got[i].Value) == 0 {
+			return "", errTold
+		}
+	}
+	for i, w := range want {
+		if !bytes.Equal(plain(got[i].Value), plain(w.Value)) {
 			return "its " + attributeNames[w.Type] + " is not what this keystore sets", nil
 		}
 	}
@@ -84,11 +93,14 @@ func plain(value []byte) []byte {
 // attribute reads one attribute, nil when the object has none.
 func (s *session) attribute(h pkcs11.ObjectHandle, kind uint) ([]byte, error) {
 	got, err := s.GetAttributeValue(s.handle, h, []*pkcs11.Attribute{pkcs11.NewAttribute(kind, nil)})
-	if isCode(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE) || err == nil && len(got) != 1 {
+	if isCode(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_SENSITIVE) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
+	}
+	if len(got) != 1 || got[0].Type != kind {
+		return nil, errTold
 	}
 	return got[0].Value, nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/reseal-bft/reseal/hsm"
@@ -16,9 +17,11 @@ import (
 
 const nssModule = "/usr/lib/x86_64-linux-gnu/libsoftokn3.so"
 
-// TestConformanceNSS runs the suite on the softoken of NSS (Firefox's), which
-// wraps keys where SoftHSM encrypts them.
-func TestConformanceNSS(t *testing.T) {
+const nssLabel = "NSS Certificate DB"
+
+// newNSS makes a token of the softoken of NSS (Firefox's), and returns what a URI of it has before and after the question mark.
+func newNSS(t *testing.T) (path, query string) {
+	t.Helper()
 	dir := t.TempDir()
 	pin := filepath.Join(dir, "pin")
 	require.NoError(t, os.WriteFile(pin, []byte("correct horse\n"), 0o600))
@@ -27,8 +30,32 @@ func TestConformanceNSS(t *testing.T) {
 	out, err := exec.Command("certutil", "-N", "-d", "sql:"+db, "-f", pin).CombinedOutput()
 	require.NoError(t, err, "%s (run `apt-get install libnss3-tools`)", out)
 	reserved := "configdir='sql:" + db + "' certPrefix='' keyPrefix='' secmod='secmod.db' flags="
-	runConformance(t, "token="+url.PathEscape("NSS Certificate DB"),
-		"module-path="+nssModule+"&pin-source=file:"+pin+"&x-init-reserved="+url.PathEscape(reserved))
+	return "token=" + url.PathEscape(nssLabel), "module-path=" + nssModule + "&pin-source=file:" + pin + "&x-init-reserved=" + url.PathEscape(reserved)
+}
+
+// TestConformanceNSS runs the suite on NSS, which wraps keys where SoftHSM encrypts them.
+func TestConformanceNSS(t *testing.T) {
+	path, query := newNSS(t)
+	runConformance(t, path, query)
+}
+
+// TestCautionsNSS: that NSS lets keys be copied, and does not say which it made, is found out and told.
+func TestCautionsNSS(t *testing.T) {
+	path, query := newNSS(t)
+	s, err := hsm.Init(t.Context(), "pkcs11:"+path+"?"+query, options(filepath.Join(t.TempDir(), "k")))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	st, err := s.Status()
+	require.NoError(t, err)
+	all := strings.Join(st.Cautions, " ")
+	require.Contains(t, all, "it wraps them")
+	require.Contains(t, all, "CKA_LOCAL")
+	soft, _, _ := newStore(t, "no-cautions")
+	st, err = soft.Status()
+	require.NoError(t, err)
+	all = strings.Join(st.Cautions, " ")
+	require.NotContains(t, all, "it wraps them")
+	require.NotContains(t, all, "CKA_LOCAL")
 }
 
 const tpm2Module = "/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so"

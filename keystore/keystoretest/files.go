@@ -58,9 +58,6 @@ func testLapse(t *testing.T, d Device) {
 // testBothOpen keeps an epoch's secret until the next epoch has shown that it can sign: in between both open, in any
 // process, and what is sealed again for either replaces only that.
 func testBothOpen(t *testing.T, d Device) {
-	if d.Late {
-		return
-	}
 	k := d.Open(t, d.Dir)
 	require.NoError(t, k.Seal(1, []byte("one")))
 	require.NoError(t, k.Advance(1))
@@ -112,14 +109,12 @@ func testLostFiles(t *testing.T, d Device) {
 		_, err := again.Unseal(0)
 		require.True(t, keystore.Lost(err), "%s: %v", name, err)
 		require.NotContains(t, err.Error(), "zero\"")
-		if !d.Late {
-			st, err := again.Status()
-			require.NoError(t, err, name)
-			if name != "not there" {
-				require.Len(t, st.Held, 1, name)
-				require.False(t, st.Held[0].Opens, name)
-				require.NotEmpty(t, st.Held[0].Problem, name)
-			}
+		st, err := again.Status()
+		require.NoError(t, err, name)
+		if name != "not there" {
+			require.Len(t, st.Held, 1, name)
+			require.False(t, st.Held[0].Opens, name)
+			require.NotEmpty(t, st.Held[0].Problem, name)
 		}
 		require.NoError(t, again.Seal(0, []byte("a new one")), name)
 		requireSecret(t, again, 0, "a new one")
@@ -152,13 +147,13 @@ func testForeignFile(t *testing.T, d Device) {
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(path, data, 0o600))
 		_, err = k.Unseal(0)
-		require.True(t, keystore.Lost(err) || d.Late && err != nil, "%s: %v", name, err)
+		require.True(t, keystore.Lost(err), "%s: %v", name, err)
 	}
 	require.NoError(t, os.WriteFile(path, other, 0o600))
 	require.NoError(t, os.WriteFile(next, whole, 0o600))
 	for epoch := range uint64(2) {
 		_, err := k.Unseal(epoch)
-		require.True(t, keystore.Lost(err) || d.Late && err != nil, "exchanged: %v", err)
+		require.True(t, keystore.Lost(err), "exchanged: %v", err)
 	}
 }
 
@@ -190,9 +185,6 @@ func testPutBack(t *testing.T, d Device) {
 
 // testRecord changes the record of the current epoch: nothing that is over comes back, nothing that lasts is erased, and the keystore opens.
 func testRecord(t *testing.T, d Device) {
-	if d.Late {
-		return
-	}
 	k := d.Open(t, d.Dir)
 	require.NoError(t, k.Seal(1, []byte("one")))
 	require.NoError(t, k.Advance(1))

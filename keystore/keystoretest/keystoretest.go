@@ -21,9 +21,6 @@ type Device struct {
 	Dir string
 	// Open opens the keystore that Dir, or a copy of it, belongs to.
 	Open func(t *testing.T, dir string) keystore.Keystore
-	// Late is set by a backend that does not yet open the next epoch's secret
-	// before Advance, say what it holds, or bear a damaged record of the epoch.
-	Late bool
 }
 
 // Run runs the suite. fresh makes a device with a new keystore in whose present
