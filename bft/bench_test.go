@@ -31,13 +31,13 @@ func newMill(tb testing.TB, size bft.Size, operation int) *mill {
 	for i := range n {
 		core, err := bft.New(bft.Config{
 			Size: size, Self: bft.ReplicaID(i + 1), Leaders: leaders, Window: 8, Voter: true,
-			Timeouts: bft.Timeouts{View: time.Second, ViewMax: time.Minute, Finalize: time.Second, Idle: 10 * time.Millisecond, Resend: time.Second, Ahead: time.Second},
+			Timeouts: bft.Timeouts{View: time.Second, ViewMax: time.Minute, Finalize: 100 * time.Millisecond, Idle: 10 * time.Millisecond, Resend: time.Second, Ahead: time.Second},
 		}, bft.Restored{})
 		require.NoError(tb, err)
 		m.cores = append(m.cores, core)
 	}
 	for i, core := range m.cores {
-		m.carryOut(i, core.Start(1))
+		m.carryOut(i, core.Start(bft.Now{Mono: 1, Wall: 1}))
 	}
 	return m
 }
@@ -83,7 +83,7 @@ func (m *mill) round() {
 	for i, core := range m.cores {
 		for k := 0; k < len(m.inboxes[i]); k++ {
 			m.steps++
-			m.carryOut(i, core.Step(1, m.inboxes[i][k]))
+			m.carryOut(i, core.Step(bft.Now{Mono: 1, Wall: 1}, m.inboxes[i][k]))
 		}
 		clear(m.inboxes[i])
 		m.inboxes[i] = m.inboxes[i][:0]
@@ -119,7 +119,7 @@ func TestVotesAllocateNothing(t *testing.T) {
 		return events
 	}
 	for k := range 20 { // the rounds and tallies of these views are made once
-		core.Step(1, votes(k)[0])
+		core.Step(bft.Now{Mono: 1, Wall: 1}, votes(k)[0])
 	}
 	k := 0
 	batches := make([][]bft.Event, 20)
@@ -128,7 +128,7 @@ func TestVotesAllocateNothing(t *testing.T) {
 	}
 	allocations := testing.AllocsPerRun(15, func() {
 		for _, ev := range batches[k] {
-			core.Step(1, ev)
+			core.Step(bft.Now{Mono: 1, Wall: 1}, ev)
 		}
 		k++
 	})

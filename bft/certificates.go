@@ -1,10 +1,12 @@
 package bft
 
+import "slices"
+
 // maxVerifying bounds the certificates of one statement that are checked at a time: a forged one must not keep out a good one for long.
 const maxVerifying = 2
 
 // maxPeerVerifying bounds the certificates of one peer that are checked at a time.
-const maxPeerVerifying = 8
+const maxPeerVerifying = maxProofs
 
 // onCertificate has a peer's certificate verified when it is news and no answer is awaited that would make it superfluous.
 func (c *Core) onCertificate(from ReplicaID, cert Certificate) {
@@ -52,13 +54,21 @@ func (c *Core) verified(ev Verified) {
 	switch {
 	case t.certificate != nil:
 	case ev.OK:
-		if cert.View > c.view && cert.Kind == Nullify {
-			c.do(Send{ev.From, c.status()}) // the views in between are unknown
-		}
 		c.certified(cert)
+		c.page(ev.From, cert)
 	default:
 		c.peers[ev.From].forged = true
 		c.tryCombine(t)
+	}
+}
+
+// page asks a peer for more certificates on the way through a gap: first when its certificate shows that there is one, then when what it
+// could answer is used up.
+func (c *Core) page(peer ReplicaID, cert Certificate) {
+	first := c.unresolved()
+	if cert.Kind == Nullify && first < c.view && !c.stopped && (first < c.paged || first >= c.paged+maxProofs) {
+		c.paged = first
+		c.do(Send{peer, c.status()})
 	}
 }
 
@@ -81,6 +91,7 @@ func (c *Core) certified(cert Certificate) {
 // notarized acts on a new notarization: the block may be built upon, the next view begins.
 func (c *Core) notarized(r *round, cert Certificate) {
 	c.relay(r, cert)
+	c.solid = max(c.solid, r.view+1)
 	if r.notarizedAt == 0 {
 		r.notarizedAt = c.now
 	}
@@ -90,7 +101,7 @@ func (c *Core) notarized(r *round, cert Certificate) {
 	} else {
 		n.notarized = true
 		if n.linked {
-			c.checkClaim(&n.Header)
+			c.certifies(n)
 		}
 	}
 	if r.view > c.finalView {
@@ -101,10 +112,11 @@ func (c *Core) notarized(r *round, cert Certificate) {
 			c.clock.arm(c, TimerFinalize, c.now+milliseconds(c.cfg.Timeouts.Finalize))
 		}
 	}
+	c.clock.succeeded(c, r.view)
 	if r.view >= c.view {
-		c.clock.succeeded(c, r.view)
 		c.enter(r.view + 1)
 	}
+	c.answerAskers(r, cert.Block)
 }
 
 // nullified acts on a new nullification: the next view begins.
@@ -133,10 +145,12 @@ func (c *Core) relay(r *round, cert Certificate) {
 
 // enter begins a view. Its leader proposes, and its timer runs.
 func (c *Core) enter(v View) {
-	if c.ensure(v) == nil {
+	if v > c.lastView() || c.ensure(v) == nil {
 		return
 	}
 	c.view = v
+	c.missing = slices.DeleteFunc(c.missing, c.isIdle)
+	c.shutBelow()
 	c.clock.enter(c)
 }
 

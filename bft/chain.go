@@ -9,8 +9,8 @@ import (
 // This file says what a valid chain of one epoch is, and what proves blocks of it final. Everybody asks here: the rules for a first vote, the tree
 // of blocks, catching up over the log, replay from disk, snapshots.
 
-// MaxStateLag bounds how many blocks a header's certified state may lie behind the block: a cluster that executes slower than it orders
-// must slow down.
+// MaxStateLag bounds how many blocks a header's certified state may lie behind a block with operations: a cluster that executes slower than it orders
+// must slow down. Empty blocks are not bounded: they bring finality when nothing else can.
 const MaxStateLag = 128
 
 var (
@@ -19,7 +19,8 @@ var (
 	errParentView  = errors.New("the view is not above the parent's, or the parent's is given wrong")
 	errHeight      = errors.New("the height is not the parent's plus one")
 	errTime        = errors.New("the time is before the parent's")
-	errStateHeight = errors.New("the certified state is above the parent, below the parent's certified state, too old, or not of this epoch")
+	errStateHeight = errors.New("the certified state is above the parent, below the parent's certified state, or not of this epoch")
+	errLag         = errors.New("a block so far above its certified state is not empty")
 	errStateRoot   = errors.New("the same state is certified differently than by the parent")
 	errFiller      = errors.New("a block that ends the epoch is not empty, or a block after it does not end the epoch")
 
@@ -76,8 +77,10 @@ func (t *Tip) follows(h *Header) error {
 		return errHeight
 	case h.Time < p.Time:
 		return errTime
-	case h.StateHeight < p.StateHeight, h.StateHeight > p.Height, h.Height-h.StateHeight > MaxStateLag, t.Last != 0 && h.StateHeight >= t.Last:
+	case h.StateHeight < p.StateHeight, h.StateHeight > p.Height, t.Last != 0 && h.StateHeight >= t.Last:
 		return errStateHeight
+	case h.Height-h.StateHeight > MaxStateLag && h.Payload != emptyPayload:
+		return errLag
 	case h.StateHeight == p.StateHeight && (h.StateRoot != p.StateRoot || h.EpochEnd != (p.EpochEnd && !t.Base)):
 		return errStateRoot
 	case !t.Base && p.EpochEnd && !h.EpochEnd, h.EpochEnd && h.Payload != emptyPayload:
@@ -100,8 +103,8 @@ func (t *Tip) extend(h *Header, digest Digest) error {
 	return nil
 }
 
-// MaxProof bounds the headers of a [Proof]: no more blocks are held above the final one.
-const MaxProof = 2 * MaxFetch
+// MaxProof bounds the headers of a [Proof]: no more views pass without a final block.
+const MaxProof = maxViews
 
 // Proof proves blocks of one epoch final to anybody who can verify certificates. Above are the headers that follow the last block proven, up to the one
 // that the certificate is of; there are none when it is of that block itself.

@@ -108,17 +108,20 @@ func checkChainFaults() error {
 
 func TestEveryFaultOfAChainIsFound(t *testing.T) { require.NoError(t, checkChainFaults()) }
 
-// A chain's certified state may lie MaxStateLag blocks back, and no further.
+// The certified state of a block with operations lies at most MaxStateLag blocks back; empty blocks go on.
 func TestCertifiedStateIsNotTooOld(t *testing.T) {
 	tip := BaseTip(1, Base{Root: stateRoot(0)})
-	for i := range MaxStateLag + 1 {
+	for i := range 3 * MaxStateLag {
 		h := next(&tip, View(i+1))
 		h.StateHeight, h.StateRoot = 0, stateRoot(0)
-		if err := tip.Extend(h); i < MaxStateLag {
-			require.NoError(t, err)
+		h.Payload = PayloadDigest([]byte("operations"))
+		if i < MaxStateLag {
+			require.NoError(t, tip.Follows(h))
 		} else {
-			require.ErrorIs(t, err, errStateHeight)
+			require.ErrorIs(t, tip.Follows(h), errLag)
 		}
+		h.Payload = emptyPayload
+		require.NoError(t, tip.Extend(h))
 	}
 }
 

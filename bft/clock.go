@@ -2,18 +2,54 @@ package bft
 
 import "time"
 
-// clock keeps the deadlines of a core. A timer is set only when none is pending that expires in time, so that views that
-// go well cost none.
+// clock keeps the deadlines of a core, by the monotonic clock, and watches the wall clock. A timer is set only when none is pending that
+// expires in time, so that views that go well cost none.
 type clock struct {
+	// origin is the first reading of the monotonic clock, less one; offset the last distance of the wall clock from it.
+	origin, offset int64
+	running        bool
+	// behind: the chain's time is ahead of the wall clock by more than a block's time may be.
+	behind bool
+
 	// deadline and pending are, by kind of timer, when it is due and when the pending timer expires; 0 for none.
 	deadline, pending [TimerResend + 1]int64
-	// nullified counts the leaders that failed in a row.
+	// entered is when the current view began.
+	entered int64
+	// nullified counts the leaders that failed in a row, failed is the view in which the last did.
 	nullified int
-	// suspected are the leaders whose last window failed: the next time they get less.
+	failedIn  View
+	// suspected are the leaders whose last window failed and that have given no sign of life since: the next time they get less.
 	suspected [MaxReplicas + 1]bool
 	// seen and final are the view and the final height at the last resend.
 	seen  View
 	final Height
+}
+
+// clockJump is the change of the wall clock against the monotonic one, between two events, that is reported.
+const clockJump = int64(time.Second / time.Millisecond)
+
+// read takes a reading of both clocks, and reports what is wrong with the wall clock when that changes.
+func (k *clock) read(c *Core, now Now) {
+	offset := now.Wall - now.Mono
+	if !k.running {
+		k.running, k.origin, k.offset = true, now.Mono-1, offset
+	}
+	c.now, c.wall = max(c.now, now.Mono-k.origin), now.Wall
+	jumped := offset - k.offset
+	k.offset = offset
+	if -clockJump < jumped && jumped < clockJump {
+		jumped = 0
+	}
+	ahead := c.final.Time - c.wall
+	behind := ahead > milliseconds(c.cfg.Timeouts.Ahead)
+	if jumped != 0 || behind != k.behind {
+		k.behind = behind
+		off := ClockOff{Jumped: time.Duration(jumped) * time.Millisecond}
+		if behind {
+			off.Behind = time.Duration(ahead) * time.Millisecond
+		}
+		c.do(off)
+	}
 }
 
 // arm moves the deadline of a timer.
@@ -28,19 +64,36 @@ func (k *clock) arm(c *Core, kind TimerKind, at int64) {
 
 // enter starts the timer of a new view. Whoever failed in the view before gets no more time in this one.
 func (k *clock) enter(c *Core) {
+	k.entered = c.now
 	if k.inFailedWindow(c) {
 		c.giveUp()
 		return
 	}
+	k.arm(c, TimerView, c.now+milliseconds(k.patience(c)))
+}
+
+// patience is the time for the current view: doubled with every leader that failed in a row, up to ViewMax; less for a suspected leader; and
+// doubled again with every strainViews views without a final block.
+func (k *clock) patience(c *Core) time.Duration {
 	t := c.cfg.Timeouts
-	after := t.View << min(k.nullified, 20)
+	after := t.View
+	for i := 0; i < k.nullified && after < t.ViewMax; i++ {
+		after *= 2
+	}
 	if k.suspected[c.cfg.LeaderOf(c.view)] {
 		after /= suspectedShare
 	}
-	if after > t.ViewMax || after <= 0 {
-		after = max(t.View, t.ViewMax)
+	return c.strained(min(after, t.ViewMax))
+}
+
+// strained doubles a wait with every strainViews views that have passed without a final block. Live: the wait stays a small part
+// of the time that has passed, since it took a thousand waits to double it; and of views that are held there are never maxViews.
+func (c *Core) strained(d time.Duration) time.Duration {
+	const longest = 365 * 24 * time.Hour
+	for open := c.view - c.finalView; open >= strainViews && d < longest; open -= strainViews {
+		d *= 2
 	}
-	k.arm(c, TimerView, c.now+milliseconds(after))
+	return d
 }
 
 // inFailedWindow reports whether the current view continues the window of a leader whose last view was nullified.
@@ -50,6 +103,7 @@ func (k *clock) inFailedWindow(c *Core) bool {
 
 // failed counts a leader that failed, once in its window.
 func (k *clock) failed(c *Core, v View) {
+	k.failedIn = max(k.failedIn, v)
 	if (v-1)%View(c.cfg.Window) == 0 || !c.isNullified(v-1) {
 		k.nullified++
 		k.suspected[c.cfg.LeaderOf(v)] = true
@@ -57,13 +111,27 @@ func (k *clock) failed(c *Core, v View) {
 }
 
 // suspectedShare divides the time of a leader whose last window failed, so that a crashed replica that is still scheduled costs the others little. Live:
-// it is a constant, and the time doubles with every leader that fails in a row.
-const suspectedShare = 8
+// it is a constant, what a leader waits for fits into its share ([Timeouts.Validate]), and the time doubles with every leader that fails in a row.
+const suspectedShare = 4
 
-// succeeded clears the leader of a view in which a block was notarized.
+// succeeded takes note of a view in which a block was notarized, by whatever path that is learned: the certificate, the finality of the
+// block or of a descendant. What is older than the last failure says nothing about now.
 func (k *clock) succeeded(c *Core, v View) {
-	k.nullified = 0
-	k.suspected[c.cfg.LeaderOf(v)] = false
+	if v > k.failedIn {
+		k.nullified = 0
+		k.suspected[c.cfg.LeaderOf(v)] = false
+	}
+}
+
+// readmit takes any message on a replica's own channel for a sign of life: it gets a leader's full time again, at once if it leads.
+func (k *clock) readmit(c *Core, id ReplicaID) {
+	if !k.suspected[id] {
+		return
+	}
+	k.suspected[id] = false
+	if c.cfg.LeaderOf(c.view) == id && k.deadline[TimerView] != 0 {
+		k.arm(c, TimerView, k.entered+milliseconds(k.patience(c)))
+	}
 }
 
 // expired takes in the expiry of a timer, which may be early or stale.
@@ -106,7 +174,7 @@ func (c *Core) giveUp() {
 func (c *Core) finalizeLate() {
 	wait := milliseconds(c.cfg.Timeouts.Finalize)
 	next := int64(0)
-	c.eachRound(c.finalView+1, func(r *round) {
+	c.eachRound(max(c.finalView+1, c.view-min(c.view, recentViews)), func(r *round) {
 		if r.notarizedAt == 0 || r.view >= c.view {
 			return
 		}
@@ -139,11 +207,11 @@ func (c *Core) resend() {
 	}
 	c.seek()
 	c.eachRound(c.finalView+1, c.signAgain)
-	if stuck || behind {
+	if stuck || behind || c.unresolved() < c.view {
 		c.do(Broadcast{c.status()})
 	}
 	if stuck {
-		c.repeat(c.view-1, func(m Message) { c.do(Broadcast{m}) })
+		c.repeat(c.basis(), func(m Message) { c.do(Broadcast{m}) })
 	}
 }
 
@@ -163,14 +231,36 @@ func (c *Core) signAgain(r *round) {
 	}
 }
 
+// basis is the first view whose certificates the others need to vote as this replica has in the current view: that of its block's parent.
+func (c *Core) basis() View {
+	from := c.view - 1
+	for _, v := range c.at(c.view).own {
+		if n := c.tree[v.Block]; v.Kind == Notarize && n != nil {
+			from = min(from, n.ParentView)
+		}
+	}
+	return from
+}
+
+// unresolved returns the first view that is not known to be resolved, counted from the highest notarized block or the last final one: to build
+// on that block the nullifications of all views above it are needed. It is the current view when none is missing.
+func (c *Core) unresolved() View {
+	c.solid = max(c.solid, c.finalView+1)
+	for c.solid < c.view && c.at(c.solid).isResolved() {
+		c.solid++
+	}
+	return min(c.solid, c.view)
+}
+
+// isResolved reports whether the view has a certificate that ends it.
+func (r *round) isResolved() bool {
+	return r != nil && (r.certified(Nullify) != nil || r.certified(Notarize) != nil)
+}
+
 // repeat says all that this replica has said, and can prove, in the views from one on.
 func (c *Core) repeat(from View, say func(Message)) {
 	c.eachRound(max(from, c.finalView+1), func(r *round) {
-		for i := range r.tallies {
-			if t := &r.tallies[i]; t.certificate != nil && t.Kind != Finalize {
-				say(Certificate{t.Statement, t.certificate})
-			}
-		}
+		r.prove(say)
 		if r.view < c.view && r.certified(Nullify) != nil {
 			return
 		}
@@ -205,48 +295,63 @@ func (r *round) disputed() bool {
 
 // status tells the others where this replica stands.
 func (c *Core) status() Status {
-	return Status{Epoch: c.cfg.Epoch, View: c.finalView + 1, FinalHeight: c.final.Height, WantFinality: c.hasOpen()}
+	return Status{Epoch: c.cfg.Epoch, View: c.unresolved(), FinalView: c.finalView, FinalHeight: c.final.Height, WantFinality: c.hasOpen()}
 }
 
-// onStatus sends a peer what it lacks, at most so often.
+// onStatus sends a peer what it lacks, at most so often: how far finality is proven, the highest notarized block, and what resolves the views above it
+// from the one that the peer asks for.
 func (c *Core) onStatus(from ReplicaID, s Status) {
 	p := &c.peers[from]
 	if p.answered != 0 && c.now-p.answered < milliseconds(c.cfg.Timeouts.Resend)/4 {
 		return
 	}
 	p.answered = c.now
-	if c.proof.View >= s.View {
-		c.do(Send{from, c.proof})
+	say := func(m Message) { c.do(Send{from, m}) }
+	if c.proof.View > s.FinalView {
+		say(c.proof)
 	}
-	since := max(s.View, c.views.low, c.view-min(c.view, maxProofs/2))
 	if s.WantFinality {
-		c.offerFinality(from, since)
+		c.lendRecent(from)
 	}
-	c.eachRound(since, func(r *round) {
-		if r.view > c.finalView {
-			return
+	since := max(s.View, c.highestNotarized(), c.views.low)
+	for v := since; v < min(since+maxProofs, c.view); v++ {
+		if r := c.at(v); r != nil {
+			r.prove(say)
 		}
-		for i := range r.tallies {
-			if t := &r.tallies[i]; t.certificate != nil && t.Kind != Finalize {
-				c.do(Send{from, Certificate{t.Statement, t.certificate}})
-			}
-		}
-	})
-	c.repeat(since, func(m Message) { c.do(Send{from, m}) })
+	}
+	c.repeat(c.basis(), say)
 }
 
-// offerFinality casts finalize votes, and repeats those cast, for a peer that holds notarized blocks which it does not know to be final.
-func (c *Core) offerFinality(to ReplicaID, since View) {
-	c.eachRound(since, func(r *round) {
-		t := r.certified(Notarize)
-		if t == nil {
-			return
+// highestNotarized returns the highest view with a notarization, 0 when none is held.
+func (c *Core) highestNotarized() View {
+	for v := c.view; v >= max(c.views.low, 1); v-- {
+		if r := c.at(v); r != nil && r.certified(Notarize) != nil {
+			return v
 		}
-		c.tryFinalize(r, t.Block)
-		for _, v := range r.own {
-			if v.Kind == Finalize && v.Partial != nil && r.view <= c.finalView {
-				c.do(Send{to, v})
-			}
+	}
+	return 0
+}
+
+// prove says the certificates of the view, but for finality.
+func (r *round) prove(say func(Message)) {
+	for i := range r.tallies {
+		if t := &r.tallies[i]; t.certificate != nil && t.Kind != Finalize {
+			say(Certificate{t.Statement, t.certificate})
 		}
-	})
+	}
+}
+
+// lendRecent answers a peer that holds notarized blocks which it does not know to be final, in the highest of them.
+func (c *Core) lendRecent(to ReplicaID) {
+	views := 0
+	for v := c.view; v > 0 && v >= c.views.low && views < lentViews; v-- {
+		r := c.at(v)
+		if r == nil {
+			continue
+		}
+		if t := r.certified(Notarize); t != nil {
+			c.lend(r, t.Block, to)
+			views++
+		}
+	}
 }

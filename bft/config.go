@@ -1,6 +1,9 @@
 package bft
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Config fixes one epoch for one replica.
 type Config struct {
@@ -30,14 +33,41 @@ type Base struct {
 	Root Digest
 }
 
-// Timeouts are the time bounds of a view. The view timer doubles with consecutive nullified views up to ViewMax.
+// Timeouts are the time bounds of a view. The view timer doubles with consecutive nullified views up to ViewMax, and further only when no block
+// has become final for a thousand views.
 type Timeouts struct {
 	View     time.Duration // a leader's time for a block that can be notarized
 	ViewMax  time.Duration
 	Finalize time.Duration // after a notarization, before finalize votes are cast
-	Idle     time.Duration // a leader with nothing to order waits this long; well below View
+	Idle     time.Duration // a leader with nothing to order waits this long
 	Resend   time.Duration
 	Ahead    time.Duration // bound of a block's time ahead of the voter's clock
+}
+
+// maxTimeout bounds every timeout.
+const maxTimeout = 24 * time.Hour
+
+// Validate reports timeouts whose order would keep the cluster from working: what a leader or a voter waits for in a view must
+// fit into half of the time that even a suspected leader gets, and the network has the other half. The error begins with the field's name.
+func (t Timeouts) Validate() error {
+	least := t.View / suspectedShare / 2
+	for _, x := range []struct {
+		name      string
+		is        time.Duration
+		low, high time.Duration
+	}{
+		{"view", t.View, 2 * suspectedShare * time.Millisecond, maxTimeout},
+		{"view_max", t.ViewMax, t.View, maxTimeout},
+		{"finalize", t.Finalize, time.Millisecond, least},
+		{"idle", t.Idle, time.Millisecond, least},
+		{"resend", t.Resend, time.Millisecond, maxTimeout},
+		{"ahead", t.Ahead, time.Millisecond, maxTimeout},
+	} {
+		if x.is < x.low || x.is > x.high {
+			return fmt.Errorf("%s: %v: choose %v to %v; idle and finalize are at most an eighth of view, or leaders are passed over that do nothing wrong", x.name, x.is, x.low, x.high)
+		}
+	}
+	return nil
 }
 
 // Restored is what a replica kept on disk of the current epoch, to go on after a restart.

@@ -13,35 +13,45 @@ const (
 	blocksAhead = 8
 	// viewsBehind is how far below the final block's view it remembers what was voted.
 	viewsBehind = 32
-	// maxViews bounds the views that may pass without a final block: then a replica enters no more.
-	maxViews = 1 << 14
+	// maxViews bounds the views that may pass without a final block. The time for a view and the wait for an empty block double with
+	// every strainViews of them, so that no cluster lives to see the last.
+	maxViews    = 1 << 15
+	strainViews = 1 << 10
 	// maxFallback bounds the notarize votes counted of one replica in a view.
 	maxFallback = 4
 	// finalizeEvery is the interval of views that get finalize votes in any case, so that a proof of finality is never old.
 	finalizeEvery = 64
-	// maxProofs bounds the certificates in one answer to a Status.
-	maxProofs = 128
+	// maxProofs bounds the views whose certificates are in one answer to a Status.
+	maxProofs = 64
+	// recentViews bounds the views, below the current one, whose blocks get finalize votes when the fast path has failed.
+	recentViews = 64
+	// lentViews bounds the views in which one peer's request for finality is answered at a time.
+	lentViews = 4
 )
 
 // Core is one replica's part in one epoch. It is not safe for concurrent use.
 type Core struct {
 	cfg   Config
 	rules ruleset
-	now   int64
+	now   int64 // by the monotonic clock, from 1 at the first reading
+	wall  int64
 	out   []Effect
 
 	// view is the current view: every view below it is resolved.
 	view  View
 	views views
 	tree  map[Digest]*node
-	// orphans: some node may wait for its parent.
-	orphans bool
+	// orphans are the nodes that wait for a parent, by its digest.
+	orphans map[Digest][]*node
+	// shut is the first view that is still open to all votes and blocks.
+	shut View
 
 	// final is the last block that was announced as final; it is the root of the tree.
 	final     *node
 	finalView View
-	// fast and certain are the highest blocks known to be final, by counting and by certificate, that cannot be announced yet.
-	fast, certain finality
+	// fast, certain and implied are the highest blocks known to be final, by counting, by certificate and because a notarized block
+	// certifies the state after them, that cannot be announced yet.
+	fast, certain, implied finality
 	// proof is the highest finalization certificate known.
 	proof Certificate
 	// provenHeight is the height of the last block that a finalization covers.
@@ -50,13 +60,17 @@ type Core struct {
 	executed []Executed // consecutive heights, ending with the last executed
 	claims   []Header   // notarized headers that certify a state not yet executed
 	missing  []request
+	// solid is a view below which, down to the highest notarized block or the final one, all views are known to be resolved.
+	solid View
+	// paged is the view from which certificates were last asked for on the way through a gap.
+	paged View
 
 	asked    *Propose // the proposal that the replica was asked for
 	clock    clock
 	peers    []peer // by replica, 1 to n
 	slow     bool   // the fast path was lost: finalize votes are cast at once
 	trouble  View   // the same up to this view, because a view was nullified lately
-	careful  View   // up to this view, some replica may know less to be final than this one
+	careful  View   // up to this view, some correct replica may know less to be final than this one
 	accused  [MaxReplicas + 1]bool
 	diverged bool
 	stopped  bool
@@ -86,7 +100,7 @@ func New(cfg Config, restored Restored) (*Core, error) {
 	c := &Core{
 		cfg:   cfg,
 		rules: newRules(cfg.Size),
-		tree:  make(map[Digest]*node),
+		tree:  make(map[Digest]*node), orphans: make(map[Digest][]*node),
 		peers: make([]peer, cfg.Size.N()+1),
 	}
 	if err := c.restore(restored); err != nil {
@@ -107,9 +121,9 @@ func (c *Core) Held() (views, blocks int) {
 	return views, len(c.tree)
 }
 
-// Step takes in one event at a time in milliseconds since 1970, and returns the effects to be carried out, in order. The
-// slice is valid until the next call. Time that runs backwards is taken to stand still.
-func (c *Core) Step(now int64, ev Event) []Effect {
+// Step takes in one event and returns the effects to be carried out, in order. The slice is valid until the next call. The monotonic clock
+// is taken to stand still when it runs backwards.
+func (c *Core) Step(now Now, ev Event) []Effect {
 	if !c.begin(now) {
 		return nil
 	}
@@ -135,10 +149,10 @@ func (c *Core) Step(now int64, ev Event) []Effect {
 }
 
 // begin prepares a step. It reports false when the epoch is over.
-func (c *Core) begin(now int64) bool {
+func (c *Core) begin(now Now) bool {
 	clear(c.out)
 	c.out = c.out[:0]
-	c.now = max(c.now, now)
+	c.clock.read(c, now)
 	return !c.stopped
 }
 
@@ -149,6 +163,7 @@ func (c *Core) receive(ev Receive) {
 	if ev.From < 1 || int(ev.From) >= len(c.peers) || ev.From == c.cfg.Self {
 		return
 	}
+	c.clock.readmit(c, ev.From)
 	switch m := ev.Message.(type) {
 	case *Block:
 		if c.rules.concerns(c.cfg.Epoch, m.Epoch) {
@@ -188,11 +203,20 @@ func (c *Core) onBlock(b *Block) {
 	}
 	digest := b.Digest()
 	c.hear(r, SignedHeader{b.Header, b.Signature}, digest)
-	if len(r.nodes) >= 2 || c.add(b, digest) == nil {
+	if !c.welcome(r, digest) || c.add(b, digest) == nil {
 		return
 	}
 	c.forget(digest)
 	c.advance(r)
+}
+
+// welcome reports whether a block that nobody was asked for may be kept: two of a view, while it can still get first votes, and any that is known to be
+// notarized.
+func (c *Core) welcome(r *round, digest Digest) bool {
+	if t := r.find(Notarize, digest); t != nil && t.certificate != nil || c.isMissing(digest) {
+		return true
+	}
+	return r.view >= c.view && len(r.nodes) < 2
 }
 
 // advance does what has become possible by news about view r.

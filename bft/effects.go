@@ -2,6 +2,15 @@ package bft
 
 import "time"
 
+// Now is a reading of two clocks, in milliseconds, taken when an event comes in.
+type Now struct {
+	// Mono never goes back and runs at the pace of time; where it begins means nothing. All durations are measured by it.
+	Mono int64
+	// Wall is the time since 1970 as this machine believes it. It may be wrong and may jump: it dates blocks, and bounds how far a leader
+	// may move their time.
+	Wall int64
+}
+
 // Event is an input of the core.
 type Event interface{ event() }
 
@@ -95,7 +104,7 @@ type Propose struct {
 	Header  Header
 	MinTime int64
 	MayIdle time.Duration
-	// Empty asks for an empty payload.
+	// Empty asks for an empty payload. It, too, is made only when MayIdle has passed.
 	Empty bool
 }
 
@@ -163,6 +172,11 @@ type Diverged struct {
 	Certified, Mine Digest
 }
 
+// ClockOff says that something is wrong with a wall clock: this replica's jumped by Jumped (negative: back), or it stands Behind the time of
+// the last final block by more than [Timeouts.Ahead], which then stands still until the clock has caught up. Both zero: it
+// is right again. It changes nothing but the time of blocks.
+type ClockOff struct{ Jumped, Behind time.Duration }
+
 func (Sign) effect()             {}
 func (Broadcast) effect()        {}
 func (Send) effect()             {}
@@ -176,3 +190,4 @@ func (Fetch) effect()            {}
 func (SetTimer) effect()         {}
 func (Accuse) effect()           {}
 func (Diverged) effect()         {}
+func (ClockOff) effect()         {}

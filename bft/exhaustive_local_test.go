@@ -186,7 +186,7 @@ func (r *replica) replay(path []Event) *Core {
 }
 
 func (r *replica) feed(core *Core, e Event) []posted {
-	effects := core.Step(1, e)
+	effects := core.Step(Now{1, 1}, e)
 	for _, e := range effects {
 		if c, ok := e.(Combine); ok {
 			r.combines = min(r.combines, len(c.Partials))

@@ -85,10 +85,11 @@ func newModel(t *testing.T, size Size, correct int) *model {
 
 // replay makes a new core and feeds it a path.
 func (m *model) replay(id ReplicaID, path []input) (*Core, []posted) {
-	cfg := Config{Size: m.size, Self: id, Leaders: []ReplicaID{1, 2, 3}, Window: 1, Voter: true, Timeouts: Timeouts{Ahead: time.Second}}
+	cfg := Config{Size: m.size, Self: id, Leaders: []ReplicaID{1, 2, 3}, Window: 1, Voter: true, Timeouts: labTimeouts}
 	core, err := New(cfg, Restored{})
 	require.NoError(m.t, err)
-	m.carryOut(core, core.Start(1))
+	core.cfg.Timeouts = Timeouts{Ahead: time.Second} // time stands still, and timers expire when the check says so
+	m.carryOut(core, core.Start(Now{1, 1}))
 	var sent []posted
 	for _, in := range path {
 		sent = m.feed(core, in)
@@ -98,9 +99,9 @@ func (m *model) replay(id ReplicaID, path []input) (*Core, []posted) {
 
 func (m *model) feed(core *Core, in input) []posted {
 	if in.message < 0 {
-		return m.carryOut(core, core.Step(1, Expired{Timer{core.View(), in.timer}}))
+		return m.carryOut(core, core.Step(Now{1, 1}, Expired{Timer{core.View(), in.timer}}))
 	}
-	return m.carryOut(core, core.Step(1, Receive{in.from, m.messages[in.message]}))
+	return m.carryOut(core, core.Step(Now{1, 1}, Receive{in.from, m.messages[in.message]}))
 }
 
 // carryOut answers effects at once: keys sign, certificates combine and verify.
@@ -127,7 +128,7 @@ func (m *model) carryOut(core *Core, effects []Effect) (sent []posted) {
 			sent = append(sent, posted{e.To, m.message(e.Message)})
 		}
 		if answer != nil {
-			queue = append(queue, core.Step(1, answer)...)
+			queue = append(queue, core.Step(Now{1, 1}, answer)...)
 		}
 	}
 	return sent

@@ -1,6 +1,9 @@
 package bft
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // settle announces what is final and known down to the last final block, and asks for what is missing.
 func (c *Core) settle() {
@@ -9,9 +12,11 @@ func (c *Core) settle() {
 			c.commitCertified(n)
 		}
 	}
-	if c.fast.view > c.finalView && !c.stopped {
-		if n := c.reach(c.fast); n != nil {
-			c.commitFast(n)
+	for _, f := range [...]*finality{&c.fast, &c.implied} {
+		if f.view > c.finalView && !c.stopped {
+			if n := c.reach(*f); n != nil {
+				c.commitCounted(n, f)
+			}
 		}
 	}
 }
@@ -49,15 +54,34 @@ func (c *Core) commitCertified(n *node) {
 	c.commit(n.last, true)
 }
 
-// commitFast announces a block that is final by counting, and all before it; but the epoch's last block waits for its certificate,
-// which the replicas of the next epoch need.
-func (c *Core) commitFast(n *node) {
+// commitCounted announces a block that is final by counting, or by what a notarized block certifies, and all before it; but the epoch's last block waits
+// for its certificate, which the replicas of the next epoch need.
+func (c *Core) commitCounted(n *node, f *finality) {
 	if n.last == nil {
 		c.commit(n, false)
 		return
 	}
-	c.fast = finality{}
+	*f = finality{}
 	c.commit(n.last.parent, false)
+}
+
+// certifies takes in what the header of a notarized block certifies: the state after an ancestor, which is final, because a correct replica
+// voted for the block after it had executed that ancestor (docs/protocol.md, Lemma 4). So whoever lacks the votes that made it final catches up.
+func (c *Core) certifies(n *node) {
+	if p := n.parent; p == nil || p.notarized && !p.base && p.StateHeight == n.StateHeight {
+		return // the parent said it already
+	}
+	c.checkClaim(&n.Header)
+	if n.StateHeight <= c.final.Height {
+		return
+	}
+	a := n.parent
+	for a != nil && a.Height > n.StateHeight {
+		a = a.parent
+	}
+	if a != nil && a.View > c.implied.view {
+		c.implied = finality{a.View, a.digest}
+	}
 }
 
 // commit announces a block and its ancestors as final, oldest first.
@@ -73,6 +97,7 @@ func (c *Core) commit(n *node, last bool) {
 		c.checkClaim(&a.Header)
 		c.store(a)
 		c.at(a.View).height = a.Height
+		c.clock.succeeded(c, a.View)
 		c.do(Finalized{a.Block, last && a == n})
 	}
 	c.stopped = last
@@ -105,6 +130,9 @@ func (c *Core) moveRoot(n *node) {
 		clear(r.nodes)
 		r.nodes = r.nodes[:0]
 	}
+	maps.DeleteFunc(c.orphans, func(_ Digest, waiting []*node) bool {
+		return !slices.ContainsFunc(waiting, func(n *node) bool { return n.View > c.finalView })
+	})
 	c.missing = slices.DeleteFunc(c.missing, func(m request) bool { return m.view <= c.finalView })
 	keep := 0
 	for keep < len(c.executed)-1 && c.executed[keep].Height < n.StateHeight {
@@ -114,6 +142,9 @@ func (c *Core) moveRoot(n *node) {
 	c.prune()
 	if c.view <= c.finalView {
 		c.enter(c.finalView + 1)
+	}
+	for c.view < c.lastView() && c.at(c.view).isResolved() { // the bound on views kept it here
+		c.enter(c.view + 1)
 	}
 }
 
@@ -151,7 +182,7 @@ func (c *Core) executedAt(h Height) (Executed, bool) {
 // checkClaim compares a certified state with this replica's own. One that differs proves that its state cannot be trusted.
 func (c *Core) checkClaim(h *Header) {
 	if h.StateHeight > c.executedHeight() {
-		if len(c.claims) < maxNodes {
+		if len(c.claims) < MaxFetch {
 			c.claims = append(c.claims, *h)
 		}
 		return
@@ -169,27 +200,49 @@ type request struct {
 	view  View
 }
 
+// isIdle reports whether a block is wanted no longer: it was, for a vote in a view that is over, and it is not notarized.
+func (c *Core) isIdle(m request) bool {
+	r := c.at(m.view)
+	if r == nil || m.view >= c.view || len(c.orphans[m.block]) > 0 {
+		return false
+	}
+	t := r.find(Notarize, m.block)
+	return t != nil && t.certificate == nil && c.certain.block != m.block && c.fast.block != m.block
+}
+
 // maxMissing bounds the blocks asked for at a time.
-const maxMissing = 64
+const maxMissing = 16
+
+// isMissing reports whether a block was asked for.
+func (c *Core) isMissing(block Digest) bool {
+	return slices.ContainsFunc(c.missing, func(m request) bool { return m.block == block })
+}
 
 // request asks for a missing block and its ancestors, once; clock.resend asks again.
 func (c *Core) request(block Digest, view View) {
-	if view <= c.finalView || len(c.missing) >= maxMissing || slices.Contains(c.missing, request{block, view}) {
+	if view <= c.finalView || len(c.missing) >= maxMissing || c.isMissing(block) {
 		return
 	}
 	c.missing = append(c.missing, request{block, view})
 	c.fetch(request{block, view})
 }
 
-// seek asks for the blocks that are notarized and missing, or whose ancestors are.
+// seek asks for the blocks that are notarized and missing, or whose ancestors are: the highest ones, since what is lower and of use is among their
+// ancestors.
 func (c *Core) seek() {
-	c.eachRound(c.finalView+1, func(r *round) {
+	sought := 0
+	for v := c.view + votesAhead; v > c.finalView && sought < maxMissing; v-- {
+		r := c.at(v)
+		if r == nil {
+			continue
+		}
 		for i := range r.tallies {
 			if t := &r.tallies[i]; t.Kind == Notarize && t.certificate != nil {
 				c.reach(finality{r.view, t.Block})
+				sought++
 			}
 		}
-	})
+	}
 }
 
 func (c *Core) fetch(m request) {
@@ -229,7 +282,7 @@ func (c *Core) fetched(blocks []*Block) {
 		digests[i] = b.Digest()
 	}
 	top := len(blocks) - 1
-	if !slices.ContainsFunc(c.missing, func(m request) bool { return m.block == digests[top] }) {
+	if !c.isMissing(digests[top]) {
 		return
 	}
 	first := top // the lowest block that hangs together with the one asked for

@@ -49,14 +49,14 @@ func TestHostilePeers(t *testing.T) {
 		}, Restored{})
 		require.NoError(t, err)
 		now := int64(1)
-		effects := core.Start(now)
+		effects := core.Start(Now{now, now})
 		for range rapid.IntRange(1, 150).Draw(t, "events") {
 			queue := append([]Effect(nil), effects...)
 			for len(queue) > 0 {
 				answer := grudgingAnswer(t, queue[0])
 				queue = queue[1:]
 				if answer != nil {
-					queue = append(queue, core.Step(now, answer)...)
+					queue = append(queue, core.Step(Now{now, now}, answer)...)
 				}
 			}
 			now += int64(rapid.IntRange(0, 2000).Draw(t, "wait"))
@@ -64,7 +64,7 @@ func TestHostilePeers(t *testing.T) {
 			if rapid.IntRange(0, 4).Draw(t, "or") > 0 {
 				ev = Receive{ReplicaID(rapid.SampledFrom([]int{0, 1, 1, 1, 2, 7}).Draw(t, "from")), hostileMessage(t)}
 			}
-			effects = core.Step(now, ev)
+			effects = core.Step(Now{now, now}, ev)
 		}
 		views, blocks := core.Held()
 		require.Less(t, views, 300)

@@ -37,6 +37,7 @@ var forgiving = map[string]error{
 	"chain-state-height": errStateHeight,
 	"chain-state-root":   errStateRoot,
 	"chain-filler":       errFiller,
+	"chain-lag":          errLag,
 	"proof-block":        errProofBlock,
 	"proof-kind":         errProofKind,
 	"proof-short":        errProofShort,

@@ -67,10 +67,7 @@ func (c *Core) parentFor(v View) *node {
 
 // ask asks for a block on a parent, unless the very same is being made.
 func (c *Core) ask(v View, parent *node) {
-	state, ok := c.claim(parent)
-	if !ok {
-		return
-	}
+	state := c.claim(parent)
 	p := Propose{
 		Header: Header{
 			Epoch: c.cfg.Epoch, View: v, Height: parent.Height + 1, Proposer: c.cfg.Self,
@@ -79,7 +76,7 @@ func (c *Core) ask(v View, parent *node) {
 		},
 		MinTime: parent.Time,
 		MayIdle: c.mayIdle(parent, state),
-		Empty:   state.HandoffReady,
+		Empty:   state.HandoffReady || parent.Height+1-state.Height > MaxStateLag,
 	}
 	if c.asked == nil || *c.asked != p {
 		c.asked = &p
@@ -87,39 +84,38 @@ func (c *Core) ask(v View, parent *node) {
 	}
 }
 
-// claim chooses the state that a block on the parent certifies: the newest one that the voters can be expected to have. It fails when that lies
-// too far behind, because execution is slow.
-func (c *Core) claim(parent *node) (Executed, bool) {
+// claim chooses the state that a block on the parent certifies: the newest one that the voters can be expected to have. After trouble that is one
+// that a finalization covers, or else what the parent certifies: whoever has the parent and its notarization can vote for that.
+func (c *Core) claim(parent *node) Executed {
 	height := min(c.executedHeight(), parent.Height)
-	if c.view <= max(c.trouble, c.careful) && parent.Height < c.provenHeight+MaxStateLag/2 {
+	if c.view <= max(c.trouble, c.careful) {
 		height = min(height, c.provenHeight)
 	}
-	height = max(height, parent.StateHeight)
 	state, ok := c.executedAt(height)
-	if ok && parent.last != nil && !state.HandoffReady {
-		state, ok = c.executedAt(parent.StateHeight) // a filler must end the epoch as its parent does
+	if !ok || height <= parent.StateHeight || parent.last != nil && !state.HandoffReady { // a filler must end the epoch as its parent does
+		return inherited(parent)
 	}
-	return state, ok && parent.Height+1-state.Height <= MaxStateLag
+	return state
 }
 
-// mayIdle says how long the leader may wait for operations. Not at all when the block helps clients to the proof of a result, or ends the epoch.
+// mayIdle says how long the leader may wait for operations. Not at all when the block helps clients to the proof of a result, or ends the epoch. Longer
+// while nothing becomes final: then blocks are made only so that one of them does.
 func (c *Core) mayIdle(parent *node, state Executed) time.Duration {
 	ends := state.HandoffReady && parent.last == nil
 	proves := parent.base || parent.StateHeight < parent.full && parent.full <= state.Height
 	if ends || proves {
 		return 0
 	}
-	return c.cfg.Timeouts.Idle
+	return c.strained(c.cfg.Timeouts.Idle)
 }
 
 // proposed sends the block that was asked for.
 func (c *Core) proposed(b *Block) {
-	if c.asked == nil || b == nil || b.View != c.asked.Header.View || b.Parent != c.asked.Header.Parent || b.Time < c.asked.MinTime {
+	if c.asked == nil || b == nil || !c.asked.matches(&b.Header) || b.View < c.view || !c.mayVote() {
 		return
 	}
-	state, ok := c.executedAt(b.StateHeight)
 	r := c.ensure(b.View)
-	if !ok || !c.rules.stateAgrees(&b.Header, state) || r == nil || r.proposed || !c.mayVote() || b.View < c.view {
+	if r == nil || r.proposed {
 		return
 	}
 	digest := b.Digest()
@@ -132,4 +128,11 @@ func (c *Core) proposed(b *Block) {
 	c.do(Broadcast{b})
 	c.hear(r, SignedHeader{b.Header, b.Signature}, digest)
 	c.advance(r)
+}
+
+// matches reports whether a block with this header is what was asked for.
+func (p *Propose) matches(h *Header) bool {
+	made := *h
+	made.Time, made.Payload = 0, Digest{}
+	return made == p.Header && h.Time >= p.MinTime && (!p.Empty || h.Payload == emptyPayload)
 }

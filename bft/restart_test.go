@@ -62,7 +62,7 @@ func (s *stage) playUntil(points int) (done bool) {
 			}
 			b := s.block(a.propose.Header, nil)
 			a.propose = nil
-			a.act(a.core.Step(s.now, bft.Proposed{Block: b}))
+			a.act(a.core.Step(s.reading(), bft.Proposed{Block: b}))
 			break
 		}
 	}

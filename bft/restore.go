@@ -2,7 +2,6 @@ package bft
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 )
@@ -27,11 +26,7 @@ func (cfg *Config) Validate() error {
 	if cfg.Window < 1 || cfg.Window > votesAhead {
 		return fmt.Errorf("leader window %d: need 1 to %d views", cfg.Window, votesAhead)
 	}
-	t := cfg.Timeouts
-	if min(t.View, t.ViewMax, t.Finalize, t.Idle, t.Resend, t.Ahead) < 0 {
-		return errors.New("a timeout is negative")
-	}
-	return nil
+	return cfg.Timeouts.Validate()
 }
 
 // LeaderOf returns the leader of a view. A leader serves Window views in a row.
@@ -46,7 +41,7 @@ func (c *Core) restore(kept Restored) error {
 	if c.finalView > viewsBehind {
 		c.views.low = c.finalView - viewsBehind
 	}
-	c.view = c.finalView + 1
+	c.view, c.shut = c.finalView+1, c.finalView+1
 	for _, cert := range kept.Certificates {
 		c.restoreCertificate(cert)
 	}
@@ -60,9 +55,8 @@ func (c *Core) restore(kept Restored) error {
 			r.own = append(r.own, v)
 		}
 	}
-	if c.ensure(c.view) == nil {
-		return fmt.Errorf("view %d is too far above the final view %d", c.view, c.finalView)
-	}
+	c.ensure(c.view)
+	c.shutBelow()
 	return nil
 }
 
@@ -107,7 +101,10 @@ func (c *Core) restoreCertificate(cert Certificate) {
 		c.proof = cert
 		c.certain = finality{cert.View, cert.Block}
 	}
-	if cert.Kind != Finalize {
+	if cert.Kind == Notarize {
+		c.solid = max(c.solid, cert.View+1)
+	}
+	if cert.Kind != Finalize && cert.View < c.lastView() {
 		c.view = max(c.view, cert.View+1)
 	}
 }
@@ -131,7 +128,7 @@ func (c *Core) restoreBlock(b *Block) {
 }
 
 // Start returns the first effects: what was said before a restart is said again, and the timers run.
-func (c *Core) Start(now int64) []Effect {
+func (c *Core) Start(now Now) []Effect {
 	c.begin(now)
 	c.eachRound(c.views.low, func(r *round) {
 		if r.certified(Notarize) != nil {

@@ -1,5 +1,7 @@
 package bft
 
+import "slices"
+
 // round is what a replica knows of one view.
 type round struct {
 	view View
@@ -26,6 +28,11 @@ type round struct {
 	notarizedAt int64
 	// height is that of the view's final block, 0 when there is none.
 	height Height
+	// spread: this replica's finalize vote is for all. Otherwise it is for those that asked.
+	spread bool
+	askers []ReplicaID
+	// shut: the view was left long ago, and what is left to count are finalize votes for a notarized block.
+	shut bool
 }
 
 // tally counts the votes for one statement.
@@ -120,7 +127,7 @@ func (c *Core) at(v View) *round {
 // ensure returns the round of a view, made when there is none. It is nil for views out of bounds.
 func (c *Core) ensure(v View) *round {
 	s := &c.views
-	if v < s.low || v-s.low >= maxViews+votesAhead {
+	if v < s.low || v > c.lastView()+votesAhead {
 		return nil
 	}
 	for View(len(s.list)) <= v-s.low {
@@ -139,6 +146,34 @@ func (c *Core) ensure(v View) *round {
 	r.view = v
 	s.list[v-s.low] = r
 	return r
+}
+
+// lastView is the highest view that a replica enters before another block is final.
+func (c *Core) lastView() View { return c.finalView + maxViews }
+
+// shutBelow shuts the views that lie so far below the current one that no vote in them changes what may be built upon.
+func (c *Core) shutBelow() {
+	for ; c.shut+blocksAhead < c.view; c.shut++ {
+		if r := c.at(c.shut); r != nil {
+			c.close(r)
+		}
+	}
+}
+
+// close lets go of what a view that was left long ago is not held for: votes but for finality, and blocks that are not notarized.
+func (c *Core) close(r *round) {
+	r.shut = true
+	for i := range r.tallies {
+		if t := &r.tallies[i]; t.Kind != Finalize {
+			t.partials, t.votes = nil, 0
+		}
+	}
+	r.nodes = slices.DeleteFunc(r.nodes, func(n *node) bool {
+		if !n.notarized {
+			delete(c.tree, n.digest)
+		}
+		return !n.notarized
+	})
 }
 
 // eachRound calls f for the known rounds from a view on, in order.
@@ -180,5 +215,5 @@ func (r *round) reset() {
 	clear(r.notarizes)
 	clear(r.nodes)
 	clear(r.own)
-	*r = round{first: r.first, notarizes: r.notarizes, nodes: r.nodes[:0], own: r.own[:0], tallies: r.tallies[:0]}
+	*r = round{first: r.first, notarizes: r.notarizes, nodes: r.nodes[:0], own: r.own[:0], tallies: r.tallies[:0], askers: r.askers[:0]}
 }

@@ -25,6 +25,7 @@ type ruleset interface {
 	ruledOut(seen, count, proven int) bool
 	supported(count, proven int) bool
 	extends(h *Header, parent parentInfo, nullified func(View) bool) error
+	timely(time, parent, latest int64) bool
 	stateAgrees(h *Header, executed Executed) bool
 }
 
@@ -139,3 +140,8 @@ func (r rules) extends(h *Header, parent parentInfo, nullified func(View) bool) 
 func (r rules) stateAgrees(h *Header, executed Executed) bool {
 	return h.StateHeight == executed.Height && h.StateRoot == executed.Root && h.EpochEnd == executed.HandoffReady
 }
+
+// timely says that a block's time is its parent's, or has advanced no further than the latest time by the voter's clock. Safe: each
+// advance is bounded by a correct clock, so Byzantine leaders in a row get no further than one. Live: the parent's time is never too late, so that
+// no clock, right or wrong, keeps a leader with a slower one from going on.
+func (r rules) timely(time, parent, latest int64) bool { return time <= max(parent, latest) }

@@ -28,7 +28,7 @@ func (a *actor) start() {
 	s := a.s
 	cfg := bft.Config{
 		Epoch: a.epoch, Size: s.size, Self: a.id, Leaders: s.leaders, Window: s.window, Voter: true, Base: s.bases[a.epoch],
-		Timeouts: bft.Timeouts{View: 100 * time.Millisecond, ViewMax: time.Second, Finalize: 10 * time.Millisecond, Idle: 20 * time.Millisecond, Resend: 50 * time.Millisecond, Ahead: time.Second},
+		Timeouts: bft.Timeouts{View: 100 * time.Millisecond, ViewMax: time.Second, Finalize: 10 * time.Millisecond, Idle: 10 * time.Millisecond, Resend: 50 * time.Millisecond, Ahead: time.Second},
 	}
 	core, err := bft.New(cfg, a.kept)
 	if err != nil {
@@ -39,7 +39,7 @@ func (a *actor) start() {
 	if err := a.guard.Restore(a.kept.Votes); err != nil {
 		s.tell(a, "guard: %v", err)
 	}
-	a.act(core.Start(s.now))
+	a.act(core.Start(s.reading()))
 }
 
 // act carries out effects, in order, and answers at once what can be answered.
@@ -52,7 +52,7 @@ func (a *actor) act(effects []bft.Effect) {
 	}
 	for _, ev := range answers {
 		if a.core != nil {
-			a.act(a.core.Step(a.s.now, ev))
+			a.act(a.core.Step(a.s.reading(), ev))
 		}
 	}
 }

@@ -140,7 +140,7 @@ func (s *stage) proposeCmd(d *datadriven.TestData) {
 		}
 		b := s.block(a.propose.Header, payload)
 		a.propose = nil
-		a.act(a.core.Step(s.now, bft.Proposed{Block: b}))
+		a.act(a.core.Step(s.reading(), bft.Proposed{Block: b}))
 	}
 }
 
@@ -214,7 +214,7 @@ func (s *stage) hand(e envelope) {
 	if st, ok := e.message.(bft.Status); ok && st.Epoch < a.epoch {
 		s.wire = append(s.wire, envelope{e.to, e.from, s.lastCert[st.Epoch]})
 	}
-	a.act(a.core.Step(s.now, bft.Receive{From: e.from, Message: e.message}))
+	a.act(a.core.Step(s.reading(), bft.Receive{From: e.from, Message: e.message}))
 }
 
 // drop loses what deliver would hand over.
@@ -254,7 +254,7 @@ func (s *stage) settle(d *datadriven.TestData) {
 				asked = true
 				b := s.block(a.propose.Header, nil)
 				a.propose = nil
-				a.act(a.core.Step(s.now, bft.Proposed{Block: b}))
+				a.act(a.core.Step(s.reading(), bft.Proposed{Block: b}))
 			}
 		}
 		if !asked {
@@ -273,7 +273,7 @@ func (s *stage) fire(d *datadriven.TestData) {
 	s.now += int64(number(d, "after", 200))
 	for _, id := range s.ids(d, "at") {
 		if a := s.actors[id]; a.core != nil {
-			a.act(a.core.Step(s.now, bft.Expired{Timer: bft.Timer{View: a.core.View(), Kind: kind}}))
+			a.act(a.core.Step(s.reading(), bft.Expired{Timer: bft.Timer{View: a.core.View(), Kind: kind}}))
 		}
 	}
 }
@@ -371,3 +371,6 @@ func (s *stage) certificate(st bft.Statement) string {
 	}
 	return "finalization of " + s.name(st.Block)
 }
+
+// reading is what both clocks of every replica show.
+func (s *stage) reading() bft.Now { return bft.Now{Mono: s.now, Wall: s.now} }

@@ -4,8 +4,8 @@ package bft
 const (
 	// MaxFetch bounds the blocks that are accepted in one answer to [Fetch], and how far above the final block they may lie.
 	MaxFetch = 512
-	// maxNodes bounds the blocks held above the final one.
-	maxNodes = 2 * MaxFetch
+	// maxNodes bounds the blocks held above the final one: those that are notarized, one in a view, and few others.
+	maxNodes = maxViews + 2*votesAhead
 )
 
 var emptyPayload = PayloadDigest(nil)
@@ -42,7 +42,7 @@ func (c *Core) add(b *Block, digest Digest) *node {
 	if n := c.tree[digest]; n != nil {
 		return n
 	}
-	if b.View <= c.finalView || b.Height <= c.final.Height || b.Height > c.final.Height+maxNodes || len(c.tree) >= maxNodes {
+	if b.View <= c.finalView || b.Height <= c.final.Height || b.Height > c.final.Height+maxViews || len(c.tree) >= maxNodes {
 		return nil
 	}
 	r := c.ensure(b.View)
@@ -61,13 +61,23 @@ func (c *Core) add(b *Block, digest Digest) *node {
 
 // link connects a node with its parent, and then the nodes that waited for it.
 func (c *Core) link(n *node) {
+	for waiting := []*node{n}; len(waiting) > 0; waiting = waiting[1:] {
+		if n := waiting[0]; c.linkOne(n) {
+			waiting = append(waiting, c.orphans[n.digest]...)
+			delete(c.orphans, n.digest)
+		}
+	}
+}
+
+// linkOne connects a node with its parent, and reports whether that could be done.
+func (c *Core) linkOne(n *node) bool {
 	p := c.tree[n.Parent]
 	if p == nil || !p.linked {
-		c.orphans = c.orphans || p == nil
-		return
+		c.orphans[n.Parent] = append(c.orphans[n.Parent], n)
+		return false
 	}
 	if tip := c.tip(p); tip.Follows(&n.Header) != nil {
-		return
+		return false
 	}
 	n.parent, n.linked, n.last, n.full = p, true, p.last, p.full
 	if n.Header.Payload != emptyPayload {
@@ -77,18 +87,9 @@ func (c *Core) link(n *node) {
 		n.last = n
 	}
 	if n.notarized {
-		c.checkClaim(&n.Header)
+		c.certifies(n)
 	}
-	if !c.orphans {
-		return
-	}
-	c.eachRound(n.View+1, func(r *round) {
-		for _, child := range r.nodes {
-			if !child.linked && child.Parent == n.digest {
-				c.link(child)
-			}
-		}
-	})
+	return true
 }
 
 // tip is the chain that ends with a linked node.

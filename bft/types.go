@@ -40,7 +40,8 @@ type Header struct {
 	// the epoch before, or the genesis).
 	Parent     Digest
 	ParentView View
-	// Time is the block's time in milliseconds since 1970: not before the parent's, at most a bound ahead of a voter's clock.
+	// Time is the block's time in milliseconds since 1970: not before the parent's, and the parent's or at most a bound ahead of a voter's
+	// clock.
 	Time int64
 	// Payload is the digest of the payload.
 	Payload Digest
@@ -174,9 +175,10 @@ type Evidence struct{ A, B SignedHeader }
 // Status tells peers where a replica stands, so that they send what it lacks. It is sent when a view makes no progress.
 type Status struct {
 	Epoch Epoch
-	// View asks for the certificates of this view and later ones.
+	// View asks for the certificates of this view and later ones: the first that the sender does not know to be resolved.
 	View View
-	// FinalHeight is the height of the last block known to be final.
+	// FinalView and FinalHeight are the view and the height of the last block known to be final.
+	FinalView   View
 	FinalHeight Height
 	// WantFinality asks for finalize votes: the sender holds blocks that are notarized and not final.
 	WantFinality bool

@@ -1,5 +1,7 @@
 package bft
 
+import "slices"
+
 // onVote counts a vote that came on its sender's own channel. Nothing else attributes a vote: any q partial
 // signatures on a statement yield everybody's.
 func (c *Core) onVote(from ReplicaID, v Vote) {
@@ -10,15 +12,15 @@ func (c *Core) onVote(from ReplicaID, v Vote) {
 	if r == nil {
 		return
 	}
+	known := r.finalizes(from)
 	c.count(r, from, v)
 	if c.at(v.View) != r {
 		return // a block above became final
 	}
 	if v.Kind == Finalize { // the sender lacks finality: a finalize vote is also a request for others
-		if v.View%finalizeEvery != 0 {
-			c.careful = max(c.careful, v.View+View(c.cfg.Window))
+		if !known && r.finalizes(from) {
+			c.answer(r, from, v.Block)
 		}
-		c.tryFinalize(r, v.Block)
 		return
 	}
 	if v.First {
@@ -31,6 +33,9 @@ func (c *Core) onVote(from ReplicaID, v Vote) {
 
 // count adds a vote to its tally and draws the conclusions: a certificate to combine, a block that is final.
 func (c *Core) count(r *round, from ReplicaID, v Vote) {
+	if r.shut && (v.Kind != Finalize || !r.isNotarized(v.Block)) {
+		return
+	}
 	first := v.Kind != Finalize && c.rules.countsFirst(v) && r.first[from] == 0
 	if !first && (c.peers[from].forged || c.tooMany(r, from, v)) {
 		return
@@ -119,7 +124,7 @@ func (c *Core) combined(ev Combined) {
 			continue
 		}
 		c.peers[id].forged = true
-		if t.partials[id] != nil {
+		if t.partials != nil && t.partials[id] != nil {
 			t.partials[id] = nil
 			t.votes--
 			dropped = true
@@ -169,15 +174,23 @@ func (c *Core) mayVote() bool { return c.cfg.Voter && !c.diverged }
 // valid reports whether a block may get this replica's first vote, as far as is known by now.
 func (c *Core) valid(n *node) bool {
 	p := n.parent
-	if !n.linked || p == nil || n.Time > c.now+milliseconds(c.cfg.Timeouts.Ahead) {
+	if !n.linked || p == nil || !c.rules.timely(n.Time, p.Time, c.wall+milliseconds(c.cfg.Timeouts.Ahead)) {
 		return false
 	}
 	parent := parentInfo{tip: c.tip(p), notarized: c.isNotarized(p), final: c.finalView}
 	if c.rules.extends(&n.Header, parent, c.isNullified) != nil {
 		return false
 	}
+	if c.rules.stateAgrees(&n.Header, inherited(p)) {
+		return true
+	}
 	executed, ok := c.executedAt(n.StateHeight)
 	return ok && c.rules.stateAgrees(&n.Header, executed)
+}
+
+// inherited is the state that a notarized block certifies: a child may certify it again, also at a replica that has not executed it.
+func inherited(parent *node) Executed {
+	return Executed{Height: parent.StateHeight, Root: parent.StateRoot, HandoffReady: parent.EpochEnd}
 }
 
 // isNullified reports whether the nullification of a view is known.
@@ -238,10 +251,90 @@ func (c *Core) tryFinalize(r *round, block Digest) {
 	if !c.mayVote() {
 		return
 	}
-	if t := r.find(Notarize, block); t == nil || t.certificate == nil || !c.rules.mayFinalize(r.own, block) {
+	if own := r.finalize(); own != nil && own.Block == block && !r.spread {
+		r.spread = true
+		if own.Partial != nil {
+			c.do(Broadcast{*own})
+		}
 		return
 	}
-	c.cast(r, Vote{Statement: Statement{c.cfg.Epoch, r.view, Finalize, block}})
+	if r.isNotarized(block) && c.rules.mayFinalize(r.own, block) {
+		r.spread = true
+		c.cast(r, Vote{Statement: Statement{c.cfg.Epoch, r.view, Finalize, block}})
+	}
+}
+
+// finalize returns this replica's finalize vote in the view, nil when it has cast none.
+func (r *round) finalize() *Vote {
+	for i := range r.own {
+		if r.own[i].Kind == Finalize {
+			return &r.own[i]
+		}
+	}
+	return nil
+}
+
+// isNotarized reports whether the notarization of a block of the view is known.
+func (r *round) isNotarized(block Digest) bool {
+	t := r.find(Notarize, block)
+	return t != nil && t.certificate != nil
+}
+
+// answer gives a peer that lacks finality this replica's finalize vote. What one peer says is answered to that peer alone; when f + 1
+// say it, a correct one among them, all are given the vote, and leaders are careful with what they certify.
+func (c *Core) answer(r *round, from ReplicaID, block Digest) {
+	if !r.isNotarized(block) {
+		return // answerAskers comes back to it
+	}
+	if c.lacking(r, block) <= c.cfg.Size.F {
+		if !r.spread { // otherwise the peer was sent it before
+			c.lend(r, block, from)
+		}
+		return
+	}
+	if r.view%finalizeEvery != 0 {
+		c.careful = max(c.careful, r.view+View(c.cfg.Window))
+	}
+	c.tryFinalize(r, block)
+}
+
+// lacking counts the others that have sent a finalize vote for a block, and so lack its finality.
+func (c *Core) lacking(r *round, block Digest) (count int) {
+	if t := r.find(Finalize, block); t != nil {
+		count = t.votes
+		if t.partials[c.cfg.Self] != nil {
+			count--
+		}
+	}
+	return count
+}
+
+// answerAskers answers those whose finalize votes came before the notarization.
+func (c *Core) answerAskers(r *round, block Digest) {
+	t := r.find(Finalize, block)
+	if t == nil {
+		return
+	}
+	for id := range t.partials {
+		if t.partials[id] != nil && ReplicaID(id) != c.cfg.Self {
+			c.answer(r, ReplicaID(id), block)
+		}
+	}
+}
+
+// lend casts the finalize vote for a block, if the rules allow it, and sends it to one peer.
+func (c *Core) lend(r *round, block Digest, to ReplicaID) {
+	own := r.finalize()
+	switch {
+	case !c.mayVote():
+	case own != nil && own.Block == block && own.Partial != nil:
+		c.do(Send{to, *own})
+	case own == nil && r.isNotarized(block) && c.rules.mayFinalize(r.own, block):
+		r.askers = append(r.askers, to)
+		c.cast(r, Vote{Statement: Statement{c.cfg.Epoch, r.view, Finalize, block}})
+	case own != nil && own.Block == block && !slices.Contains(r.askers, to):
+		r.askers = append(r.askers, to)
+	}
 }
 
 // cast binds this replica to a vote and asks for its signature.
@@ -261,10 +354,22 @@ func (c *Core) signed(ev Signed) {
 	for i := range r.own {
 		if own := &r.own[i]; own.Statement == v.Statement && own.First == v.First && own.Partial == nil {
 			own.Partial = v.Partial
-			c.do(Broadcast{v})
+			c.send(r, v)
 			c.count(r, c.cfg.Self, v)
 			c.tryFallback(r)
 			return
 		}
 	}
+}
+
+// send says a vote that was signed: to all, but for a finalize vote that only some have asked for.
+func (c *Core) send(r *round, v Vote) {
+	if v.Kind != Finalize || r.spread {
+		c.do(Broadcast{v})
+		return
+	}
+	for _, id := range r.askers {
+		c.do(Send{id, v})
+	}
+	r.askers = r.askers[:0]
 }

@@ -239,6 +239,7 @@ func (s Status) appendBinary(out []byte) []byte {
 	b := cryptobyte.NewBuilder(out)
 	b.AddUint64(uint64(s.Epoch))
 	b.AddUint64(uint64(s.View))
+	b.AddUint64(uint64(s.FinalView))
 	b.AddUint64(uint64(s.FinalHeight))
 	want := uint8(0)
 	if s.WantFinality {
@@ -252,7 +253,8 @@ func parseStatus(data []byte) (Status, error) {
 	var st Status
 	var want uint8
 	s := cryptobyte.String(data)
-	ok := s.ReadUint64((*uint64)(&st.Epoch)) && s.ReadUint64((*uint64)(&st.View)) && s.ReadUint64((*uint64)(&st.FinalHeight)) && s.ReadUint8(&want) && s.Empty()
+	ok := s.ReadUint64((*uint64)(&st.Epoch)) && s.ReadUint64((*uint64)(&st.View)) && s.ReadUint64((*uint64)(&st.FinalView)) &&
+		s.ReadUint64((*uint64)(&st.FinalHeight)) && s.ReadUint8(&want) && s.Empty()
 	if !ok || want > 1 {
 		return Status{}, fmt.Errorf("status: %w", errMalformed)
 	}

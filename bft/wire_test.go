@@ -27,7 +27,7 @@ func samples() []Message {
 		Certificate{Statement{1, 2, Finalize, Digest{9}}, []byte("signature")},
 		SignedHeader{header, signature},
 		newEvidence(SignedHeader{header, signature}, SignedHeader{other, signature}),
-		Status{1, 2, 3, true},
+		Status{1, 2, 3, 3, true},
 	}
 }
 

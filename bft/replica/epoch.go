@@ -34,8 +34,10 @@ type epochRun struct {
 	checks inbox[bft.Effect]
 	finals inbox[bft.Finalized]
 
+	started  time.Time
 	view     atomic.Uint64
 	final    atomic.Uint64 // height of the last block that the core has announced
+	behind   atomic.Int64  // by how much the wall clock is behind the chain, in nanoseconds
 	diverged atomic.Bool
 	timers   map[bft.TimerKind]*time.Timer
 	headers  headerCache
@@ -81,7 +83,7 @@ func (r *Replica) runEpoch(ctx context.Context, m *Membership, keys EpochKeys) e
 // newRun makes a core from what the disk holds of the epoch.
 func (r *Replica) newRun(m *Membership, keys EpochKeys) (*epochRun, error) {
 	e := &epochRun{
-		r: r, membership: m, keys: keys,
+		r: r, membership: m, keys: keys, started: time.Now(),
 		timers: make(map[bft.TimerKind]*time.Timer), headers: newHeaderCache(),
 		config: bft.Config{
 			Cluster: r.cfg.Cluster, Epoch: m.Epoch, Size: m.Size, Self: r.cfg.Self, Leaders: m.Leaders,
@@ -150,16 +152,37 @@ func (e *epochRun) close() {
 
 // stepLoop feeds the core: the only goroutine that touches it.
 func (e *epochRun) stepLoop() error {
-	e.dispatch(e.core.Start(e.r.now()))
+	e.dispatch(e.core.Start(e.now()))
 	var batch []bft.Event
 	for {
 		if batch = e.events.take(e.ctx, batch); batch == nil {
 			return e.ctx.Err()
 		}
 		for _, event := range batch {
-			e.dispatch(e.core.Step(e.r.now(), event))
+			e.dispatch(e.core.Step(e.now(), event))
 		}
 		e.view.Store(uint64(e.core.View()))
+	}
+}
+
+// now reads the monotonic clock and the wall clock.
+func (e *epochRun) now() bft.Now {
+	return bft.Now{Mono: time.Since(e.started).Milliseconds(), Wall: e.r.now()}
+}
+
+// clockOff reports what is wrong with the wall clock.
+func (e *epochRun) clockOff(x bft.ClockOff) {
+	e.behind.Store(int64(x.Behind))
+	if x.Jumped != 0 {
+		e.r.jumped.Store(int64(x.Jumped))
+		e.r.log.Warn("the wall clock jumped: check the machine's time synchronization", "by", x.Jumped)
+	}
+	switch {
+	case x.Behind > 0:
+		e.r.log.Warn("the time of the log is ahead of this machine's clock: block time, and every deadline, stands still until the clock has caught up; check the machines' time synchronization",
+			"ahead", x.Behind)
+	case x.Jumped == 0:
+		e.r.log.Info("the wall clock agrees with the log again")
 	}
 }
 
@@ -184,6 +207,8 @@ func (e *epochRun) dispatch(effects []bft.Effect) {
 			e.diverged.Store(true)
 			e.r.log.Error("this replica's state contradicts a certified one; it stops voting",
 				"height", x.Height, "certified", x.Certified, "mine", x.Mine)
+		case bft.ClockOff:
+			e.clockOff(x)
 		case bft.Finalized:
 			e.final.Store(uint64(x.Block.Height))
 			e.writes.put(effect)

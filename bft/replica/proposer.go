@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"crypto/ed25519"
+	"time"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/request"
@@ -19,7 +20,9 @@ func (e *epochRun) propose(p bft.Propose) {
 	e.group.Go(func() error {
 		defer cancel()
 		var requests []*request.Request
-		if !p.Empty {
+		if p.Empty {
+			wait(ctx, p.MayIdle)
+		} else {
 			requests = e.r.pool.take(ctx, p.Header.Height, p.MayIdle)
 		}
 		if ctx.Err() != nil {
@@ -31,6 +34,13 @@ func (e *epochRun) propose(p bft.Propose) {
 		e.events.put(bft.Proposed{Block: block})
 		return nil
 	})
+}
+
+// wait waits for a while, or until the context ends.
+func wait(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-ctx.Done()
 }
 
 // makeBlock fills in the header and signs the block with the epoch key.

@@ -76,6 +76,7 @@ type Replica struct {
 	run    atomic.Pointer[epochRun] // the current epoch's; nil between epochs
 	rekey  chan struct{}
 	behind chan bft.ReplicaID
+	jumped atomic.Int64 // by how much the wall clock last jumped, in nanoseconds
 }
 
 // errBehind ends an epoch's run when only a catch-up over the log can help.
@@ -222,6 +223,10 @@ type Status struct {
 	Height   bft.Height `json:"height"`
 	Voter    bool       `json:"voter"`
 	Diverged bool       `json:"diverged"`
+	// ClockJumped is the last jump of the wall clock since the start, in milliseconds (negative: back), and ClockBehind by how much the clock
+	// was behind the time of the log when that was last found to be too much; 0 when all is well.
+	ClockJumped int64 `json:"clock_jumped_ms"`
+	ClockBehind int64 `json:"clock_behind_ms"`
 	// CertifiedHeight is the height of the last state that a certificate proves.
 	CertifiedHeight bft.Height `json:"certified_height"`
 	Root            string     `json:"state_root"`
@@ -231,12 +236,14 @@ type Status struct {
 func (r *Replica) Status() Status {
 	latest := r.ledger.latest.Load()
 	s := Status{Epoch: r.Membership().Epoch, Height: latest.height, Root: fmt.Sprintf("%x", latest.root[:])}
+	s.ClockJumped = time.Duration(r.jumped.Load()).Milliseconds()
 	if c := r.ledger.certified.Load(); c != nil {
 		s.CertifiedHeight = c.height
 	}
 	if run := r.run.Load(); run != nil {
 		s.Epoch, s.View, s.Voter = run.config.Epoch, bft.View(run.view.Load()), run.config.Voter
 		s.Diverged = run.diverged.Load()
+		s.ClockBehind = time.Duration(run.behind.Load()).Milliseconds()
 	}
 	return s
 }

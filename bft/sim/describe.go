@@ -37,6 +37,8 @@ func effectCode(e bft.Effect) uint64 {
 		return 100
 	case bft.Diverged:
 		return 110
+	case bft.ClockOff:
+		return 120
 	}
 	return 0
 }
@@ -75,6 +77,8 @@ func describe(r *replica, e bft.Effect) string {
 		return fmt.Sprintf("%s accuse %d", at, e.Replica)
 	case bft.Diverged:
 		return fmt.Sprintf("%s diverged at height %d", at, e.Height)
+	case bft.ClockOff:
+		return fmt.Sprintf("%s clock: jumped by %v, behind by %v", at, e.Jumped, e.Behind)
 	}
 	return fmt.Sprintf("%s %T", at, e)
 }

@@ -86,8 +86,8 @@ const (
 
 // timeouts of the simulated cores.
 var timeouts = bft.Timeouts{
-	View: 150 * time.Millisecond, ViewMax: 2 * time.Second, Finalize: 20 * time.Millisecond,
-	Idle: 30 * time.Millisecond, Resend: 100 * time.Millisecond, Ahead: time.Second,
+	View: 160 * time.Millisecond, ViewMax: 2 * time.Second, Finalize: 20 * time.Millisecond,
+	Idle: 20 * time.Millisecond, Resend: 100 * time.Millisecond, Ahead: time.Second,
 }
 
 // bound is the virtual time within which a cluster must have executed everything after the faults stopped: enough for every leader to

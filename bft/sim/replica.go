@@ -49,8 +49,11 @@ func (r *replica) later(d time.Duration, do func()) {
 	})
 }
 
-// clock is the replica's own, in milliseconds.
-func (r *replica) clock() int64 { return startTime + (r.c.world.now + r.skew).Milliseconds() }
+// clock reads the replica's own clocks. Only the wall clock may be wrong.
+func (r *replica) clock() bft.Now {
+	now := r.c.world.now
+	return bft.Now{Mono: now.Milliseconds(), Wall: startTime + (now + r.skew).Milliseconds()}
+}
 
 const startTime = 1_700_000_000_000
 
@@ -240,7 +243,7 @@ func (r *replica) propose(p bft.Propose) {
 		payload := encodeOps(ops)
 		b := &bft.Block{Header: p.Header, Payload: payload}
 		b.Header.Payload = bft.PayloadDigest(payload)
-		b.Time = max(p.MinTime, r.clock())
+		b.Time = max(p.MinTime, r.clock().Wall)
 		b.Signature = r.c.signBlock(b)
 		r.step(bft.Proposed{Block: b})
 	}

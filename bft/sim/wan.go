@@ -217,7 +217,7 @@ type wanRun struct {
 func (r *wanRun) start(i int) {
 	core, err := bft.New(bft.Config{
 		Size: r.size, Self: bft.ReplicaID(i + 1), Leaders: r.leaders, Window: 1, Voter: true,
-		Timeouts: bft.Timeouts{View: 5 * time.Second, ViewMax: time.Minute, Finalize: 150 * time.Millisecond, Idle: time.Second, Resend: 5 * time.Second, Ahead: time.Minute},
+		Timeouts: bft.Timeouts{View: 5 * time.Second, ViewMax: time.Minute, Finalize: 150 * time.Millisecond, Idle: 500 * time.Millisecond, Resend: 5 * time.Second, Ahead: time.Minute},
 	}, bft.Restored{})
 	if err != nil {
 		panic(err) // the size was checked
@@ -226,7 +226,10 @@ func (r *wanRun) start(i int) {
 	r.act(i, core.Start(r.clock()))
 }
 
-func (r *wanRun) clock() int64 { return startTime + r.world.now.Milliseconds() }
+func (r *wanRun) clock() bft.Now {
+	now := r.world.now.Milliseconds()
+	return bft.Now{Mono: now, Wall: startTime + now}
+}
 
 func (r *wanRun) later(i int, d time.Duration, ev bft.Event) {
 	r.world.after(d, func() { r.act(i, r.cores[i].Step(r.clock(), ev)) })
@@ -253,7 +256,7 @@ func (r *wanRun) act(i int, effects []bft.Effect) {
 			}
 		case bft.Propose:
 			b := &bft.Block{Header: e.Header, Payload: r.payload}
-			b.Header.Payload, b.Time = r.digest, max(e.MinTime, r.clock())
+			b.Header.Payload, b.Time = r.digest, max(e.MinTime, r.clock().Wall)
 			r.proposed[b.Height] = r.world.now
 			r.later(i, wanSync, bft.Proposed{Block: b})
 		case bft.StoreCertificate:

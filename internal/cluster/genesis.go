@@ -25,7 +25,7 @@ func (p *Plan) genesis(founders []founder, operator ed25519.PublicKey, approval 
 		Window:        4,
 		Timeouts: governance.Timeouts{
 			View: governance.Duration(time.Second), ViewMax: governance.Duration(16 * time.Second),
-			Finalize: governance.Duration(50 * time.Millisecond), Idle: governance.Duration(200 * time.Millisecond),
+			Finalize: governance.Duration(50 * time.Millisecond), Idle: governance.Duration(100 * time.Millisecond),
 			Resend: governance.Duration(500 * time.Millisecond), Ahead: governance.Duration(5 * time.Second),
 		},
 	}

@@ -62,7 +62,7 @@ func newCluster(t *testing.T, options ...option) *cluster {
 		RoundDeadline: Duration(10 * time.Second), Window: 4,
 		Timeouts: Timeouts{
 			View: Duration(time.Second), ViewMax: Duration(time.Minute), Finalize: Duration(50 * time.Millisecond),
-			Idle: Duration(200 * time.Millisecond), Resend: Duration(time.Second), Ahead: Duration(time.Second),
+			Idle: Duration(100 * time.Millisecond), Resend: Duration(time.Second), Ahead: Duration(time.Second),
 		},
 	}
 	for _, o := range options {

@@ -151,7 +151,6 @@ func (g *Genesis) validateBootApproval() error {
 }
 
 func (g *Genesis) validateTimes() error {
-	t := &g.Timeouts
 	for _, d := range []struct {
 		field string
 		value Duration
@@ -159,19 +158,13 @@ func (g *Genesis) validateTimes() error {
 	}{
 		{"round_interval", g.RoundInterval, 0},
 		{"round_deadline", g.RoundDeadline, Duration(time.Millisecond)},
-		{"timeouts.view", t.View, Duration(time.Millisecond)},
-		{"timeouts.view_max", t.ViewMax, t.View},
-		{"timeouts.finalize", t.Finalize, Duration(time.Millisecond)},
-		{"timeouts.idle", t.Idle, 0},
-		{"timeouts.resend", t.Resend, Duration(time.Millisecond)},
-		{"timeouts.ahead", t.Ahead, Duration(time.Millisecond)},
 	} {
 		if d.value < d.least || d.value > Duration(maxDuration) {
 			return fmt.Errorf("%s: %v: choose at least %v and at most ten years", d.field, d.value, d.least)
 		}
 	}
-	if t.Idle >= t.View {
-		return fmt.Errorf("timeouts.idle: %v: choose less than timeouts.view (%v), or idle leaders are passed over", t.Idle, t.View)
+	if err := g.Timeouts.Bounds().Validate(); err != nil {
+		return fmt.Errorf("timeouts.%w", err)
 	}
 	if g.Window < 1 || g.Window > maxWindow {
 		return fmt.Errorf("window: %d: choose 1 to %d views", g.Window, maxWindow)
