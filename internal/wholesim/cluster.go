@@ -8,6 +8,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -30,6 +31,7 @@ type cluster struct {
 	judge    *judge
 	started  time.Time
 	closing  sync.WaitGroup // processes that are being closed
+	chaotic  atomic.Bool    // the faults are on
 
 	mu    sync.Mutex
 	rng   *mathrand.Rand
@@ -71,6 +73,10 @@ func newCluster(seed uint64, o Options) (*cluster, error) {
 	if err := c.genesis.Validate(); err != nil {
 		return nil, err
 	}
+	for id, kinds := range c.plan.byzantine {
+		m := c.machine(id)
+		m.attack = newAttack(c, m, kinds)
+	}
 	c.net = newNetwork(c.genesis.ClusterID(), seed)
 	for i := range 3 {
 		k, err := c.newClient(uint32(i+1), seed)
@@ -89,7 +95,7 @@ func (c *cluster) addMachine(id bft.ReplicaID) error {
 	}
 	m := &machine{c: c, id: id, disk: newDisk(c.seed<<8 + uint64(id)), device: device, wake: make(chan struct{}, 1)}
 	c.machines = append(c.machines, m)
-	key, err := recovery.SealGenesisKey(&session{device, func(string) error { return nil }})
+	key, err := recovery.SealGenesisKey(&session{device: device, before: func(string) error { return nil }})
 	if err != nil {
 		return err
 	}
@@ -128,6 +134,13 @@ func (c *cluster) note(m *machine, format string, args ...any) {
 // correct reports whether a machine's replica keeps the protocol.
 func (m *machine) correct() bool { return m.attack == nil }
 
+// counts reports whether a machine's replica is expected to work: it is correct, and not switched off.
+func (m *machine) counts() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.correct() && !m.off
+}
+
 // watch looks at all replicas now and then, as operators and their watchdogs do: a replica that is due is rebooted. It ends with ctx.
 func (c *cluster) watch(ctx context.Context) {
 	every := time.Duration(c.profile.timeouts.View) / 2
@@ -153,7 +166,7 @@ func (c *cluster) look(m *machine) {
 	v := info.View
 	me := v.Member(m.id)
 	m.mu.Lock()
-	reboot := v.Phase == governance.PhaseAttesting && me.Due && v.Round > m.round && m.process == p
+	reboot := (m.correct() || !m.attack.does("lapse")) && v.Phase == governance.PhaseAttesting && me.Due && v.Round > m.round && m.process == p
 	if reboot {
 		m.round = v.Round
 	}

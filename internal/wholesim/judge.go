@@ -21,6 +21,7 @@ type judge struct {
 	words      map[voter]*said
 	highest    bft.Height
 	groupKey   string
+	verifier   *groupVerifier
 
 	proposals map[bft.Digest]proposal
 	led       map[bft.ReplicaID]int // notarized blocks by leader since the last reset

@@ -126,8 +126,12 @@ func (m *machine) runProcess(ctx context.Context) {
 
 func (p *process) start() error {
 	c := p.m.c
+	keys := &session{device: p.m.device, before: p.before}
+	if a := p.m.attack; a != nil {
+		keys.learn = a.learn
+	}
 	node, err := recovery.Start(context.Background(), recovery.NodeConfig{
-		Genesis: c.genesis, Self: p.m.id, Dir: "store", Keystore: &session{p.m.device, p.before},
+		Genesis: c.genesis, Self: p.m.id, Dir: "store", Keystore: keys,
 		Application: p.app, Log: slog.New(&logger{m: p.m}),
 		Network: p.join, FS: p.m.disk.mount(), Clock: p.m.wall,
 	})

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"testing/cryptotest"
 	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -15,10 +14,8 @@ import (
 // runSeed runs a seed in a bubble of its own.
 func runSeed(t *testing.T, seed uint64, o Options) (result Result) {
 	cryptotest.SetGlobalRandom(t, seed)
-	start := time.Now()
 	synctest.Test(t, func(*testing.T) {
 		result = simulate(seed, o)
-		result.Seconds = time.Since(start).Seconds()
 		report(result)
 	})
 	return result
