@@ -127,7 +127,7 @@ func (a *attack) block(to bft.ReplicaID, b *bft.Block, frame []byte) [][]byte {
 			clear(a.victims)
 			victim = bft.ReplicaID(a.rng.IntN(len(a.c.machines)) + 1)
 			a.victims[b.View] = victim
-			if m := a.c.machine(victim); m.correct() && a.c.chaotic.Load() && a.chance(20) {
+			if m := a.c.machine(victim); m.correct() && a.c.chaotic.Load() && a.chance(4) {
 				time.AfterFunc(time.Duration(a.rng.Int64N(int64(20*time.Millisecond))), func() {
 					a.c.note(m, "the power goes after replica %d has shown it a block", a.m.id)
 					m.kill(nil, 0, a.c.pick(time.Second, 5*time.Second))

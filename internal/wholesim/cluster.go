@@ -178,3 +178,22 @@ func (c *cluster) look(m *machine) {
 }
 
 func (c *cluster) machine(id bft.ReplicaID) *machine { return c.machines[id-1] }
+
+// describe writes where everybody stands into the trace.
+func (c *cluster) describe() {
+	for _, m := range c.machines {
+		_, node := m.running()
+		if node == nil {
+			m.mu.Lock()
+			c.note(m, "does not run: off: %t, %s", m.off, m.failed)
+			m.mu.Unlock()
+			continue
+		}
+		i := node.Info()
+		v := i.View
+		epoch, _ := m.device.held()
+		c.note(m, "epoch %d, view %d, height %d, certified %d, voter %t, diverged %t, device in epoch %d, connected %v; %v round %d, due %v, attested %v, refused %v, eligible %v, %d dealings, deadline %s, clock %s",
+			i.Epoch, i.Status.View, i.Height, i.CertifiedHeight, i.Voter, i.Diverged, epoch, i.Connected,
+			v.Phase, v.Round, v.Due, v.Attested, v.Refused, v.Eligible, len(v.Dealings), time.UnixMilli(v.Deadline).UTC().Format(time.TimeOnly), m.wall().UTC().Format(time.TimeOnly))
+	}
+}

@@ -147,6 +147,9 @@ func (j *judge) sent(m *machine, frame []byte) {
 		return // a client's request, handed on
 	}
 	message, err := bft.ParseMessage(frame)
+	if j.c.options.Trace != nil && err == nil {
+		j.c.note(m, "sends %s", words(message))
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err != nil {

@@ -70,6 +70,7 @@ func (c *cluster) run(result *Result) {
 	result.Stuck = c.phases(ctx, result)
 	if result.Stuck != "" {
 		c.note(nil, "STUCK: %s", result.Stuck)
+		c.describe()
 	}
 	cancel()
 	working.Wait()
