@@ -48,7 +48,7 @@ func report(r Result) {
 func TestSeed(t *testing.T) {
 	task, ok := given(t)
 	if !ok {
-		task.Seed, task.Options = 1, Options{F: 1, C: 0, Faults: []string{}}
+		task.Seed, task.Options = 1, Options{F: 1, C: 0, Adversary: "none", Faults: []string{}}
 	}
 	r := runSeed(t, task.Seed, task.Options)
 	require.Empty(t, r.Failure())
