@@ -59,7 +59,25 @@ func (e *epochRun) persist(effects []bft.Effect) error {
 			return fmt.Errorf("write to disk: %w", err)
 		}
 	}
-	return commit(batch, sync)
+	if err := commit(batch, sync); err != nil {
+		return err
+	}
+	for _, effect := range effects {
+		switch x := effect.(type) {
+		case bft.Sign:
+			e.noteVoted(x.Vote)
+		case bft.Finalized:
+			e.written.Store(uint64(x.Block.Height))
+		}
+	}
+	return nil
+}
+
+// noteVoted takes note of a vote that the store holds.
+func (e *epochRun) noteVoted(v bft.Vote) {
+	if highest := &e.voted[v.Kind]; uint64(v.View) > highest.Load() {
+		highest.Store(uint64(v.View)) // one goroutine writes
+	}
 }
 
 func commit(batch *store.Batch, sync bool) error {
