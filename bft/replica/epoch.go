@@ -272,10 +272,12 @@ func (e *epochRun) watch() error {
 // askAheadAgain is how often one peer is asked at most to prove that it is ahead: a call, and another, each as long as it is waited for.
 const askAheadAgain = firstPatience + headTimeout
 
-// headerCache keeps the headers of recent blocks, so that a notarization can be joined with the header it certifies.
+// headerCache keeps the headers of recent blocks, so that a notarization can be joined with the header that it certifies, whichever comes first: a replica
+// without a share stores a block only when it is final.
 type headerCache struct {
 	mu      *sync.Mutex
 	headers map[bft.Digest]bft.Header
+	waiting map[bft.Digest]bft.Certificate // notarizations whose headers are not there yet
 	order   []bft.Digest
 }
 
@@ -283,20 +285,47 @@ type headerCache struct {
 const cachedHeaders = 1024
 
 func newHeaderCache() headerCache {
-	return headerCache{mu: new(sync.Mutex), headers: make(map[bft.Digest]bft.Header)}
+	return headerCache{mu: new(sync.Mutex), headers: make(map[bft.Digest]bft.Header), waiting: make(map[bft.Digest]bft.Certificate)}
 }
 
-func (c *headerCache) add(digest bft.Digest, h bft.Header) {
+// add keeps a header, and returns the notarization that waited for it, if one did.
+func (c *headerCache) add(digest bft.Digest, h bft.Header) *bft.Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.headers[digest]; ok {
-		return
+		return nil
 	}
-	if len(c.order) == cachedHeaders {
-		delete(c.headers, c.order[0])
-		c.order = c.order[1:]
+	certificate, waited := c.waiting[digest]
+	delete(c.waiting, digest)
+	if !waited {
+		c.remember(digest)
 	}
 	c.headers[digest] = h
+	if !waited {
+		return nil
+	}
+	return &certificate
+}
+
+// await returns the header that a notarization certifies, or lets the notarization wait for it.
+func (c *headerCache) await(certificate bft.Certificate) (bft.Header, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h, ok := c.headers[certificate.Block]
+	if _, waits := c.waiting[certificate.Block]; !ok && !waits {
+		c.remember(certificate.Block)
+		c.waiting[certificate.Block] = certificate
+	}
+	return h, ok
+}
+
+// remember makes room for what is known of one more block.
+func (c *headerCache) remember(digest bft.Digest) {
+	if len(c.order) == cachedHeaders {
+		delete(c.headers, c.order[0])
+		delete(c.waiting, c.order[0])
+		c.order = c.order[1:]
+	}
 	c.order = append(c.order, digest)
 }
 

@@ -120,10 +120,11 @@ func (r *Replica) findMark() error {
 	return err
 }
 
-// forgot says why, by the mark, the replica has forgotten votes of an epoch; empty if it has not. The key is the one for that epoch's marks.
-func (f *found) forgot(cluster bft.ClusterID, self bft.ReplicaID, epoch bft.Epoch, key []byte) string {
+// forgot says why, by the mark, the replica has forgotten votes of an epoch; empty if it has not. The key is the one for that epoch's marks. Live says that the
+// epoch has begun in this process: then a mark that the key does not prove says nothing of it, or who once had the disk could silence a replica for good.
+func (f *found) forgot(cluster bft.ClusterID, self bft.ReplicaID, epoch bft.Epoch, key []byte, live bool) string {
 	switch m := f.mark; {
-	case len(f.raw) == 0:
+	case len(f.raw) == 0, live && (m == nil || m.epoch != epoch || !markIsGood(f.raw, key)):
 		return ""
 	case m == nil, m.cluster != cluster, m.self != self:
 		return "the mark beside the store is damaged, or another replica's"
@@ -167,11 +168,8 @@ func (r *Replica) remember(ctx context.Context, m *Membership, keys *EpochKeys, 
 	a := r.amnesia.Load()
 	if a == nil || a.epoch < m.Epoch {
 		a = nil
-		if reason := r.found.forgot(r.cfg.Cluster, r.cfg.Self, m.Epoch, keys.MarkKey); reason != "" {
+		if reason := r.found.forgot(r.cfg.Cluster, r.cfg.Self, m.Epoch, keys.MarkKey, r.live); reason != "" {
 			a = &amnesia{m.Epoch, reason}
-			if r.found.mark != nil {
-				a.epoch = max(a.epoch, r.found.mark.epoch)
-			}
 		} else if !r.asked {
 			if reason := r.askWhatTheySaw(ctx, m, restored); reason != "" {
 				a = &amnesia{m.Epoch, reason}

@@ -74,9 +74,11 @@ type Replica struct {
 	merits    merits
 	recall    recall
 
-	// found is the mark of the run before; asked says that peers were asked for this replica's votes since it last caught up. Both are of the goroutine of Run.
+	// found is the mark of the run before; asked says that peers were asked for this replica's votes since it last caught up; live, that the epoch has begun in
+	// this process. They are of the goroutine of Run.
 	found   found
 	asked   bool
+	live    bool
 	amnesia atomic.Pointer[amnesia]
 
 	logShare, blockShare *share // what others fetch: log and snapshots; single blocks
@@ -142,6 +144,7 @@ func (r *Replica) Run(ctx context.Context) error {
 		}
 		err := r.runNext(ctx)
 		behind = errors.Is(err, errBehind)
+		r.live = err == nil || r.live && errors.Is(err, errRekey)
 		if err != nil && !behind && !errors.Is(err, errRekey) && ctx.Err() == nil {
 			return err
 		}

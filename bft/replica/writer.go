@@ -100,7 +100,9 @@ func (e *epochRun) sayAndSign(effect bft.Effect) {
 	case bft.Send:
 		e.r.cfg.Network.Send(x.To, bft.MarshalMessage(x.Message))
 	case bft.StoreBlock:
-		e.headers.add(x.Block.Digest(), x.Block.Header)
+		if c := e.headers.add(x.Block.Digest(), x.Block.Header); c != nil {
+			e.r.certified(x.Block.Header, *c)
+		}
 	case bft.StoreCertificate:
 		e.noteCertificate(x.Certificate)
 	}
@@ -122,7 +124,7 @@ func (e *epochRun) noteCertificate(c bft.Certificate) {
 	if c.Kind != bft.Notarize {
 		return
 	}
-	if header, ok := e.headers.get(c.Block); ok {
+	if header, ok := e.headers.await(c); ok {
 		e.r.certified(header, c)
 	}
 }
