@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -63,15 +67,15 @@ func TestPlantedIdentity(t *testing.T) {
 	plant := func() {
 		i.importIdentity(s, id)
 		i.importIdentity(s, []byte{1})
-		i.pair(s, id)
 		i.pair(s, []byte{2}, attribute(pkcs11.CKA_EXTRACTABLE, true))
 		_, err := i.create([]*pkcs11.Attribute{attribute(pkcs11.CKA_CLASS, pkcs11.CKO_DATA), attribute(pkcs11.CKA_TOKEN, true),
 			attribute(pkcs11.CKA_LABEL, "reseal-identity"), attribute(pkcs11.CKA_VALUE, []byte("data"))})
 		require.NoError(t, err)
 	}
+	i.pair(s, id) // made in the token: not used, and not destroyed on the word of a file
 	plant()
 	requireSigns(t, s)
-	require.Len(t, i.find(attribute(pkcs11.CKA_LABEL, "reseal-identity"), attribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY)), 1)
+	require.Len(t, i.find(attribute(pkcs11.CKA_LABEL, "reseal-identity"), attribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY)), 2)
 	plant()
 	again, err := hsm.Open(t.Context(), tok.URI(), options(dir))
 	require.NoError(t, err)
@@ -79,7 +83,7 @@ func TestPlantedIdentity(t *testing.T) {
 	require.Equal(t, before, again.Identity().Public())
 	requireSigns(t, again)
 	requireOpens(t, again)
-	require.Len(t, i.labelled("reseal-identity"), 2, "the pair")
+	require.Len(t, i.labelled("reseal-identity"), 4, "two pairs")
 	st, err := again.Status()
 	require.NoError(t, err)
 	require.Contains(t, fmt.Sprint(st.Cautions), "change it")
@@ -122,6 +126,40 @@ func TestExchangedIdentity(t *testing.T) {
 			require.ErrorContains(t, err, "delete it")
 		}
 	}
+}
+
+// TestPointedAtAnother changes the identity in keystore.json to that of a key that the intruder had the token make. The
+// keystore is another's then, and when the file is put back it is the replica's again.
+func TestPointedAtAnother(t *testing.T) {
+	s, tok, dir := newStore(t, "pointed")
+	i := newIntruder(t, tok)
+	public, _ := i.pair(s, []byte{1})
+	var point []byte
+	_, err := asn1.Unmarshal(i.read(public, pkcs11.CKA_EC_POINT), &point)
+	require.NoError(t, err)
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	require.NoError(t, err)
+	der, err := x509.MarshalPKIXPublicKey(key)
+	require.NoError(t, err)
+	path := filepath.Join(dir, "keystore.json")
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+	own, err := x509.MarshalPKIXPublicKey(s.Identity().Public())
+	require.NoError(t, err)
+	changed := bytes.Replace(whole, []byte(base64.StdEncoding.EncodeToString(own)), []byte(base64.StdEncoding.EncodeToString(der)), 1)
+	require.NotEqual(t, whole, changed)
+	require.NoError(t, os.WriteFile(path, changed, 0o600))
+	other, err := hsm.Open(t.Context(), tok.URI(), options(dir))
+	require.NoError(t, err)
+	require.Equal(t, key, other.Identity().Public(), "whoever opens it compares it with the genesis")
+	require.NoError(t, other.Close())
+	require.NoError(t, os.WriteFile(path, whole, 0o600))
+	again, err := hsm.Open(t.Context(), tok.URI(), options(dir))
+	require.NoError(t, err)
+	require.Equal(t, s.Identity().Public(), again.Identity().Public())
+	requireSigns(t, again)
+	requireOpens(t, again)
+	require.NoError(t, again.Close())
 }
 
 // TestAdoptAmong adopts the identity when somebody put keys of his own beside it, and does not choose between two that

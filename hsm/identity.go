@@ -141,31 +141,32 @@ func (s *Store) privates(x *session) (keys []pkcs11.ObjectHandle, strangers map[
 
 // identityKey returns the private key of the identity, without which the token is
 // not the one that the keystore was made on. Where there is more than one object
-// of its name, the identity is the one that signs as it, and the others are
-// destroyed; where none does, nothing is: it may be the directory that is wrong.
+// of its name, the identity is the one that signs as it. Others are destroyed, but
+// not those that the token made: only the directory says which of them is the
+// identity, and it is anybody's.
 func (s *Store) identityKey(x *session) (pkcs11.ObjectHandle, error) {
 	keys, strangers, err := s.privates(x)
 	if err != nil {
 		return 0, err
 	}
-	if len(keys)+len(strangers) > 1 {
-		var own []pkcs11.ObjectHandle
-		for _, h := range keys {
-			switch err := s.prove(x, h, s.identity); {
-			case errors.Is(err, errOtherKey):
-				strangers[h] = err.Error()
-			case err != nil:
+	var own []pkcs11.ObjectHandle
+	for _, h := range keys {
+		if len(keys) > 1 {
+			err := s.prove(x, h, s.identity)
+			if errors.Is(err, errOtherKey) {
+				s.notes.add(s.log, fmt.Sprintf("The token holds another key by the name %q that it made itself. It is not used. Somebody has had the PIN: change it, and delete that key.", identityLabel(s.name)))
+				continue
+			}
+			if err != nil {
 				return 0, err
-			default:
-				own = append(own, h)
 			}
 		}
-		keys = own
+		own = append(own, h)
 	}
-	if len(keys) == 0 {
+	if len(own) == 0 {
 		why := "it lost the keystore (cleared, or its storage is gone)"
-		for _, differs := range strangers {
-			why = "what goes by the name of its identity key is none of this keystore's: " + differs
+		if len(keys)+len(strangers) > 0 {
+			why = "what goes by the name of its identity key is none of this keystore's"
 		}
 		return 0, fmt.Errorf("token %s: %w: %s", s.token.where, keystore.ErrForeignDevice, why)
 	}
@@ -174,7 +175,7 @@ func (s *Store) identityKey(x *session) (pkcs11.ObjectHandle, error) {
 			return 0, err
 		}
 	}
-	return keys[0], nil
+	return own[0], nil
 }
 
 // present asks the token itself whether it holds the keystore. A token whose
@@ -186,8 +187,7 @@ func (s *Store) present(x *session) error {
 }
 
 // settleIdentity makes sure that the token holds the identity of the directory,
-// and destroys all else of its name: other private keys, and public keys and
-// data that say something else.
+// and destroys what else goes by its name and belongs to no key that the token made.
 func (s *Store) settleIdentity(x *session) error {
 	own, err := s.identityKey(x)
 	if err != nil {
@@ -198,39 +198,51 @@ func (s *Store) settleIdentity(x *session) error {
 	} else if err != nil {
 		return err
 	}
+	keys, _, err := s.privates(x)
+	if err != nil {
+		return err
+	}
 	found, err := x.find(pkcs11.NewAttribute(pkcs11.CKA_LABEL, identityLabel(s.name)))
 	if err != nil {
-		return fmt.Errorf("find the identity key: %w", err)
+		return fmt.Errorf("find the identity: %w", err)
 	}
 	for _, h := range found {
-		if h == own {
-			continue
-		}
-		same, err := s.publicOf(x, h)
+		belongs, err := s.belongs(x, h, keys)
 		switch {
-		case same, gone(err):
+		case belongs, gone(err):
 			continue
 		case err != nil:
 			return err
 		}
-		if err := s.evict(x, h, "an object with the name of the identity", "it is not the identity's"); err != nil {
+		if err := s.evict(x, h, "an object with the name of the identity", "it belongs to no key that the token made"); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// publicOf reports whether an object is the public key of the identity.
-func (s *Store) publicOf(x *session, h pkcs11.ObjectHandle) (bool, error) {
+// belongs reports whether an object is one of these private keys, or the public key of one.
+func (s *Store) belongs(x *session, h pkcs11.ObjectHandle, keys []pkcs11.ObjectHandle) (bool, error) {
+	if slices.Contains(keys, h) {
+		return true, nil
+	}
 	class, err := x.attribute(h, pkcs11.CKA_CLASS)
 	if err != nil || !isClass(class, pkcs11.CKO_PUBLIC_KEY) {
 		return false, err
 	}
-	key, err := x.point(h)
+	public, err := x.point(h)
 	if errors.Is(err, keystore.ErrCorrupt) {
 		return false, nil
 	}
-	return err == nil && key.Equal(s.identity), err
+	if err != nil {
+		return false, err
+	}
+	for _, key := range keys {
+		if err := s.prove(x, key, public); !errors.Is(err, errOtherKey) {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 // adoptIdentity finds the identity that a lost directory left in the token: a

@@ -88,6 +88,10 @@ func Init(_ context.Context, uri string, o keystore.Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	return initialize(dir, o)
+}
+
+func initialize(dir *statedir.Dir, o keystore.Options) (*Store, error) {
 	if _, err := dir.Read(containerFile); !errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", dir.Path(), keystore.ErrExists), err)
 	}
@@ -142,6 +146,10 @@ func Open(_ context.Context, uri string, o keystore.Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	return open(dir, o)
+}
+
+func open(dir *statedir.Dir, o keystore.Options) (*Store, error) {
 	container, err := dir.Read(containerFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", dir.Path(), keystore.ErrNoKeystore)

@@ -41,7 +41,7 @@ func (s *Store) Seal(epoch uint64, secret []byte) error {
 	if err := s.dir.PutSealed(sealed); err != nil || epoch == s.epoch {
 		return err
 	}
-	return s.dir.RemoveAfter(s.epoch, epoch)
+	return s.dir.EraseAfter(s.epoch, epoch)
 }
 
 // Unseal implements keystore.Keystore.

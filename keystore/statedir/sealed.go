@@ -217,9 +217,26 @@ func (d *Dir) Epochs() ([]uint64, error) {
 
 // RemoveAfter deletes the envelopes of the epochs after one, but the given ones.
 func (d *Dir) RemoveAfter(epoch uint64, keep ...uint64) error {
-	epochs, err := d.Epochs()
+	names, err := d.after(epoch, keep)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	return d.Remove(names...)
+}
+
+// EraseAfter is RemoveAfter that overwrites them first.
+func (d *Dir) EraseAfter(epoch uint64, keep ...uint64) error {
+	names, err := d.after(epoch, keep)
 	if err != nil {
 		return err
+	}
+	return d.eraseAll(names)
+}
+
+func (d *Dir) after(epoch uint64, keep []uint64) ([]string, error) {
+	epochs, err := d.Epochs()
+	if err != nil {
+		return nil, err
 	}
 	var names []string
 	for _, e := range epochs {
@@ -227,10 +244,7 @@ func (d *Dir) RemoveAfter(epoch uint64, keep ...uint64) error {
 			names = append(names, sealedName(e))
 		}
 	}
-	if len(names) == 0 {
-		return nil
-	}
-	return d.Remove(names...)
+	return names, nil
 }
 
 // RemoveBefore deletes the envelopes of the epochs before one.
@@ -254,7 +268,11 @@ func (d *Dir) EraseBefore(epoch uint64) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range append(names, unfinished...) {
+	return d.eraseAll(append(names, unfinished...))
+}
+
+func (d *Dir) eraseAll(names []string) error {
+	for _, name := range names {
 		if err := d.erase(name); err != nil {
 			return err
 		}
