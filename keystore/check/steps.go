@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/reseal-bft/reseal/keystore"
 	"golang.org/x/sync/errgroup"
@@ -31,14 +32,14 @@ func steps() []step {
 		{name: "seal and unseal", run: sealAndUnseal,
 			means: "A share survives on disk and opens here."},
 		{name: "advance to an epoch", run: advance,
-			means: "A new epoch begins with what was sealed for it."},
+			means: "A new epoch begins with what was sealed for it, which opens before the old share ends."},
 		{name: "attack: unseal the past", run: unsealPast,
 			means: "After an epoch its share is gone."},
 		{name: "attack: unseal the past from a copied disk", run: unsealCopy,
 			means: "Copies and backups of the disk do not bring a past share back: the device refuses.",
 			lacks: "Who copied the disk, and has the passphrase, has the shares of past epochs for ever."},
 		{name: "attack: a changed file", run: changedFile,
-			means: "What was changed on disk is refused."},
+			means: "What was changed or emptied on disk is refused, and counts as lost."},
 		{name: "attack: another boot state", run: otherBoot,
 			means: "What booted differently cannot open the share.",
 			lacks: "Whoever runs code here with the passphrase or PIN opens the share."},
@@ -104,6 +105,9 @@ func advance(b *bench) error {
 	if err := b.store.Seal(1, share); err != nil {
 		return err
 	}
+	if err := errors.Join(opens(b.store, 0), opens(b.store, 1)); err != nil {
+		return fmt.Errorf("before it begins: %w", err)
+	}
 	if err := b.store.Advance(1); err != nil {
 		return err
 	}
@@ -161,11 +165,20 @@ func changedFile(b *bench) error {
 	}
 	changed := bytes.Clone(whole)
 	changed[len(changed)/2] ^= 1
-	if err := os.WriteFile(names[0], changed, 0o600); err != nil {
-		return err
-	}
-	if _, err := b.store.Unseal(3); err == nil {
-		return errors.New("it opened")
+	for _, content := range [][]byte{changed, nil} {
+		if err := os.WriteFile(names[0], content, 0o600); err != nil {
+			return err
+		}
+		if _, err := b.store.Unseal(3); err == nil {
+			return errors.New("it opened")
+		}
+		st, err := b.store.Status()
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(st.Held, func(h keystore.Held) bool { return h.Opens }) {
+			return errors.New("it does not open, and the status says that it does")
+		}
 	}
 	if err := os.WriteFile(names[0], whole, 0o600); err != nil {
 		return err
