@@ -29,6 +29,12 @@ func (n *Node) drive(ctx context.Context) {
 			continue
 		}
 		v := n.state.View()
+		if err := n.obey(v); err != nil {
+			n.log.Error("approvals and revocations are carried out again", "error", err)
+		}
+		if err := n.considerPresence(ctx, v); err != nil {
+			n.log.Error("showing the present boot failed; it is tried again", "error", err)
+		}
 		if err := n.considerAttesting(ctx, v); err != nil {
 			n.log.Error("attesting failed; it is tried again", "error", err)
 		}
@@ -42,7 +48,7 @@ func (n *Node) drive(ctx context.Context) {
 // attestAgain is how long evidence may take to be judged before new evidence is submitted.
 const attestAgain = time.Second
 
-// considerAttesting submits evidence if this replica is due and was started after it became due: it is the reboot that is to be shown. A round that
+// considerAttesting submits evidence if this replica is due and was reset after it became due: it is the reboot that is to be shown. A round that
 // is begun again asks for no second reboot.
 func (n *Node) considerAttesting(ctx context.Context, v *governance.View) error {
 	me := v.Member(n.cfg.Self)
@@ -53,11 +59,7 @@ func (n *Node) considerAttesting(ctx context.Context, v *governance.View) error 
 	if n.attested == v.Round && (judged || time.Since(n.attestedAt) < attestAgain) {
 		return nil
 	}
-	opened := time.UnixMilli(v.Deadline).Add(-time.Duration(n.cfg.Genesis.RoundDeadline))
-	if n.started.After(opened) {
-		n.rebooted.Store(true)
-	}
-	if !n.rebooted.Load() {
+	if !n.wasReset(v, me) {
 		return nil
 	}
 	header, certificate, ok := n.replica.Load().Anchor()
@@ -74,13 +76,21 @@ func (n *Node) considerAttesting(ctx context.Context, v *governance.View) error 
 	if err != nil {
 		return err
 	}
+	refusal, err := n.foresee(evidence, me)
+	if err != nil {
+		return err
+	}
+	if refusal != nil {
+		n.log.Warn("no evidence is submitted: the machine must be rebooted", "reason", refusal.Sentence)
+		return nil
+	}
 	n.attested, n.attestedAt = v.Round, time.Now()
 	n.log.Info("submitting evidence of a clean boot", "round", v.Round, "anchor", header.Height)
 	return n.orderThroughOthers(ctx, &governance.Attest{Evidence: evidence})
 }
 
 // quote returns the keystore's quoting function; nil if it has no TPM.
-func (n *Node) quote() func([]byte) ([]byte, error) {
+func (n *Node) quote() attest.Quoter {
 	attester, ok := n.cfg.Keystore.(keystore.Attester)
 	if !ok {
 		return nil

@@ -72,6 +72,8 @@ type Node struct {
 	client    *submitter
 	// keystoreKind is what the keystore said at the start: clients who ask must not keep the device busy.
 	keystoreKind string
+	// device is nil without a TPM.
+	device *tpmDriver
 	// refused: the device holds a secret that it did not unseal in this boot. It must not be overwritten.
 	refused bool
 
@@ -177,6 +179,13 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.replica.Store(r)
+	if n.device, err = newTPMDriver(n.cfg.Keystore); err != nil {
+		n.transport.Close()
+		return err
+	}
+	if err := n.obey(n.state.View()); err != nil { // before anything else: the log on the disk may know of a revocation
+		n.log.Error("approvals and revocations are carried out again", "error", err)
+	}
 	n.serve()
 	ctx, n.cancel = context.WithCancel(ctx)
 	go n.run(ctx)

@@ -25,17 +25,29 @@ func newOrderCommand() *cobra.Command {
 	return cmd
 }
 
-// newOrder makes the command for one kind of order. Body is called when the flags are parsed.
-func newOrder(use, short string, body func(context.Context, cluster.Dir) (governance.OrderBody, error)) *cobra.Command {
+// orderMaker makes an order once the cluster is connected.
+type orderMaker func(context.Context, *cluster.Access) (governance.OrderBody, error)
+
+// simply is the maker of an order that needs to know nothing of the cluster.
+func simply(body governance.OrderBody) orderMaker {
+	return func(context.Context, *cluster.Access) (governance.OrderBody, error) { return body, nil }
+}
+
+// newOrder makes the command for one kind of order. Prepare is called when the flags are parsed.
+func newOrder(use, short string, prepare func(cluster.Dir) (orderMaker, error)) *cobra.Command {
 	var a access
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			order, err := body(cmd.Context(), cluster.Dir(a.dir))
+			make, err := prepare(cluster.Dir(a.dir))
 			if err != nil {
 				return err
 			}
 			return a.with(cmd.Context(), func(ctx context.Context, access *cluster.Access, c *client.Client) error {
+				order, err := make(ctx, access)
+				if err != nil {
+					return err
+				}
 				return access.Order(ctx, c, order)
 			})
 		},
@@ -47,7 +59,7 @@ func newOrder(use, short string, body func(context.Context, cluster.Dir) (govern
 func newOrderRound() *cobra.Command {
 	var due []uint
 	cmd := newOrder("round --dir CLUSTER", "Start a recovery round: reboot the replicas that are due in it",
-		func(context.Context, cluster.Dir) (governance.OrderBody, error) {
+		func(cluster.Dir) (orderMaker, error) {
 			order := &governance.StartRound{}
 			for _, id := range due {
 				if id == 0 || id > bft.MaxReplicas {
@@ -55,32 +67,55 @@ func newOrderRound() *cobra.Command {
 				}
 				order.Due = append(order.Due, bft.ReplicaID(id))
 			}
-			return order, nil
+			return simply(order), nil
 		})
 	cmd.Flags().UintSliceVar(&due, "due", nil, "replicas to recover (default: those whose turn it is)")
 	return cmd
 }
 
 func newOrderApprove() *cobra.Command {
-	var name, binary string
+	var a cluster.Approval
 	cmd := newOrder("approve --dir CLUSTER --name NAME --binary PROGRAM", "Approve the boot state of another binary, before replicas are rebooted into it",
-		func(ctx context.Context, dir cluster.Dir) (governance.OrderBody, error) {
-			if name == "" || binary == "" {
+		func(dir cluster.Dir) (orderMaker, error) {
+			if a.Name == "" {
 				return nil, errors.New("say what is approved: --name NAME --binary PROGRAM")
 			}
-			state, err := cluster.ApproveBinary(ctx, rand.Reader, dir, name, binary)
-			return &governance.ApproveState{State: state}, err
+			if a.Config == "" {
+				a.Config = dir.Replica(1).Config()
+			}
+			return func(ctx context.Context, access *cluster.Access) (governance.OrderBody, error) {
+				state, err := access.State(ctx)
+				if err != nil {
+					return nil, err
+				}
+				return cluster.Approve(rand.Reader, dir, access.Genesis, state, a)
+			}, nil
 		})
-	cmd.Flags().StringVar(&name, "name", "", "name of the boot state")
-	cmd.Flags().StringVar(&binary, "binary", "", "program that replicas will run")
+	cmd.Long = `Approve admits a boot state in the log and on every TPM. The replicas that are up hand the approval to their TPMs at once, the others when they are back.
+It needs the cluster's directory with genesis.json and the operators' keys, and no replica's device.
+
+For a state that is approved already leave --binary out: its approvals are made anew, for TPMs whose approval counter somebody has raised.`
+	cmd.Flags().StringVar(&a.Name, "name", "", "name of the boot state")
+	cmd.Flags().StringVar(&a.Binary, "binary", "", "program that replicas will run")
+	cmd.Flags().StringVar(&a.Config, "config", "", "measured configuration (default: config.json of replica 1)")
+	cmd.Flags().StringVar(&a.Like, "like", "", "approved boot state with the same firmware, boot loader and kernel (default: the first)")
 	return cmd
 }
 
 func newOrderRevoke() *cobra.Command {
 	var name string
-	cmd := newOrder("revoke --dir CLUSTER --name NAME", "No longer admit a boot state",
-		func(context.Context, cluster.Dir) (governance.OrderBody, error) {
-			return &governance.RevokeState{Name: name}, nil
+	cmd := newOrder("revoke --dir CLUSTER --name NAME", "No longer admit a boot state: no replica recovers in it, and no TPM opens anything in it",
+		func(dir cluster.Dir) (orderMaker, error) {
+			if name == "" {
+				return nil, errors.New("say which boot state is revoked: --name NAME; `reseal status` lists them")
+			}
+			return func(ctx context.Context, access *cluster.Access) (governance.OrderBody, error) {
+				state, err := access.State(ctx)
+				if err != nil {
+					return nil, err
+				}
+				return cluster.Revoke(rand.Reader, dir, access.Genesis, state, name)
+			}, nil
 		})
 	cmd.Flags().StringVar(&name, "name", "", "name of the boot state")
 	return cmd
@@ -90,8 +125,8 @@ func newOrderQuarantine() *cobra.Command {
 	var replica uint16
 	var reason string
 	cmd := newOrder("quarantine --dir CLUSTER --replica N --reason WORDS", "Keep a replica from receiving any further share",
-		func(context.Context, cluster.Dir) (governance.OrderBody, error) {
-			return &governance.Quarantine{Replica: bft.ReplicaID(replica), Reason: reason}, nil
+		func(cluster.Dir) (orderMaker, error) {
+			return simply(&governance.Quarantine{Replica: bft.ReplicaID(replica), Reason: reason}), nil
 		})
 	cmd.Flags().Uint16Var(&replica, "replica", 0, "number of the replica")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, in a few words")
@@ -101,8 +136,8 @@ func newOrderQuarantine() *cobra.Command {
 func newOrderRelease() *cobra.Command {
 	var replica uint16
 	cmd := newOrder("release --dir CLUSTER --replica N", "End a quarantine: the replica may recover",
-		func(context.Context, cluster.Dir) (governance.OrderBody, error) {
-			return &governance.Release{Replica: bft.ReplicaID(replica)}, nil
+		func(cluster.Dir) (orderMaker, error) {
+			return simply(&governance.Release{Replica: bft.ReplicaID(replica)}), nil
 		})
 	cmd.Flags().Uint16Var(&replica, "replica", 0, "number of the replica")
 	return cmd

@@ -61,13 +61,18 @@ func (a *Access) NewClient(random io.Reader) (*client.Client, error) {
 	return client.New(client.Config{Cluster: a.Genesis.ClusterID(), Peers: a.Members.peers, GroupKey: a.Verifier, Key: key})
 }
 
+// State asks the replicas for the state of the cluster.
+func (a *Access) State(ctx context.Context) (*State, error) {
+	return a.Members.Agreed(a.Members.Ask(ctx))
+}
+
 // Order has an operator's order executed, signed with the key in the cluster's directory. A refusal by the log is an error.
 func (a *Access) Order(ctx context.Context, c *client.Client, body governance.OrderBody) error {
 	key, err := OperatorKeyOf(a.dir)
 	if err != nil {
 		return err
 	}
-	state, err := a.Members.Agreed(a.Members.Ask(ctx))
+	state, err := a.State(ctx)
 	if err != nil {
 		return err
 	}

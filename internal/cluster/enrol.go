@@ -96,7 +96,7 @@ func (p *Plan) enrolOne(dir ReplicaDir, r *Replica, ks keystore.Keystore, roots 
 	if err != nil {
 		return f, err
 	}
-	f.member.AttestationKey, f.member.ResetCount = tpm.AttestationKey(), status.ResetCount
+	f.member.AttestationKey, f.member.ResetCount, f.member.ApprovalVersion = tpm.AttestationKey(), status.ResetCount, status.ApprovalVersion
 	if f.member.EKCertificates, err = p.verifyTPM(tpm, roots); err != nil {
 		return f, fmt.Errorf("TPM of replica %d: %w", r.ID, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery/attest"
 	"github.com/reseal-bft/reseal/recovery/governance"
@@ -40,6 +41,13 @@ func (p *Plan) genesis(founders []founder, operator ed25519.PublicKey, approval 
 		return nil, err
 	}
 	g.Attestation = attest.Attestation{Required: true, PCRs: keystore.DefaultPCRs.Indexes(), Approved: approvedStates(founders)}
+	for i := range g.Attestation.Approved {
+		state := &g.Attestation.Approved[i]
+		state.Approvals, err = g.Approve(p.Rand, approval, state, func(id bft.ReplicaID) uint64 { return g.Members[id-1].ApprovalVersion })
+		if err != nil {
+			return nil, err
+		}
+	}
 	return g, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/recovery/attest"
 )
 
 // methodInfo is what a replica answers with its [Info].
@@ -29,17 +30,17 @@ const PhaseAttesting = "attesting"
 
 // State is the replicated state that governs a cluster, see governance.View.
 type State struct {
-	Cluster       string          `json:"cluster"`
-	Epoch         bft.Epoch       `json:"epoch"`
-	GroupKey      string          `json:"group_key"`
-	Phase         string          `json:"phase"`
-	Round         uint64          `json:"round"`
-	Note          string          `json:"note"`
-	Due           []bft.ReplicaID `json:"due"`
-	Members       []MemberState   `json:"members"`
-	Leaders       []bft.ReplicaID `json:"leaders"`
-	Approved      []BootState     `json:"approved"`
-	OrderSequence uint64          `json:"order_sequence"`
+	Cluster       string                 `json:"cluster"`
+	Epoch         bft.Epoch              `json:"epoch"`
+	GroupKey      string                 `json:"group_key"`
+	Phase         string                 `json:"phase"`
+	Round         uint64                 `json:"round"`
+	Note          string                 `json:"note"`
+	Due           []bft.ReplicaID        `json:"due"`
+	Members       []MemberState          `json:"members"`
+	Leaders       []bft.ReplicaID        `json:"leaders"`
+	Approved      []attest.ApprovedState `json:"approved"`
+	OrderSequence uint64                 `json:"order_sequence"`
 }
 
 // MemberState is one member in a [State].
@@ -52,11 +53,21 @@ type MemberState struct {
 	ResetCount     uint32        `json:"reset_count"`
 	BootState      string        `json:"state"`
 	RecoveredEpoch bft.Epoch     `json:"recovered_epoch"`
+	// Device is what is known of the member's TPM; nil without one.
+	Device *DeviceState `json:"device"`
 }
 
-// BootState names an approved boot state.
-type BootState struct {
-	Name string `json:"name"`
+// DeviceState is what the log knows of a member's TPM, see governance.DeviceView.
+type DeviceState struct {
+	Running           string `json:"running"`
+	Outlawed          bool   `json:"outlawed"`
+	ApprovalVersion   uint64 `json:"approval_version"`
+	ApprovableVersion uint64 `json:"approvable_version"`
+	RevocationReached bool   `json:"revocation_reached"`
+	ShownTime         int64  `json:"shown_time"` // milliseconds since 1970; 0: never
+	Due               struct {
+		Shown bool `json:"shown"`
+	} `json:"due"`
 }
 
 // Member returns the member with the given ID. Every state that [Members.Agreed] returns has all members of the genesis.

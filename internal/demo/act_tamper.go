@@ -49,14 +49,23 @@ func (d *demo) tamperOne(ctx context.Context) error {
 	return d.restore(ctx, m)
 }
 
-// restore boots the replica as it should be, and waits until it is admitted.
+// restore boots the replica as it should be, and waits until it is admitted, when it has proven that it was rebooted once more: whoever changed its binary may have
+// been in this boot too.
 func (d *demo) restore(ctx context.Context, m *stage.Machine) error {
 	began := time.Now()
 	m.Crash()
+	if err := d.Reboot(m); err != nil {
+		return err
+	}
+	_, err := d.Await(ctx, fmt.Sprintf("replica %d answers", m.ID), func(v *stage.Sight) bool { return v.Replicas[m.ID-1].Info != nil })
+	if err != nil {
+		return err
+	}
 	before, err := d.OpenRound(ctx, m.ID)
 	if err != nil {
 		return err
 	}
+	m.Crash()
 	if err := d.Reboot(m); err != nil {
 		return err
 	}

@@ -130,6 +130,16 @@ type Sight struct {
 	Replicas []cluster.Member
 }
 
+// mayReboot says whether all due replicas that are up and have a TPM have shown the boot that they are in.
+func (s *Sight) mayReboot() bool {
+	for _, id := range s.Due {
+		if d := s.Member(id).Device; d != nil && !d.Due.Shown && s.Replicas[id-1].Info != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // Votes reports whether a replica says that it votes in an epoch, or a later one.
 func (s *Sight) Votes(id bft.ReplicaID, epoch bft.Epoch) bool {
 	info := s.Replicas[id-1].Info

@@ -300,7 +300,8 @@ func (s *Stage) StopLoad(ctx context.Context) (acknowledged, lost int, err error
 	return acknowledged, lost, err
 }
 
-// OpenRound orders a recovery round and waits until it is known who is due.
+// OpenRound orders a recovery round and waits until it is known who is due, and until those who are up have shown the boot that they are in: a reboot
+// after that proves itself.
 func (s *Stage) OpenRound(ctx context.Context, due ...bft.ReplicaID) (*Sight, error) {
 	before, err := s.Control.Look(ctx)
 	if err != nil {
@@ -310,7 +311,7 @@ func (s *Stage) OpenRound(ctx context.Context, due ...bft.ReplicaID) (*Sight, er
 		return nil, err
 	}
 	return s.Await(ctx, "the round opens", func(v *Sight) bool {
-		return v.Epoch == before.Epoch && v.Phase == cluster.PhaseAttesting && len(v.Due) > 0
+		return v.Epoch == before.Epoch && v.Phase == cluster.PhaseAttesting && len(v.Due) > 0 && v.mayReboot()
 	})
 }
 

@@ -117,11 +117,8 @@ func (g groupVerifier) Verify(message, signature []byte) error {
 // verifier returns the group key that the first replica to know it named; the judge holds all others against it.
 func (c *cluster) verifier() (groupVerifier, error) {
 	c.judge.mu.Lock()
-	defer c.judge.mu.Unlock()
 	key := c.judge.groupKey
-	if key != "" && c.judge.verifier != nil {
-		return *c.judge.verifier, nil
-	}
+	c.judge.mu.Unlock()
 	if key == "" {
 		return groupVerifier{}, errNoKey
 	}
@@ -133,6 +130,5 @@ func (c *cluster) verifier() (groupVerifier, error) {
 	if err != nil {
 		return groupVerifier{}, err
 	}
-	c.judge.verifier = &groupVerifier{scheme.Verifier(public)}
-	return *c.judge.verifier, nil
+	return groupVerifier{scheme.Verifier(public)}, nil
 }

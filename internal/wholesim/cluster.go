@@ -2,13 +2,14 @@ package wholesim
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
 	mathrand "math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -31,7 +32,6 @@ type cluster struct {
 	judge    *judge
 	started  time.Time
 	closing  sync.WaitGroup // processes that are being closed
-	chaotic  atomic.Bool    // the faults are on
 
 	mu    sync.Mutex
 	rng   *mathrand.Rand
@@ -70,12 +70,11 @@ func newCluster(seed uint64, o Options) (*cluster, error) {
 			return nil, err
 		}
 	}
-	if err := c.genesis.Validate(); err != nil {
+	if err := c.approveBoot(); err != nil {
 		return nil, err
 	}
-	for id, kinds := range c.plan.byzantine {
-		m := c.machine(id)
-		m.attack = newAttack(c, m, kinds)
+	if err := c.genesis.Validate(); err != nil {
+		return nil, err
 	}
 	c.net = newNetwork(c.genesis.ClusterID(), seed)
 	for i := range 3 {
@@ -88,6 +87,20 @@ func newCluster(seed uint64, o Options) (*cluster, error) {
 	return c, nil
 }
 
+// approveBoot approves the machines' boot state towards their TPMs.
+func (c *cluster) approveBoot() error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	if c.genesis.BootApproval, err = x509.MarshalPKIXPublicKey(&key.PublicKey); err != nil {
+		return err
+	}
+	state := &c.genesis.Attestation.Approved[0]
+	state.Approvals, err = c.genesis.Approve(rand.Reader, key, state, func(bft.ReplicaID) uint64 { return 0 })
+	return err
+}
+
 func (c *cluster) addMachine(id bft.ReplicaID) error {
 	device, err := newDevice()
 	if err != nil {
@@ -95,7 +108,7 @@ func (c *cluster) addMachine(id bft.ReplicaID) error {
 	}
 	m := &machine{c: c, id: id, disk: newDisk(c.seed<<8 + uint64(id)), device: device, wake: make(chan struct{}, 1)}
 	c.machines = append(c.machines, m)
-	key, err := recovery.SealGenesisKey(&session{device: device, before: func(string) error { return nil }})
+	key, err := recovery.SealGenesisKey(&session{device, func(string) error { return nil }})
 	if err != nil {
 		return err
 	}
@@ -134,13 +147,6 @@ func (c *cluster) note(m *machine, format string, args ...any) {
 // correct reports whether a machine's replica keeps the protocol.
 func (m *machine) correct() bool { return m.attack == nil }
 
-// counts reports whether a machine's replica is expected to work: it is correct, and not switched off.
-func (m *machine) counts() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.correct() && !m.off
-}
-
 // watch looks at all replicas now and then, as operators and their watchdogs do: a replica that is due is rebooted. It ends with ctx.
 func (c *cluster) watch(ctx context.Context) {
 	every := time.Duration(c.profile.timeouts.View) / 2
@@ -166,7 +172,8 @@ func (c *cluster) look(m *machine) {
 	v := info.View
 	me := v.Member(m.id)
 	m.mu.Lock()
-	reboot := (m.correct() || !m.attack.does("lapse")) && v.Phase == governance.PhaseAttesting && me.Due && v.Round > m.round && m.process == p
+	// It is rebooted when it has shown the boot that it is in: then the next one proves itself.
+	reboot := v.Phase == governance.PhaseAttesting && me.Due && me.Device.Due.Shown && v.Round > m.round && m.process == p
 	if reboot {
 		m.round = v.Round
 	}
@@ -178,22 +185,3 @@ func (c *cluster) look(m *machine) {
 }
 
 func (c *cluster) machine(id bft.ReplicaID) *machine { return c.machines[id-1] }
-
-// describe writes where everybody stands into the trace.
-func (c *cluster) describe() {
-	for _, m := range c.machines {
-		_, node := m.running()
-		if node == nil {
-			m.mu.Lock()
-			c.note(m, "does not run: off: %t, %s", m.off, m.failed)
-			m.mu.Unlock()
-			continue
-		}
-		i := node.Info()
-		v := i.View
-		epoch, _ := m.device.held()
-		c.note(m, "epoch %d, view %d, height %d, certified %d, voter %t, diverged %t, device in epoch %d, connected %v; %v round %d, due %v, attested %v, refused %v, eligible %v, %d dealings, deadline %s, clock %s",
-			i.Epoch, i.Status.View, i.Height, i.CertifiedHeight, i.Voter, i.Diverged, epoch, i.Connected,
-			v.Phase, v.Round, v.Due, v.Attested, v.Refused, v.Eligible, len(v.Dealings), time.UnixMilli(v.Deadline).UTC().Format(time.TimeOnly), m.wall().UTC().Format(time.TimeOnly))
-	}
-}

@@ -24,6 +24,9 @@ type Options struct {
 	Trace func(line string) `json:"-"`
 }
 
+// Adversaries are the ways in which replicas are Byzantine.
+var Adversaries = []string{}
+
 // AllFaults are the faults of machines and network.
 var AllFaults = []string{"crash", "power", "partition", "one-way", "delay", "clock", "handoff-cut", "blackout"}
 
@@ -73,7 +76,7 @@ var profiles = []profile{
 	},
 	{
 		"hours", governance.Timeouts{
-			View: d(20 * time.Second), ViewMax: d(2 * time.Minute), Finalize: d(time.Second), Idle: d(5 * time.Second),
+			View: d(20 * time.Second), ViewMax: d(2 * time.Minute), Finalize: d(time.Second), Idle: d(2 * time.Second),
 			Resend: d(5 * time.Second), Ahead: d(30 * time.Second),
 		}, 10 * time.Minute, 5 * time.Minute, 20 * time.Second, 30 * time.Minute, 150 * time.Minute,
 	},

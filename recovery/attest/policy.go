@@ -8,7 +8,7 @@ import (
 	"github.com/reseal-bft/reseal/keystore"
 )
 
-// Policy judges evidence. It is a pure function of the replicated state: every replica comes to the same verdict.
+// Policy judges evidence and presence. It is a pure function of the replicated state: every replica comes to the same verdict.
 type Policy struct {
 	Cluster bft.ClusterID
 	Epoch   bft.Epoch
@@ -18,6 +18,8 @@ type Policy struct {
 	// Scheme verifies the anchor's certificate: threshold signatures under the group key.
 	Scheme      Verifier
 	Attestation Attestation
+	// Ahead bounds the difference between the clocks of correct replicas, in milliseconds.
+	Ahead int64
 }
 
 // Verifier checks certificates of the current epoch; [bft.Scheme] is one.
@@ -29,32 +31,45 @@ type Verifier interface {
 type Subject struct {
 	Identity       *ecdsa.PublicKey
 	AttestationKey []byte
+	// Slot of the keystore on its TPM: which of its counters approvals hang on.
+	Slot uint8
 	// ResetCount is that of the last recovery, or of enrolment.
 	ResetCount uint32
 	// EpochKey is the replica's present key: the fresh one must be another. That another replica claims the same key is not asked: it could claim it
 	// in time to have the owner refused, and has no use of it, since whatever the key signs names the signer.
 	EpochKey ed25519.PublicKey
+	// Required is the version that the approval counter must have reached.
+	Required uint64
+	// Due says since when evidence is awaited.
+	Due Due
+}
+
+// Boot is what a TPM showed of the boot that its machine runs in.
+type Boot struct {
+	ResetCount uint32
+	// ApprovalVersion is the lowest version of approvals that the TPM still takes.
+	ApprovalVersion uint64
+	// State names the approved boot state; empty when none of those approved now was shown, which only presence may do.
+	State string
 }
 
 // Verdict is what accepted evidence proves.
 type Verdict struct {
 	// Attested is false when the policy asks for no quote: then only the identity key's possession is proven.
-	Attested   bool
-	ResetCount uint32
-	// State names the approved boot state.
-	State string
+	Attested bool
+	Boot
 }
 
 // Verify judges evidence and returns a verdict or the first refusal. A refusal with ReasonIdentity or ReasonRound must not be held against the
 // replica: anybody can submit evidence in its name, or what it signed for another round.
 func (p *Policy) Verify(e *Evidence, subject *Subject) (*Verdict, *Refusal) {
-	if !e.signedBy(p.Cluster, subject.Identity) {
+	if !e.signedBy(subject.Identity, func() ([]byte, error) { return e.claim(p.Cluster) }) {
 		return nil, Refuse(ReasonIdentity, "the evidence is not signed by the identity key of replica %d", e.Replica)
 	}
 	if e.Epoch != p.Epoch || e.Round != p.Round {
 		return nil, Refuse(ReasonRound, "the evidence is for epoch %d, round %d; this is epoch %d, round %d", e.Epoch, e.Round, p.Epoch, p.Round)
 	}
-	if r := p.verifyAnchor(e); r != nil {
+	if r := p.verifyAnchor(&e.Proof, p.Opened); r != nil {
 		return nil, r
 	}
 	if subject.EpochKey.Equal(e.EpochKey) {
@@ -63,54 +78,83 @@ func (p *Policy) Verify(e *Evidence, subject *Subject) (*Verdict, *Refusal) {
 	if !p.Attestation.Required {
 		return &Verdict{}, nil
 	}
-	return p.verifyQuote(e, subject)
-}
-
-// verifyAnchor checks that the anchor was notarized in this epoch, and not before the round opened.
-func (p *Policy) verifyAnchor(e *Evidence) *Refusal {
-	a, s := &e.Anchor, e.Certificate.Statement
-	if s != (bft.Statement{Epoch: a.Epoch, View: a.View, Kind: bft.Notarize, Block: a.Digest()}) {
-		return Refuse(ReasonAnchor, "the anchor's certificate is not a notarization of its header")
-	}
-	if a.Epoch != p.Epoch || a.Height < p.Opened {
-		return Refuse(ReasonStaleAnchor, "the anchor at height %d of epoch %d is from before the round, which opened at height %d of epoch %d",
-			a.Height, a.Epoch, p.Opened, p.Epoch)
-	}
-	if ok := p.Scheme.Verify([][]byte{s.Bytes(p.Cluster)}, [][]byte{e.Certificate.Signature}); len(ok) != 1 || !ok[0] {
-		return Refuse(ReasonCertificate, "the anchor's certificate does not verify under the group key")
-	}
-	return nil
-}
-
-// verifyQuote checks what the TPM says.
-func (p *Policy) verifyQuote(e *Evidence, subject *Subject) (*Verdict, *Refusal) {
-	if len(e.Quote) == 0 {
-		return nil, Refuse(ReasonNoQuote, "the evidence holds no quote, and the policy requires one")
-	}
-	q, err := keystore.ParseQuote(e.Quote)
-	if err != nil {
-		return nil, Refuse(ReasonQuote, "%v", err)
-	}
-	nonce := Nonce(p.Cluster, e.Replica, e.Epoch, e.Round, e.Certificate.Signature, e.EpochKey)
-	claims, err := keystore.VerifyQuote(subject.AttestationKey, nonce[:], q)
-	if err != nil {
-		return nil, Refuse(quoteReason(q, subject.AttestationKey, nonce[:]), "quote of replica %d: %v", e.Replica, err)
+	claims, r := verifyQuote(&e.Proof, subject, Nonce(p.Cluster, e.Replica, e.Epoch, e.Round, e.Certificate.Signature, e.EpochKey))
+	if r != nil {
+		return nil, r
 	}
 	state, r := p.Attestation.judge(claims)
 	if r != nil {
 		return nil, r
 	}
-	// TPMs keep Safe false after an unclean stop, also over later orderly boots: it says nothing about this boot.
-	switch {
-	case claims.ResetCount < subject.ResetCount:
-		return nil, Refuse(ReasonResetCountFell, "the reset count fell from %d to %d: the TPM was cleared or replaced, enrol it again", subject.ResetCount, claims.ResetCount)
-	case claims.ResetCount == subject.ResetCount:
-		return nil, Refuse(ReasonNoReboot, "the reset count is still %d: the machine did not reboot since its last recovery", claims.ResetCount)
+	if r := p.Rebooted(claims, e.Anchor.Time, subject); r != nil {
+		return nil, r
 	}
-	return &Verdict{Attested: true, ResetCount: claims.ResetCount, State: state}, nil
+	return &Verdict{true, Boot{claims.ResetCount, approvalVersion(claims, subject), state}}, nil
 }
 
-// judge finds the approved state that the claims show. Its refusal is about the state that comes nearest.
+// VerifyPresence judges what a replica shows of its present boot. None of its refusals is held against the replica. A boot state that
+// is not approved, or no longer, is no reason to refuse: it is what the log wants to know.
+func (p *Policy) VerifyPresence(x *Presence, subject *Subject) (*Boot, *Refusal) {
+	if !x.signedBy(subject.Identity, func() ([]byte, error) { return x.claim(p.Cluster) }) {
+		return nil, Refuse(ReasonIdentity, "the presence is not signed by the identity key of replica %d", x.Replica)
+	}
+	if x.Epoch != p.Epoch {
+		return nil, Refuse(ReasonRound, "the presence is for epoch %d; this is epoch %d", x.Epoch, p.Epoch)
+	}
+	if r := p.verifyAnchor(&x.Proof, 0); r != nil {
+		return nil, r
+	}
+	claims, r := verifyQuote(&x.Proof, subject, PresenceNonce(p.Cluster, x.Replica, x.Epoch, x.Certificate.Signature))
+	if r != nil {
+		return nil, r
+	}
+	if claims.ResetCount < subject.ResetCount {
+		return nil, resetCountFell(claims, subject)
+	}
+	state, r := p.Attestation.judge(claims)
+	if r != nil && r.Reason == ReasonUnclaimed {
+		return nil, r
+	}
+	return &Boot{claims.ResetCount, approvalVersion(claims, subject), state}, nil
+}
+
+// verifyAnchor checks that the anchor was notarized in this epoch, at the least height or above.
+func (p *Policy) verifyAnchor(x *Proof, least bft.Height) *Refusal {
+	a, s := &x.Anchor, x.Certificate.Statement
+	if s != (bft.Statement{Epoch: a.Epoch, View: a.View, Kind: bft.Notarize, Block: a.Digest()}) {
+		return Refuse(ReasonAnchor, "the anchor's certificate is not a notarization of its header")
+	}
+	if a.Epoch != p.Epoch || a.Height < least {
+		return Refuse(ReasonStaleAnchor, "the anchor at height %d of epoch %d is from before the round, which opened at height %d of epoch %d",
+			a.Height, a.Epoch, p.Opened, p.Epoch)
+	}
+	if ok := p.Scheme.Verify([][]byte{s.Bytes(p.Cluster)}, [][]byte{x.Certificate.Signature}); len(ok) != 1 || !ok[0] {
+		return Refuse(ReasonCertificate, "the anchor's certificate does not verify under the group key")
+	}
+	return nil
+}
+
+// verifyQuote checks that the TPM said it, in answer to this.
+func verifyQuote(x *Proof, subject *Subject, nonce [32]byte) (*keystore.Claims, *Refusal) {
+	if len(x.Quote) == 0 {
+		return nil, Refuse(ReasonNoQuote, "there is no quote, and the policy requires one")
+	}
+	q, err := keystore.ParseQuote(x.Quote)
+	if err != nil {
+		return nil, Refuse(ReasonQuote, "%v", err)
+	}
+	claims, err := keystore.VerifyQuote(subject.AttestationKey, nonce[:], q)
+	if err != nil {
+		return nil, Refuse(quoteReason(q, subject.AttestationKey, nonce[:]), "quote of replica %d: %v", x.Replica, err)
+	}
+	if claims.Slot != subject.Slot {
+		return nil, Refuse(ReasonQuote, "quote of replica %d: it shows the approval counter of slot %d, and its keystore is in slot %d", x.Replica, claims.Slot, subject.Slot)
+	}
+	return claims, nil
+}
+
+// judge finds the approved state that the claims show. Operators approve what a machine measures; a quote shows the state after the replica claimed its
+// boot (see [keystore.Capped]), since only then nobody else can open a secret in it. The refusal is about the state that comes nearest.
 func (a *Attestation) judge(claims *keystore.Claims) (name string, r *Refusal) {
 	values := make(map[int]Measurement, len(claims.PCRs))
 	for _, v := range claims.PCRs {
@@ -120,36 +164,62 @@ func (a *Attestation) judge(claims *keystore.Claims) (name string, r *Refusal) {
 	r = Refuse(ReasonPCR, "no boot state is approved")
 	for i := range a.Approved {
 		state := &a.Approved[i]
-		differing := state.differing(a.PCRs, values)
+		if quotesAreCapped && len(differing(a.PCRs, values, state.PCRs)) == 0 {
+			return "", Refuse(ReasonUnclaimed, "the quote shows state %q before it was claimed: another process could still open what is sealed in this boot", state.Name)
+		}
+		claimed := state.claimed(a.PCRs)
+		wrong := differing(a.PCRs, values, claimed)
 		switch {
-		case len(differing) == 0 && claims.Firmware >= state.MinimumFirmware:
+		case len(wrong) == 0 && claims.Firmware >= state.MinimumFirmware:
 			return state.Name, nil
-		case len(differing) == 0:
+		case len(wrong) == 0:
 			nearest = 0
 			r = Refuse(ReasonFirmware, "the TPM's firmware %#x is older than %#x, which state %q asks for", claims.Firmware, state.MinimumFirmware, state.Name)
-		case len(differing) < nearest:
-			nearest = len(differing)
-			r = differs(differing[0], values, state)
+		case len(wrong) < nearest:
+			nearest = len(wrong)
+			r = differs(wrong[0], values, state.Name, claimed)
 		}
 	}
 	return "", r
 }
 
-// differing lists the registers that are missing or hold another value than the state gives.
-func (s *ApprovedState) differing(pcrs []int, values map[int]Measurement) []int {
+// quotesAreCapped: the TPM keystore claims boots, and its quotes show the approval counter. Until then a TPM that shows itself is taken to have reached what it must.
+const quotesAreCapped = false
+
+func approvalVersion(claims *keystore.Claims, subject *Subject) uint64 {
+	if !quotesAreCapped {
+		return subject.Required
+	}
+	return claims.ApprovalVersion
+}
+
+// claimed are the values of the policy's registers after the boot was claimed.
+func (s *ApprovedState) claimed(pcrs []int) map[int]Measurement {
+	out := make(map[int]Measurement, len(pcrs))
+	if !quotesAreCapped {
+		return s.PCRs
+	}
+	for _, v := range keystore.Capped(s.Values(pcrs)) {
+		out[v.Index] = v.Digest
+	}
+	return out
+}
+
+// differing lists the registers that are missing or hold another value than they should.
+func differing(pcrs []int, values, want map[int]Measurement) []int {
 	var out []int
 	for _, p := range pcrs {
-		if v, quoted := values[p]; !quoted || v != s.PCRs[p] {
+		if v, quoted := values[p]; !quoted || v != want[p] {
 			out = append(out, p)
 		}
 	}
 	return out
 }
 
-func differs(pcr int, values map[int]Measurement, state *ApprovedState) *Refusal {
+func differs(pcr int, values map[int]Measurement, state string, want map[int]Measurement) *Refusal {
 	v, quoted := values[pcr]
 	if !quoted {
 		return Refuse(ReasonPCR, "PCR %d is not in the quote", pcr)
 	}
-	return Refuse(ReasonPCR, "PCR %d is not approved: it holds %.16s..., state %q has %.16s...", pcr, v.String(), state.Name, state.PCRs[pcr].String())
+	return Refuse(ReasonPCR, "PCR %d is not approved: it holds %.16s..., state %q gives %.16s...", pcr, v.String(), state, want[pcr].String())
 }

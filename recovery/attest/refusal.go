@@ -24,8 +24,9 @@ const (
 	ReasonAttestationKey        // the quote is not signed by the registered attestation key
 	ReasonNonce                 // the quote answers another nonce
 	ReasonPCR                   // a PCR holds a value that is not approved
-	ReasonNoReboot              // the reset count has not risen since the last recovery
+	ReasonNoReboot              // the machine was not reset since it became due
 	ReasonResetCountFell        // the TPM was cleared or replaced
+	ReasonUnclaimed             // the quote was made before the boot was claimed
 	ReasonFirmware              // the TPM's firmware is older than the approved state asks for
 	ReasonDealer                // the dealer holds no share
 	ReasonSuperfluous           // already known, or no longer needed
@@ -40,7 +41,7 @@ const (
 var reasonNames = [NumReasons]string{
 	"none", "malformed", "phase", "round", "unknown replica", "certificate", "not due", "identity signature", "superseded", "anchor",
 	"stale anchor", "epoch key reused", "no quote", "quote", "attestation key", "nonce", "pcr", "no reboot", "reset count fell",
-	"firmware", "dealer", "superfluous", "sequence", "signatures", "order", "accusation",
+	"unclaimed", "firmware", "dealer", "superfluous", "sequence", "signatures", "order", "accusation",
 }
 
 // String returns the reason's name.

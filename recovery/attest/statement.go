@@ -12,6 +12,9 @@ import (
 const (
 	evidenceDomain = "reseal/v1/evidence\x00"
 	nonceDomain    = "reseal/v1/quote-nonce\x00"
+
+	presenceDomain      = "reseal/v1/presence\x00"
+	presenceNonceDomain = "reseal/v1/presence-nonce\x00"
 )
 
 // Round numbers the attempts at a handoff over the whole life of a cluster, from 1. An attempt that is begun again has a new
@@ -28,4 +31,12 @@ func Nonce(cluster bft.ClusterID, replica bft.ReplicaID, epoch bft.Epoch, round 
 	b = binary.BigEndian.AppendUint16(b, uint16(len(anchorSignature)))
 	b = append(b, anchorSignature...)
 	return sha256.Sum256(append(b, epochKey...))
+}
+
+// PresenceNonce is the qualifying data of the quote in a replica's presence, bound like [Nonce] but to no round and no key.
+func PresenceNonce(cluster bft.ClusterID, replica bft.ReplicaID, epoch bft.Epoch, anchorSignature []byte) [32]byte {
+	b := append([]byte(presenceNonceDomain), cluster[:]...)
+	b = binary.BigEndian.AppendUint16(b, uint16(replica))
+	b = binary.BigEndian.AppendUint64(b, uint64(epoch))
+	return sha256.Sum256(append(b, anchorSignature...))
 }

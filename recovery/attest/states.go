@@ -9,8 +9,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
+	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery/internal/wire"
 )
@@ -36,6 +38,17 @@ type ApprovedState struct {
 	PCRs map[int]Measurement `json:"pcrs"`
 	// MinimumFirmware is the least version of the TPM's firmware.
 	MinimumFirmware uint64 `json:"minimum_firmware,omitempty"`
+	// Approvals are the state's approvals towards the members' TPMs, by replica ascending: without one of its own a TPM opens nothing in the state.
+	Approvals []DeviceApproval `json:"approvals,omitempty"`
+}
+
+// DeviceApproval is the approval of a boot state towards the TPM of one member, see [keystore.Approval]; the registers are the state's.
+type DeviceApproval struct {
+	Replica bft.ReplicaID `json:"replica"`
+	// Version is compared with the TPM's approval counter: a counter above it refuses the approval.
+	Version uint64 `json:"version"`
+	// Signature is that of the boot-approval key, 64 bytes.
+	Signature []byte `json:"signature"`
 }
 
 // Validate checks every field. The error names the field and says what to do.
@@ -80,6 +93,20 @@ func (s *ApprovedState) Validate(pcrs []int) error {
 		return fmt.Errorf("state %q has values for registers that the policy does not look at: give exactly PCRs %v", s.Name, pcrs)
 	}
 	return nil
+}
+
+// SameAs says whether another state admits the same boots.
+func (s *ApprovedState) SameAs(other *ApprovedState) bool {
+	return maps.Equal(s.PCRs, other.PCRs) && s.MinimumFirmware == other.MinimumFirmware
+}
+
+// Values are the state's values of the given registers.
+func (s *ApprovedState) Values(pcrs []int) []keystore.PCRValue {
+	values := make([]keystore.PCRValue, 0, len(pcrs))
+	for _, p := range pcrs {
+		values = append(values, keystore.PCRValue{Index: p, Digest: s.PCRs[p]})
+	}
+	return values
 }
 
 // Measurement is the content of a PCR of the SHA-256 bank. Its text is 64 hexadecimal digits.

@@ -33,6 +33,7 @@ type cluster struct {
 	nextKeys   map[bft.ReplicaID]ed25519.PrivateKey
 	tpms       map[bft.ReplicaID]*fakeTPM
 	operators  []ed25519.PrivateKey
+	approval   *ecdsa.PrivateKey
 	shares     map[bft.ReplicaID]*threshold.Share
 	sharing    *threshold.Sharing
 	tip        replica.BlockInfo
@@ -75,10 +76,55 @@ func newCluster(t *testing.T, options ...option) *cluster {
 	for i := range g.Size().N() {
 		c.enrol(g, bft.ReplicaID(i+1))
 	}
+	var err error
+	c.approval, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	g.BootApproval, err = x509.MarshalPKIXPublicKey(&c.approval.PublicKey)
+	require.NoError(t, err)
+	c.found(g)
 	c.genesis = g
 	c.state, c.twin = fresh(t, g), fresh(t, g)
 	c.tip = replica.BlockInfo{Time: g.Created.UnixMilli()}
 	return c
+}
+
+// found approves the founding boot states.
+func (c *cluster) found(g *Genesis) {
+	c.t.Helper()
+	for i := range g.Attestation.Approved {
+		state := &g.Attestation.Approved[i]
+		approvals, err := g.Approve(rand.Reader, c.approval, state, func(id bft.ReplicaID) uint64 { return g.Members[id-1].ApprovalVersion })
+		require.NoError(c.t, err)
+		state.Approvals = approvals
+	}
+}
+
+// approve is a boot state with approvals, for the versions that the log asks for.
+func (c *cluster) approve(state attest.ApprovedState) *ApproveState {
+	c.t.Helper()
+	state.Approvals = c.approvals(&state, 0)
+	return &ApproveState{state}
+}
+
+// revoke revokes a boot state and renews the approvals of the others.
+func (c *cluster) revoke(name string) *RevokeState {
+	c.t.Helper()
+	body := &RevokeState{Name: name}
+	for _, state := range c.state.View().Approved {
+		if state.Name != name {
+			body.Remaining = append(body.Remaining, RemainingState{state.Name, c.approvals(&state, 1)})
+		}
+	}
+	return body
+}
+
+func (c *cluster) approvals(state *attest.ApprovedState, above uint64) []attest.DeviceApproval {
+	c.t.Helper()
+	approvals, err := c.genesis.Approve(rand.Reader, c.approval, state, func(id bft.ReplicaID) uint64 {
+		return c.state.View().Member(id).Device.ApprovableVersion + above
+	})
+	require.NoError(c.t, err)
+	return approvals
 }
 
 func (c *cluster) enrol(g *Genesis, id bft.ReplicaID) {
@@ -235,9 +281,18 @@ func (c *cluster) evidence(id bft.ReplicaID) *Attest {
 	return &Attest{e}
 }
 
-// reboot boots a replica cleanly and returns its evidence.
+// announce has a due replica show the boot that it is in, unless it has.
+func (c *cluster) announce(id bft.ReplicaID) {
+	c.t.Helper()
+	if d := c.state.View().Member(id).Device; d != nil && d.Due.Height > 0 && !d.Due.Shown {
+		c.accepted(c.presence(id))
+	}
+}
+
+// reboot has a due replica show itself, boots it cleanly and returns its evidence.
 func (c *cluster) reboot(id bft.ReplicaID) *Attest {
 	c.t.Helper()
+	c.announce(id)
 	c.tpms[id].boot(good14)
 	return c.evidence(id)
 }
@@ -367,4 +422,12 @@ func (c *cluster) holders() []bft.ReplicaID {
 
 func without(ids []bft.ReplicaID, id bft.ReplicaID) []bft.ReplicaID {
 	return slices.DeleteFunc(slices.Clone(ids), func(x bft.ReplicaID) bool { return x == id })
+}
+
+// presence is what a replica shows of the boot it is in.
+func (c *cluster) presence(id bft.ReplicaID) *Present {
+	c.t.Helper()
+	p, err := attest.NewPresence(rand.Reader, c.challenge(id), c.identities[id], c.tpms[id].quote)
+	require.NoError(c.t, err)
+	return &Present{p}
 }

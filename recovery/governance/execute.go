@@ -24,9 +24,7 @@ func (s *State) attest(e *attest.Evidence) (refusal *attest.Refusal, changed boo
 	case e.Anchor.Height <= m.recovery.anchor:
 		return attest.Refuse(attest.ReasonSuperseded, "evidence of replica %d with an anchor at height %d was judged already", m.id, m.recovery.anchor), false
 	}
-	verdict, refusal := s.policy().Verify(e, &attest.Subject{
-		Identity: m.identity, AttestationKey: m.attestationKey, ResetCount: m.resetCount, EpochKey: m.epochKey,
-	})
+	verdict, refusal := s.policy().Verify(e, s.subject(m))
 	if refusal != nil && !refusal.Reason.HeldAgainst() {
 		return refusal, false
 	}
@@ -37,13 +35,53 @@ func (s *State) attest(e *attest.Evidence) (refusal *attest.Refusal, changed boo
 		return refusal, true
 	}
 	m.recovery.verdict, m.recovery.refusal, m.recovery.proven, m.nextKey = verdictAttested, attest.Refusal{}, *verdict, e.EpochKey
+	if m.evidence, _ = e.Encode(); verdict.Attested {
+		m.show(verdict.Boot, moment{e.Anchor.Height, e.Anchor.Time})
+	}
 	return nil, true
+}
+
+// present takes note of what a replica shows of its boot. What tells nothing new is refused, so that the log is not filled with it.
+func (s *State) present(p *attest.Presence) *attest.Refusal {
+	m := s.member(p.Replica)
+	switch {
+	case m == nil:
+		return attest.Refuse(attest.ReasonUnknownReplica, "there is no replica %d in this cluster", p.Replica)
+	case len(m.attestationKey) == 0:
+		return attest.Refuse(attest.ReasonSuperfluous, "replica %d has no TPM that could show anything", m.id)
+	case p.Anchor.Height <= m.shownAt.height:
+		return attest.Refuse(attest.ReasonSuperseded, "replica %d showed its boot with an anchor at height %d already", m.id, m.shownAt.height)
+	}
+	boot, refusal := s.policy().VerifyPresence(p, s.subject(m))
+	if refusal != nil {
+		return refusal
+	}
+	r := &m.recovery
+	first := r.due && !r.seen && p.Anchor.Height >= r.since.height
+	outlawed := boot.State == ""
+	if before := m.shown; !first && m.shownAt.height != 0 && outlawed == m.outlawed && boot.ResetCount == before.ResetCount && boot.ApprovalVersion == before.ApprovalVersion &&
+		(outlawed || boot.State == before.State) {
+		return attest.Refuse(attest.ReasonSuperfluous, "replica %d has shown this already", m.id)
+	}
+	if first {
+		r.seen, r.seenCount = true, boot.ResetCount
+	}
+	m.show(*boot, moment{p.Anchor.Height, p.Anchor.Time})
+	return nil
+}
+
+// subject is what the log knows of a member.
+func (s *State) subject(m *member) *attest.Subject {
+	return &attest.Subject{
+		Identity: m.identity, AttestationKey: m.attestationKey, Slot: s.genesis.Members[m.id-1].Slot, ResetCount: m.resetCount, EpochKey: m.epochKey,
+		Required: m.required, Due: m.recovery.awaited(),
+	}
 }
 
 func (s *State) policy() *attest.Policy {
 	a := s.genesis.Attestation
 	a.Approved = s.approved
-	return &attest.Policy{Cluster: s.cluster, Epoch: s.epoch, Round: s.round.number, Opened: s.round.opened, Scheme: s.verifier, Attestation: a}
+	return &attest.Policy{Cluster: s.cluster, Epoch: s.epoch, Round: s.round.number, Opened: s.round.opened, Scheme: s.verifier, Attestation: a, Ahead: s.genesis.Timeouts.Ahead.milliseconds()}
 }
 
 // deal takes a certified dealing: the first q of a round, from different dealers, are combined into the next sharing.
@@ -113,7 +151,7 @@ func (s *State) order(block replica.BlockInfo, o *Order) (refusal *attest.Refusa
 	case *ApproveState:
 		refusal = s.approve(body.State)
 	case *RevokeState:
-		refusal = s.revoke(body.Name)
+		refusal = s.revoke(block, body)
 	case *Quarantine:
 		refusal = s.quarantine(block, body)
 	case *Release:
@@ -159,36 +197,6 @@ func (s *State) checkDue(due []bft.ReplicaID) *attest.Refusal {
 		return attest.Refuse(attest.ReasonOrder, "%d replicas with a share cannot be due at once: name at most %d", holders, s.maxDue())
 	}
 	return nil
-}
-
-func (s *State) approve(state attest.ApprovedState) *attest.Refusal {
-	if err := state.Validate(s.genesis.Attestation.PCRs); err != nil {
-		return attest.Refuse(attest.ReasonOrder, "%v", err)
-	}
-	if len(s.approved) >= attest.MaxApproved {
-		return attest.Refuse(attest.ReasonOrder, "%d boot states are approved: revoke one first", len(s.approved))
-	}
-	if s.findState(state.Name) >= 0 {
-		return attest.Refuse(attest.ReasonOrder, "a boot state %q is approved already: revoke it first, or choose another name", state.Name)
-	}
-	s.approved = append(slices.Clone(s.approved), state)
-	return nil
-}
-
-func (s *State) revoke(name string) *attest.Refusal {
-	i := s.findState(name)
-	if i < 0 {
-		return attest.Refuse(attest.ReasonOrder, "no boot state %q is approved", name)
-	}
-	if s.genesis.Attestation.Required && len(s.approved) == 1 {
-		return attest.Refuse(attest.ReasonOrder, "%q is the only approved boot state: approve another first, or no replica can recover", name)
-	}
-	s.approved = slices.Delete(slices.Clone(s.approved), i, i+1)
-	return nil
-}
-
-func (s *State) findState(name string) int {
-	return slices.IndexFunc(s.approved, func(a attest.ApprovedState) bool { return a.Name == name })
 }
 
 // quarantine keeps a replica out of the next epoch. A dealing that would give it a share begins again without it.

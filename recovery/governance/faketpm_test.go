@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -21,6 +22,9 @@ type fakeTPM struct {
 	pcrs       map[int]attest.Measurement
 	resetCount uint32
 	firmware   uint64
+	// since is the time since the reset, version the value of the approval counter.
+	since   time.Duration
+	version uint64
 }
 
 func newFakeTPM(t *testing.T) *fakeTPM {
@@ -37,6 +41,7 @@ var (
 // boot is a power cycle into the given binary.
 func (f *fakeTPM) boot(binary attest.Measurement) {
 	f.resetCount++
+	f.since = 0
 	f.pcrs[14] = binary
 }
 

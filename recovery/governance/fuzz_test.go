@@ -18,8 +18,8 @@ func (c *cluster) operations() []Operation {
 	_, dealings := c.deal(1)
 	return []Operation{
 		c.evidence(1), dealings[0], c.equivocate(2),
-		c.order(&StartRound{}), c.order(&StartRound{Due: []bft.ReplicaID{3, 1}}), c.order(&ApproveState{c.genesis.Attestation.Approved[0]}),
-		c.order(&RevokeState{"v1"}), c.order(&Quarantine{Replica: 2, Reason: "odd"}), c.order(&Release{Replica: 2}),
+		c.order(&StartRound{}), c.order(&StartRound{Due: []bft.ReplicaID{3, 1}}), c.order(c.approve(c.genesis.Attestation.Approved[0])),
+		c.order(c.revoke("v1")), c.presence(2), c.order(&Quarantine{Replica: 2, Reason: "odd"}), c.order(&Release{Replica: 2}),
 	}
 }
 

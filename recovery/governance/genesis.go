@@ -60,6 +60,11 @@ type GenesisMember struct {
 	AttestationKey []byte `json:"attestation_key,omitempty"`
 	// ResetCount is the TPM's count of boots at enrolment: the first recovery must show a higher one.
 	ResetCount uint32 `json:"reset_count,omitempty"`
+	// StorageRoot is the public area of the TPM's storage root key, and Slot the keystore's on that TPM: approvals of boot states are bound to both.
+	StorageRoot []byte `json:"storage_root,omitempty"`
+	Slot        uint8  `json:"slot,omitempty"`
+	// ApprovalVersion is the value of the TPM's approval counter at enrolment.
+	ApprovalVersion uint64 `json:"approval_version,omitempty"`
 	// EKCertificates are the TPM's endorsement certificates (DER), kept for auditors; members' keys were checked against them at enrolment.
 	EKCertificates [][]byte `json:"ek_certificates,omitempty"`
 }

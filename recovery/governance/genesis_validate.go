@@ -36,6 +36,7 @@ func (g *Genesis) Validate() error {
 		g.validateOperators,
 		g.validateBootApproval,
 		func() error { return wrap("attestation", g.Attestation.Validate()) },
+		g.validateApprovals,
 		g.validateTimes,
 	)
 }
@@ -107,6 +108,9 @@ func (m *GenesisMember) validate(i int, attested bool) error {
 	if len(m.AttestationKey) > maxAttestationKey {
 		return fmt.Errorf("attestation_key: %d bytes; a TPM's public area has at most %d", len(m.AttestationKey), maxAttestationKey)
 	}
+	if len(m.StorageRoot) > maxAttestationKey {
+		return fmt.Errorf("storage_root: %d bytes; a TPM's public area has at most %d", len(m.StorageRoot), maxAttestationKey)
+	}
 	if len(m.EKCertificates) > maxEKCertificates || slices.ContainsFunc(m.EKCertificates, func(c []byte) bool { return len(c) > maxEKCertificate }) {
 		return fmt.Errorf("ek_certificates: at most %d of at most %d bytes each", maxEKCertificates, maxEKCertificate)
 	}
@@ -146,6 +150,23 @@ func (g *Genesis) validateBootApproval() error {
 	}
 	if _, err := attest.ParseIdentity(g.BootApproval); err != nil {
 		return fmt.Errorf("boot_approval: %w: give an ECDSA P-256 public key as PKIX DER, or leave it out without TPMs", err)
+	}
+	return nil
+}
+
+// validateApprovals checks that the founding boot states are approved towards all TPMs.
+func (g *Genesis) validateApprovals() error {
+	if n, most := len(g.Attestation.Approved), g.mostApproved(); n > most {
+		return fmt.Errorf("attestation.approved: %d boot states; a cluster of %d can have %d, since one order renews the approvals of all", n, len(g.Members), most)
+	}
+	for i := range g.Attestation.Approved {
+		err := g.checkApprovals(&g.Attestation.Approved[i], func(id bft.ReplicaID) (least, most uint64) {
+			v := g.Members[id-1].ApprovalVersion
+			return v, v
+		})
+		if err != nil {
+			return fmt.Errorf("attestation.approved[%d]: %w", i, err)
+		}
 	}
 	return nil
 }

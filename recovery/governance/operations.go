@@ -7,7 +7,7 @@ import (
 	"github.com/reseal-bft/reseal/recovery/attest"
 )
 
-// Operation is a system operation: [Attest], [Dealing], [Order] or [Accuse].
+// Operation is a system operation: [Attest], [Present], [Dealing], [Order] or [Accuse].
 type Operation interface {
 	kind() operationKind
 	encode(w *writer)
@@ -20,16 +20,20 @@ const (
 	kindDealing
 	kindOrder
 	kindAccuse
+	kindPresent
 )
 
-// MaxOperation bounds an encoded system operation, in bytes.
-const MaxOperation = 64 << 10
+// MaxOperation bounds an encoded system operation, in bytes. An order with the approvals of a few boot states for a large cluster is the largest.
+const MaxOperation = 256 << 10
 
 // MaxCertificate bounds the certificate of a dealing, in bytes: a list of signatures of the largest cluster.
 const MaxCertificate = 32 << 10
 
 // Attest submits a replica's evidence.
 type Attest struct{ Evidence *attest.Evidence }
+
+// Present submits what a replica shows of the boot it is in.
+type Present struct{ Presence *attest.Presence }
 
 // Dealing submits a certified dealing: q receivers acknowledged that they hold their part of what the commitment commits to.
 type Dealing struct {
@@ -56,6 +60,7 @@ func (*Attest) kind() operationKind  { return kindAttest }
 func (*Dealing) kind() operationKind { return kindDealing }
 func (*Order) kind() operationKind   { return kindOrder }
 func (*Accuse) kind() operationKind  { return kindAccuse }
+func (*Present) kind() operationKind { return kindPresent }
 
 // Encode returns the canonical encoding of an operation, to be submitted in the system's space.
 func Encode(op Operation) ([]byte, error) {
@@ -90,6 +95,8 @@ func (r *reader) operation() Operation {
 	switch operationKind(r.U8()) {
 	case kindAttest:
 		return r.attest()
+	case kindPresent:
+		return r.present()
 	case kindDealing:
 		return r.dealing()
 	case kindOrder:
@@ -118,6 +125,25 @@ func (r *reader) attest() *Attest {
 	e, err := attest.ParseEvidence(b)
 	r.Check(err == nil)
 	return &Attest{e}
+}
+
+func (p *Present) encode(w *writer) {
+	b, err := p.Presence.Encode()
+	if err != nil {
+		w.Fail(err)
+		return
+	}
+	w.Bytes(b)
+}
+
+func (r *reader) present() *Present {
+	b := r.Bytes(attest.MaxEvidence)
+	if r.Failed() {
+		return nil
+	}
+	p, err := attest.ParsePresence(b)
+	r.Check(err == nil)
+	return &Present{p}
 }
 
 func (d *Dealing) encode(w *writer) {

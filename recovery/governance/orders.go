@@ -53,11 +53,21 @@ type OrderBody interface {
 // while a round runs they stay the same, and those that have attested stay attested.
 type StartRound struct{ Due []bft.ReplicaID }
 
-// ApproveState admits a boot state.
+// ApproveState admits a boot state, with its approvals for all TPMs. For a state that is approved already it renews the approvals.
 type ApproveState struct{ State attest.ApprovedState }
 
-// RevokeState no longer admits a boot state. Replicas that run in it keep their share until they are due.
-type RevokeState struct{ Name string }
+// RevokeState no longer admits a boot state, neither here nor on any TPM: each raises its approval counter, which ends all approvals so far. So the order holds
+// new ones of all states that stay approved, in the log's order. Replicas that run in the revoked state are due at once.
+type RevokeState struct {
+	Name      string
+	Remaining []RemainingState
+}
+
+// RemainingState is a state that stays approved, with its new approvals.
+type RemainingState struct {
+	Name      string
+	Approvals []attest.DeviceApproval
+}
 
 // Quarantine keeps a replica out of the next epochs, until [Release].
 type Quarantine struct {
@@ -168,7 +178,7 @@ func (r *reader) orderBody(kind OrderKind) OrderBody {
 	case OrderApproveState:
 		return &ApproveState{r.approvedState()}
 	case OrderRevokeState:
-		return &RevokeState{r.Text(wire.MaxName)}
+		return r.revokeState()
 	case OrderQuarantine:
 		return &Quarantine{Replica: r.Replica(), Reason: r.Text(wire.MaxName)}
 	case OrderRelease:
@@ -192,7 +202,36 @@ func (a *ApproveState) validate() error {
 	if len(pcrs) > 0 && (pcrs[0] < 0 || pcrs[len(pcrs)-1] >= keystore.NumPCRs) {
 		return fmt.Errorf("state %q: PCRs are 0 to %d", a.State.Name, keystore.NumPCRs-1)
 	}
-	return a.State.Validate(pcrs)
+	if err := a.State.Validate(pcrs); err != nil {
+		return err
+	}
+	return validApprovals(a.State.Approvals)
+}
+
+func (v *RevokeState) validate() error {
+	if err := wire.CheckName("name of the state", v.Name); err != nil {
+		return err
+	}
+	for i := range v.Remaining {
+		if err := wire.CheckName("name of a state that stays", v.Remaining[i].Name); err != nil {
+			return err
+		}
+		if err := validApprovals(v.Remaining[i].Approvals); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func validApprovals(list []attest.DeviceApproval) error {
+	var last bft.ReplicaID
+	for _, a := range list {
+		if a.Replica <= last || a.Replica > bft.MaxReplicas || len(a.Signature) != approvalSignature {
+			return fmt.Errorf("approval for replica %d: list approvals by replica, ascending, with signatures of %d bytes", a.Replica, approvalSignature)
+		}
+		last = a.Replica
+	}
+	return nil
 }
 
 func (q *Quarantine) validate() error {
@@ -202,8 +241,7 @@ func (q *Quarantine) validate() error {
 	return wire.CheckName("reason", q.Reason)
 }
 
-func (v *RevokeState) validate() error { return wire.CheckName("name of the state", v.Name) }
-func (l *Release) validate() error     { return validReplica(l.Replica) }
+func (l *Release) validate() error { return validReplica(l.Replica) }
 
 func validReplica(id bft.ReplicaID) error {
 	if id < 1 || id > bft.MaxReplicas {
@@ -214,11 +252,50 @@ func validReplica(id bft.ReplicaID) error {
 
 func (s *StartRound) encodeBody(w *writer)   { w.Replicas(s.Due) }
 func (a *ApproveState) encodeBody(w *writer) { w.approvedState(&a.State) }
-func (v *RevokeState) encodeBody(w *writer)  { w.Bytes([]byte(v.Name)) }
 func (l *Release) encodeBody(w *writer)      { w.Replica(l.Replica) }
 func (q *Quarantine) encodeBody(w *writer) {
 	w.Replica(q.Replica)
 	w.Bytes([]byte(q.Reason))
+}
+
+func (v *RevokeState) encodeBody(w *writer) {
+	w.Bytes([]byte(v.Name))
+	w.U16(uint16(len(v.Remaining)))
+	for i := range v.Remaining {
+		w.Bytes([]byte(v.Remaining[i].Name))
+		w.approvals(v.Remaining[i].Approvals)
+	}
+}
+
+func (r *reader) revokeState() *RevokeState {
+	v := &RevokeState{Name: r.Text(wire.MaxName)}
+	for range r.Count(attest.MaxApproved) {
+		v.Remaining = append(v.Remaining, RemainingState{Name: r.Text(wire.MaxName), Approvals: r.approvals()})
+	}
+	return v
+}
+
+// approvalSignature is the size of the signature of an approval, in bytes.
+const approvalSignature = 64
+
+func (w *writer) approvals(list []attest.DeviceApproval) {
+	w.U16(uint16(len(list)))
+	for _, a := range list {
+		w.Replica(a.Replica)
+		w.U64(a.Version)
+		w.Bytes(a.Signature)
+	}
+}
+
+func (r *reader) approvals() (list []attest.DeviceApproval) {
+	var last bft.ReplicaID
+	for range r.Count(bft.MaxReplicas) {
+		a := attest.DeviceApproval{Replica: r.Replica(), Version: r.U64(), Signature: r.Bytes(approvalSignature)}
+		r.Check(a.Replica > last && len(a.Signature) == approvalSignature)
+		last = a.Replica
+		list = append(list, a)
+	}
+	return list
 }
 
 func (w *writer) approvedState(s *attest.ApprovedState) {
@@ -231,6 +308,7 @@ func (w *writer) approvedState(s *attest.ApprovedState) {
 			w.Raw(value[:])
 		}
 	}
+	w.approvals(s.Approvals)
 }
 
 func (r *reader) approvedState() attest.ApprovedState {
@@ -242,5 +320,6 @@ func (r *reader) approvedState() attest.ApprovedState {
 		last = pcr
 		s.PCRs[pcr] = attest.Measurement(r.Digest())
 	}
+	s.Approvals = r.approvals()
 	return s
 }

@@ -85,7 +85,7 @@ func TestPolicy(t *testing.T) {
 		},
 		{
 			name: "no quote", bend: func(c *cluster, _ *attest.Challenge) { c.tpms[3] = nil },
-			reason: attest.ReasonNoQuote, says: "holds no quote",
+			reason: attest.ReasonNoQuote, says: "no quote",
 		},
 		{
 			name: "another TPM", bend: func(c *cluster, _ *attest.Challenge) { c.tpms[3] = c.tpms[4] },
@@ -93,7 +93,7 @@ func TestPolicy(t *testing.T) {
 		},
 		{
 			name: "tampered binary", prepare: func(c *cluster) { c.tpms[3].pcrs[14] = bad14 },
-			reason: attest.ReasonPCR, says: `PCR 14 is not approved: it holds ` + bad14.String()[:16] + `..., state "v1" has`,
+			reason: attest.ReasonPCR, says: `PCR 14 is not approved: it holds ` + bad14.String()[:16] + `..., state "v1" gives`,
 		},
 		{
 			name: "tampered boot loader", prepare: func(c *cluster) { c.tpms[3].pcrs[7] = bad14 },
@@ -121,6 +121,7 @@ func TestPolicy(t *testing.T) {
 			t.Parallel()
 			c := inEpoch1(t)
 			c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
+			c.announce(3)
 			c.tpms[3].boot(good14)
 			if test.prepare != nil {
 				test.prepare(c)
@@ -193,6 +194,7 @@ func TestEpochKeyMustBeFresh(t *testing.T) {
 func TestNobodyIsRefusedBecauseAnotherClaimsItsKey(t *testing.T) {
 	c := inEpoch1(t, size(1, 2))
 	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3, 4}}))
+	c.announce(4)
 	owner := c.reboot(3)
 	c.tpms[4].boot(good14)
 	thief, err := attest.NewEvidence(rand.Reader, c.challenge(4), owner.Evidence.EpochKey, c.identities[4], c.tpms[4].quote)
@@ -242,7 +244,7 @@ func TestWithoutTPMNothingIsAttested(t *testing.T) {
 func TestNearestStateIsNamed(t *testing.T) {
 	c := inEpoch1(t)
 	v2 := attest.ApprovedState{Name: "v2", PCRs: map[int]attest.Measurement{7: {1}, 14: {2}}}
-	c.accepted(c.order(&ApproveState{v2}))
+	c.accepted(c.order(c.approve(v2)))
 	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
 	c.tpms[3].boot(attest.Measurement{3})
 	require.Contains(t, c.refused(attest.ReasonPCR, c.evidence(3)), `state "v1"`)

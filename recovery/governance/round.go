@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/replica"
@@ -44,9 +45,9 @@ type roundState struct {
 	opened bft.Height
 	// deadline is the block time at which the phase is over; 0 in epoch 0 before the first block, and in phases without one.
 	deadline int64
-	// accusation: the round was opened because of an accusation, and does not stand for the regular one.
-	accusation bool
-	// notBefore is the block time before which an accusation opens no round, after one was abandoned.
+	// urgent: the round was opened because of accusations or of a revocation, and does not stand for the regular one.
+	urgent bool
+	// notBefore is the block time before which no urgent round opens, after one was abandoned.
 	notBefore int64
 	// attempts counts the dealing attempts that failed in a row.
 	attempts uint8
@@ -90,9 +91,9 @@ func (s *State) passTime(block replica.BlockInfo) bool {
 	switch {
 	case r.phase == PhaseIdle && s.regular != 0 && block.Time >= s.regular:
 		s.openRound(block, s.automaticDue())
-	case r.phase == PhaseIdle && s.accused() && block.Time >= r.notBefore:
-		s.openRound(block, s.accusedDue())
-		s.round.accusation = true
+	case r.phase == PhaseIdle && s.isUrgent(block.Time) && block.Time >= r.notBefore:
+		s.openRound(block, s.urgentDue(block.Time))
+		s.round.urgent = true
 	case r.phase == PhaseAttesting && block.Time >= r.deadline:
 		s.startDealing(block)
 	case r.phase == PhaseDealing && r.deadline == 0: // the first block of all
@@ -111,7 +112,7 @@ func (s *State) openRound(block replica.BlockInfo, due []bft.ReplicaID) {
 	s.beginAttempt(block)
 	for i := range s.members {
 		m := &s.members[i]
-		m.beginRecovery(contains(due, m.id), s.round.number)
+		m.beginRecovery(contains(due, m.id), s.round.number, at(block))
 	}
 }
 
@@ -122,7 +123,7 @@ func (s *State) reopenRound(block replica.BlockInfo) {
 		m := &s.members[i]
 		m.recovery.eligible = false
 		if m.recovery.due && m.recovery.verdict != verdictAttested {
-			m.beginRecovery(true, s.round.number)
+			m.beginRecovery(true, s.round.number, at(block))
 		}
 	}
 }
@@ -202,25 +203,34 @@ func (s *State) abandon(block replica.BlockInfo, note string) {
 		notBefore: block.Time + s.genesis.RoundDeadline.milliseconds(),
 	}
 	for i := range s.members {
-		s.members[i].recovery.due, s.members[i].recovery.eligible = false, false
+		r := &s.members[i].recovery
+		r.due, r.eligible, r.since, r.seen, r.seenCount = false, false, moment{}, false, 0
 	}
 }
 
-// setRegular says when the next regular round opens, after a round that ended at the given time. Rounds opened by accusation do not put it off: a
+// setRegular says when the next regular round opens, after a round that ended at the given time. Urgent rounds do not put it off: a
 // replica that equivocates again and again would keep the others from their turn.
 func (s *State) setRegular(ended int64) {
-	if interval := s.genesis.RoundInterval.milliseconds(); interval > 0 && !s.round.accusation {
+	if interval := s.genesis.RoundInterval.milliseconds(); interval > 0 && !s.round.urgent {
 		s.regular = ended + interval
 	}
 }
 
 // nextRound is the block time at which a round opens by itself, in phase Idle; 0: none does.
 func (s *State) nextRound() int64 {
-	if s.round.phase == PhaseIdle && s.accused() {
+	if s.round.phase != PhaseIdle {
+		return s.regular
+	}
+	switch {
+	case s.isUrgent(s.base.Time):
 		return max(s.base.Time, s.round.notBefore)
+	case s.isUrgent(math.MaxInt64):
+		if at := max(s.graceEnds(), s.round.notBefore); s.regular == 0 || at < s.regular {
+			return at
+		}
 	}
 	return s.regular
 }
 
-// accused says whether somebody is accused.
-func (s *State) accused() bool { return s.count(func(m *member) bool { return m.accused }) > 0 }
+// at is a block's moment.
+func at(block replica.BlockInfo) moment { return moment{block.Height, block.Time} }

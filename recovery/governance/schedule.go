@@ -11,14 +11,28 @@ import (
 // slack, so that replicas are recovered at all.
 func (s *State) maxDue() int { return max(s.size.C, 1) }
 
-// automaticDue chooses who is due in a regular round: first the accused, then those without a lease, then the others, in turn. Who was due in the
+// urgent: a share that should not last until its owner's turn. The owner was proven Byzantine, or runs in a state that is not approved; or, when
+// the time for it is over, its TPM has not shown that it refuses what was revoked. Who holds no share has nothing that could wait or not.
+func (s *State) urgent(m *member, now int64) bool {
+	return m.holdsShare && !m.quarantined && (m.accused || m.outlawed || !m.reached() && now >= s.graceEnds())
+}
+
+// graceEnds is the block time until which TPMs have time to show the last revocation.
+func (s *State) graceEnds() int64 { return s.revokedAt + s.genesis.RoundDeadline.milliseconds() }
+
+// isUrgent says whether somebody's recovery is urgent.
+func (s *State) isUrgent(now int64) bool {
+	return s.count(func(m *member) bool { return s.urgent(m, now) }) > 0
+}
+
+// automaticDue chooses who is due in a regular round: first the urgent, then those without a lease, then the others, in turn. Who was due in the
 // last round comes last in any case: one that is gone for good, or equivocates again and again, does not keep the others from their turn.
 func (s *State) automaticDue() []bft.ReplicaID {
 	rank := func(m *member) int {
 		switch {
 		case m.lastDue == s.round.number:
 			return 2
-		case m.accused:
+		case s.urgent(m, s.base.Time):
 			return 0
 		case !m.leased():
 			return 1
@@ -28,9 +42,9 @@ func (s *State) automaticDue() []bft.ReplicaID {
 	return s.chooseDue(rank, func(*member) bool { return true })
 }
 
-// accusedDue chooses who is due in a round that was opened by an accusation: the accused, and nobody else, since nobody else expects it.
-func (s *State) accusedDue() []bft.ReplicaID {
-	return s.chooseDue(func(*member) int { return 0 }, func(m *member) bool { return m.accused })
+// urgentDue chooses who is due in an urgent round: those for whom it was opened, and nobody else, since nobody else expects it.
+func (s *State) urgentDue(now int64) []bft.ReplicaID {
+	return s.chooseDue(func(*member) int { return 0 }, func(m *member) bool { return s.urgent(m, now) })
 }
 
 // chooseDue chooses among the members that are not quarantined: by rank, then those who were not due for longest, then by ID.
@@ -54,8 +68,8 @@ func (s *State) chooseDue(rank func(*member) int, among func(*member) bool) []bf
 
 // expectedDue is who will be due in the next round, as far as one can know.
 func (s *State) expectedDue() []bft.ReplicaID {
-	if s.accused() {
-		return s.accusedDue()
+	if s.isUrgent(s.base.Time) {
+		return s.urgentDue(s.base.Time)
 	}
 	return s.automaticDue()
 }

@@ -22,7 +22,7 @@ func TestSeeds(t *testing.T) {
 	g, err := Load(filepath.Join("testdata", "genesis.json"))
 	require.NoError(t, err)
 	operations, snapshots := read(t, "operation-*"), read(t, "snapshot-*")
-	require.Len(t, operations, 9)
+	require.Len(t, operations, 10)
 	require.Len(t, snapshots, 5)
 	for _, b := range operations {
 		op, err := Parse(b)

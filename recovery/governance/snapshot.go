@@ -13,10 +13,10 @@ import (
 )
 
 // The snapshot is the canonical encoding of the ledger behind a version and the cluster's ID. Members come in order of ID and are not numbered.
-const snapshotVersion = 1
+const snapshotVersion = 2
 
-// maxSnapshot bounds a snapshot, in bytes: 256 members, 64 boot states and twice 256 dealings fit well.
-const maxSnapshot = 4 << 20
+// maxSnapshot bounds a snapshot, in bytes: 256 members with their evidence, the boot states with their approvals and twice 256 dealings fit well.
+const maxSnapshot = 8 << 20
 
 // Snapshot encodes the state.
 func (s *State) Snapshot() []byte {
@@ -77,6 +77,8 @@ func (l *ledger) check() error {
 		return errors.New("fewer holders of shares than a quorum")
 	case l.round.phase >= PhaseDealing && l.count(func(m *member) bool { return m.recovery.eligible }) < l.size.Quorum():
 		return errors.New("fewer receivers than a quorum")
+	case l.count(func(m *member) bool { return m.required > m.issued }) > 0:
+		return errors.New("a TPM must have reached a version that no approval has")
 	case len(l.leaders) == 0:
 		return errors.New("no leaders")
 	case l.round.phase == PhaseReady && len(l.round.dealings) != l.size.Quorum():
@@ -122,6 +124,7 @@ func (w *writer) ledger(l *ledger) {
 		w.approvedState(&l.approved[i])
 	}
 	w.U64(l.sequence)
+	w.Time(l.revokedAt)
 	w.Time(l.regular)
 	w.round(&l.round)
 	w.U64(uint64(l.last.Epoch))
@@ -153,7 +156,7 @@ func (r *reader) ledger(pcrs []int) *ledger {
 		names[state.Name] = true
 		l.approved = append(l.approved, state)
 	}
-	l.sequence, l.regular = r.U64(), r.Time()
+	l.sequence, l.revokedAt, l.regular = r.U64(), r.Time(), r.Time()
 	l.round = r.round()
 	l.last = Handoff{Epoch: bft.Epoch(r.U64()), Round: Round(r.U64()), Dealings: r.dealings()}
 	l.counts = counts{recoveries: r.U64(), abandoned: r.U64(), restarted: r.U64()}
@@ -168,7 +171,7 @@ func (w *writer) round(s *roundState) {
 	w.U8(uint8(s.phase))
 	w.U64(uint64(s.opened))
 	w.Time(s.deadline)
-	w.Bool(s.accusation)
+	w.Bool(s.urgent)
 	w.Time(s.notBefore)
 	w.U8(s.attempts)
 	w.dealings(s.dealings)
@@ -178,7 +181,7 @@ func (w *writer) round(s *roundState) {
 
 func (r *reader) round() roundState {
 	s := roundState{
-		number: Round(r.U64()), phase: Phase(r.U8()), opened: bft.Height(r.U64()), deadline: r.Time(), accusation: r.Bool(), notBefore: r.Time(), attempts: r.U8(),
+		number: Round(r.U64()), phase: Phase(r.U8()), opened: bft.Height(r.U64()), deadline: r.Time(), urgent: r.Bool(), notBefore: r.Time(), attempts: r.U8(),
 		dealings: r.dealings(), groupKey: r.Bytes(PublicKeySize), note: string(r.Bytes(attest.MaxSentence)),
 	}
 	r.Check(s.phase < numPhases && s.attempts <= maxBackoff)
@@ -210,12 +213,35 @@ func (r *reader) dealings() []ChosenDealing {
 	return out
 }
 
+func (w *writer) boot(b *attest.Boot) {
+	w.U32(b.ResetCount)
+	w.U64(b.ApprovalVersion)
+	w.Bytes([]byte(b.State))
+}
+
+func (r *reader) boot() attest.Boot {
+	return attest.Boot{ResetCount: r.U32(), ApprovalVersion: r.U64(), State: string(r.Bytes(wire.MaxName))}
+}
+
+func (w *writer) moment(m moment) {
+	w.U64(uint64(m.height))
+	w.Time(m.time)
+}
+
+func (r *reader) moment() moment { return moment{height: bft.Height(r.U64()), time: r.Time()} }
+
 func (w *writer) member(m *member) {
 	w.Bytes([]byte(m.address))
 	w.Bytes(m.identityDER)
 	w.Bytes(m.attestationKey)
 	w.Bytes(m.epochKey)
 	w.Bytes(m.nextKey)
+	w.boot(&m.shown)
+	w.moment(m.shownAt)
+	w.Bool(m.outlawed)
+	w.U64(m.required)
+	w.U64(m.issued)
+	w.Bytes(m.evidence)
 	w.U32(m.resetCount)
 	w.Bool(m.attested)
 	w.Bytes([]byte(m.bootState))
@@ -229,13 +255,15 @@ func (w *writer) member(m *member) {
 	w.U64(uint64(m.lastDue))
 	s := &m.recovery
 	w.Bool(s.due)
+	w.moment(s.since)
+	w.Bool(s.seen)
+	w.U32(s.seenCount)
 	w.U8(uint8(s.verdict))
 	w.U64(uint64(s.anchor))
 	w.U8(uint8(s.refusal.Reason))
 	w.Bytes([]byte(s.refusal.Sentence))
 	w.Bool(s.proven.Attested)
-	w.U32(s.proven.ResetCount)
-	w.Bytes([]byte(s.proven.State))
+	w.boot(&s.proven.Boot)
 	w.Bool(s.eligible)
 }
 
@@ -243,13 +271,14 @@ func (r *reader) member(id bft.ReplicaID) member {
 	m := member{
 		id: id, address: string(r.Bytes(maxAddress)), identityDER: r.Bytes(maxIdentity), attestationKey: r.Bytes(maxAttestationKey),
 		epochKey: r.EpochKey(), nextKey: r.Bytes(ed25519.PublicKeySize),
+		shown: r.boot(), shownAt: r.moment(), outlawed: r.Bool(), required: r.U64(), issued: r.U64(), evidence: r.Bytes(attest.MaxEvidence),
 		resetCount: r.U32(), attested: r.Bool(), bootState: string(r.Bytes(wire.MaxName)), recovered: bft.Epoch(r.U64()), recoveries: r.U64(),
 		holdsShare: r.Bool(), lapse: string(r.Bytes(attest.MaxSentence)), quarantined: r.Bool(), quarantine: string(r.Bytes(wire.MaxName)),
 		accused: r.Bool(), lastDue: Round(r.U64()),
 		recovery: recoveryStatus{
-			due: r.Bool(), verdict: verdictKind(r.U8()), anchor: bft.Height(r.U64()),
+			due: r.Bool(), since: r.moment(), seen: r.Bool(), seenCount: r.U32(), verdict: verdictKind(r.U8()), anchor: bft.Height(r.U64()),
 			refusal:  attest.Refusal{Reason: attest.Reason(r.U8()), Sentence: string(r.Bytes(attest.MaxSentence))},
-			proven:   attest.Verdict{Attested: r.Bool(), ResetCount: r.U32(), State: string(r.Bytes(wire.MaxName))},
+			proven:   attest.Verdict{Attested: r.Bool(), Boot: r.boot()},
 			eligible: r.Bool(),
 		},
 	}

@@ -38,6 +38,8 @@ type ledger struct {
 	approved []attest.ApprovedState
 	// sequence is that of the last order.
 	sequence uint64
+	// revokedAt is the block time of the last revocation.
+	revokedAt int64
 	// regular is the block time at which the next regular round opens; 0: rounds open by order or accusation only.
 	regular int64
 	round   roundState
@@ -83,6 +85,7 @@ func foundingMember(m *GenesisMember) (member, error) {
 	return member{
 		id: m.ID, address: m.Address, identityDER: m.Identity, identity: identity,
 		attestationKey: m.AttestationKey, epochKey: m.EpochKey, resetCount: m.ResetCount, holdsShare: true,
+		shown: attest.Boot{ResetCount: m.ResetCount, ApprovalVersion: m.ApprovalVersion}, required: m.ApprovalVersion, issued: m.ApprovalVersion,
 	}, nil
 }
 
@@ -110,6 +113,8 @@ func (s *State) apply(block replica.BlockInfo, data []byte) (refusal *attest.Ref
 	switch op := op.(type) {
 	case *Attest:
 		refusal, changed = s.attest(op.Evidence)
+	case *Present:
+		refusal = s.present(op.Presence)
 	case *Dealing:
 		refusal = s.deal(op)
 	case *Order:

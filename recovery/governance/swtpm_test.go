@@ -38,12 +38,14 @@ func TestRecoveryWithARealTPM(t *testing.T) {
 
 	// It comes up with another binary.
 	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
+	c.accepted(c.presentWith(store))
 	boot(tampered)
 	require.Contains(t, c.refused(attest.ReasonPCR, c.attestWith(store)), "PCR 14")
 	c.handoff()
 
 	// It comes up clean, after its plug was pulled: the TPM's clock is not safe then.
 	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
+	c.accepted(c.presentWith(store))
 	require.NoError(t, device.PowerCut())
 	boot(clean)
 	first := c.attestWith(store)
@@ -111,18 +113,30 @@ func clusterWith(t *testing.T, store *tpm.Store) *cluster {
 	return c
 }
 
-// attestWith is evidence of replica 3 by its TPM.
-func (c *cluster) attestWith(store *tpm.Store) *Attest {
+// presentWith is presence of replica 3 by its TPM.
+func (c *cluster) presentWith(store *tpm.Store) *Present {
 	c.t.Helper()
-	public, private := epochKey(c.t)
-	c.nextKeys[3] = private
-	e, err := attest.NewEvidence(rand.Reader, c.challenge(3), public, store.Identity(), func(nonce []byte) ([]byte, error) {
+	p, err := attest.NewPresence(rand.Reader, c.challenge(3), store.Identity(), quoteOf(store))
+	require.NoError(c.t, err)
+	return &Present{p}
+}
+
+func quoteOf(store *tpm.Store) attest.Quoter {
+	return func(nonce []byte) ([]byte, error) {
 		q, err := store.Quote(nonce)
 		if err != nil {
 			return nil, err
 		}
 		return q.MarshalBinary()
-	})
+	}
+}
+
+// attestWith is evidence of replica 3 by its TPM.
+func (c *cluster) attestWith(store *tpm.Store) *Attest {
+	c.t.Helper()
+	public, private := epochKey(c.t)
+	c.nextKeys[3] = private
+	e, err := attest.NewEvidence(rand.Reader, c.challenge(3), public, store.Identity(), quoteOf(store))
 	require.NoError(c.t, err)
 	return &Attest{e}
 }

@@ -1,8 +1,10 @@
 package governance
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/hex"
+	"fmt"
 	"slices"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -43,9 +45,12 @@ type View struct {
 
 	Members       []MemberView           `json:"members"`
 	Leaders       []bft.ReplicaID        `json:"leaders"`
-	Approved      []attest.ApprovedState `json:"approved"`
+	Approved      []attest.ApprovedState `json:"approved"`       // without the approvals, which are not for people
 	OrderSequence uint64                 `json:"order_sequence"` // of the last order
 	Counts        Counts                 `json:"counts"`
+
+	approved []attest.ApprovedState // with the approvals
+	evidence [][]byte               // by member
 }
 
 // MemberView is one member in a [View].
@@ -71,6 +76,28 @@ type MemberView struct {
 	// EpochKey authenticates the member in this epoch; NextKey is the key it attested for the next.
 	EpochKey ed25519.PublicKey `json:"epoch_key"`
 	NextKey  ed25519.PublicKey `json:"next_key,omitempty"`
+	// Device is what the log knows of the member's TPM; nil without one.
+	Device *DeviceView `json:"device,omitempty"`
+}
+
+// DeviceView is what the log knows of a member's TPM and of the boot that it is in.
+type DeviceView struct {
+	// Running names the boot state that was shown last; empty: none yet, or one without a name. Outlawed: it is not approved, or no longer.
+	Running  string `json:"running,omitempty"`
+	Outlawed bool   `json:"outlawed"`
+	// ResetCount and ApprovalVersion are what the TPM showed last, with an anchor of the given height and time, 0 before the first.
+	ResetCount      uint32     `json:"reset_count"`
+	ApprovalVersion uint64     `json:"approval_version"`
+	ShownAt         bft.Height `json:"shown_at"`
+	ShownTime       int64      `json:"shown_time"`
+	// RequiredVersion is what the TPM's approval counter must have reached, ApprovableVersion that for which approvals are to be signed.
+	RequiredVersion   uint64 `json:"required_version"`
+	ApprovableVersion uint64 `json:"approvable_version"`
+	// RevocationReached: the TPM has shown that it refuses all that was revoked. Stranded: its counter is above all approvals.
+	RevocationReached bool `json:"revocation_reached"`
+	Stranded          bool `json:"stranded"`
+	// Due says since when evidence is awaited, and what was shown since; zero when the member is not due.
+	Due attest.Due `json:"due"`
 }
 
 // Counts are kept over the cluster's life.
@@ -97,7 +124,7 @@ func (s *State) newView() *View {
 		Phase:    s.round.phase, Round: s.round.number, Opened: s.round.opened, Deadline: s.round.deadline, NextRound: s.nextRound(), Note: s.round.note,
 		Due: []bft.ReplicaID{}, Attested: []bft.ReplicaID{}, Refused: []bft.ReplicaID{}, Eligible: []bft.ReplicaID{},
 		Dealings: slices.Clone(s.round.dealings), LastHandoff: s.last,
-		Leaders: slices.Clone(s.leaders), Approved: s.approved, OrderSequence: s.sequence,
+		Leaders: slices.Clone(s.leaders), OrderSequence: s.sequence, approved: s.approved,
 		Counts: Counts{
 			Recoveries: s.counts.recoveries, RoundsAbandoned: s.counts.abandoned, DealingsRestarted: s.counts.restarted,
 			Refused: map[string]uint64{},
@@ -107,6 +134,10 @@ func (s *State) newView() *View {
 		if n > 0 {
 			v.Counts.Refused[attest.Reason(reason).String()] = n
 		}
+	}
+	for _, state := range s.approved {
+		state.Approvals = nil
+		v.Approved = append(v.Approved, state)
 	}
 	for i := range s.members {
 		v.addMember(&s.members[i])
@@ -121,6 +152,10 @@ func (v *View) addMember(m *member) {
 		Attested: m.attested, ResetCount: m.resetCount, State: m.bootState, RecoveredEpoch: m.recovered, Recoveries: m.recoveries,
 		EpochKey: slices.Clone(m.epochKey), NextKey: slices.Clone(m.nextKey),
 	}
+	if len(m.attestationKey) > 0 {
+		x.Device = m.device()
+	}
+	v.evidence = append(v.evidence, m.evidence)
 	if r.verdict == verdictRefused {
 		refusal := r.refusal
 		x.Refusal = &refusal
@@ -138,16 +173,51 @@ func (v *View) addMember(m *member) {
 	v.Members = append(v.Members, x)
 }
 
-// status says in words where a member stands.
+func (m *member) device() *DeviceView {
+	return &DeviceView{
+		Running: m.shown.State, Outlawed: m.outlawed, ResetCount: m.shown.ResetCount, ApprovalVersion: m.shown.ApprovalVersion,
+		ShownAt: m.shownAt.height, ShownTime: m.shownAt.time, RequiredVersion: m.required, ApprovableVersion: m.approvable(),
+		RevocationReached: m.reached(), Stranded: m.stranded(), Due: m.recovery.awaited(),
+	}
+}
+
+// Evidence returns the last evidence of a member that was accepted, encoded; nil if there is none.
+func (v *View) Evidence(id bft.ReplicaID) []byte {
+	if v.Member(id) == nil {
+		return nil
+	}
+	return bytes.Clone(v.evidence[id-1])
+}
+
+// status says in words where a member stands, and what is to be done.
 func (m *member) status() string {
+	text := m.standing()
+	if m.outlawed && m.recovery.verdict != verdictRefused {
+		text += "; it runs in a boot state that is not approved: reboot it into one that is"
+	}
+	if !m.reached() {
+		text += "; its TPM has not shown yet that it refuses what was revoked"
+	}
+	if m.stranded() {
+		text += fmt.Sprintf("; somebody raised the approval counter of its TPM to %d, which then opens nothing: give `order approve` for its boot state again", m.shown.ApprovalVersion)
+	}
+	return text
+}
+
+func (m *member) standing() string {
+	r := &m.recovery
 	switch {
 	case m.quarantined:
 		return "quarantined: " + m.quarantine
-	case m.recovery.verdict == verdictRefused:
-		return "evidence refused: " + m.recovery.refusal.Sentence
-	case m.recovery.verdict == verdictAttested:
+	case r.verdict == verdictRefused:
+		return "evidence refused: " + r.refusal.Sentence
+	case r.verdict == verdictAttested:
 		return "attested"
-	case m.recovery.due:
+	case r.due && r.seen:
+		return "due for recovery: reboot it now"
+	case r.due && len(m.attestationKey) > 0:
+		return "due for recovery: reboot it when it has shown its present boot, or is down"
+	case r.due:
 		return "due for recovery"
 	case !m.holdsShare:
 		return m.lapse
