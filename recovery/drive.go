@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -104,14 +106,15 @@ func (n *Node) quote() attest.Quoter {
 	}
 }
 
-// considerCredential puts on the key that the log has for this replica: the fresh one as soon as it is attested. Dealers give it its parts
-// under that key only.
+// considerCredential puts on the key that the log has for this replica in this epoch. The fresh one, though it is attested, waits for the next epoch: others may
+// not have executed the block that names it, and would hear nothing of this replica while its votes may be those that they need to get there. A replica that has
+// lost the present key has no vote, and puts on the fresh one.
 func (n *Node) considerCredential(v *governance.View) error {
 	me := v.Member(n.cfg.Self)
 	n.mu.Lock()
-	key := n.keyFor(me.NextKey)
+	key := n.keyFor(me.EpochKey)
 	if key == nil {
-		key = n.keyFor(me.EpochKey)
+		key = n.keyFor(me.NextKey)
 	}
 	n.mu.Unlock()
 	if key == nil {
@@ -176,10 +179,12 @@ func (n *Node) keyFor(public ed25519.PublicKey) ed25519.PrivateKey {
 }
 
 func (n *Node) newHandoff(v *governance.View, epoch bft.Epoch, round governance.Round, key ed25519.PublicKey) *handoff {
+	private := n.keyFor(key)
 	return &handoff{
-		node: n, epoch: epoch, round: round, epochKey: n.keyFor(key),
-		params: threshold.Params{N: v.N, T: v.Quorum, F: v.F},
-		dealt:  make(chan struct{}), completed: make(chan struct{}),
+		node: n, epoch: epoch, round: round, epochKey: private,
+		credential: sync.OnceValues(func() (tls.Certificate, error) { return n.certify(private) }),
+		params:     threshold.Params{N: v.N, T: v.Quorum, F: v.F},
+		dealt:      make(chan struct{}), completed: make(chan struct{}),
 		acks: make(map[bft.ReplicaID][]byte), held: make(map[bft.Digest]heldDealing),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -28,8 +29,9 @@ type handoff struct {
 	secret  *epochSecret
 	sharing *threshold.Sharing
 	params  threshold.Params
-	// epochKey is the one that this replica has in the next epoch.
-	epochKey ed25519.PrivateKey
+	// epochKey is the one that this replica has in the next epoch; credential certifies it, for the calls that get this replica its parts.
+	epochKey   ed25519.PrivateKey
+	credential func() (tls.Certificate, error)
 	// late says that the next epoch has begun without this replica's share.
 	late atomic.Bool
 
@@ -294,7 +296,7 @@ func (h *handoff) obtain(ctx context.Context, c governance.ChosenDealing) (heldD
 	if err != nil {
 		return heldDealing{}, err
 	}
-	points := h.node.fetchPoints(ctx, c)
+	points := h.node.fetchPoints(ctx, h, c)
 	part, bad, err := commitment.Complete(int(h.node.cfg.Self), points)
 	if len(bad) > 0 {
 		h.node.log.Warn("bad points of a dealing", "from", bad, "dealer", c.Dealer)

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -97,15 +98,24 @@ func (n *Node) wear(key ed25519.PrivateKey) error {
 	if same {
 		return nil
 	}
-	credential, err := transport.Credential(n.cfg.Keystore.Identity(), n.cluster, n.cfg.Self, key, credentialValidity)
+	credential, err := n.certify(key)
 	if err != nil {
-		return fmt.Errorf("the identity key could not certify the epoch key: %w", err)
+		return err
 	}
 	n.mu.Lock()
 	n.wearing = public
 	n.mu.Unlock()
 	n.transport.SetCertificate(credential)
 	return nil
+}
+
+// certify makes the TLS credential of an epoch key.
+func (n *Node) certify(key ed25519.PrivateKey) (tls.Certificate, error) {
+	credential, err := transport.Credential(n.cfg.Keystore.Identity(), n.cluster, n.cfg.Self, key, credentialValidity)
+	if err != nil {
+		return credential, fmt.Errorf("the identity key could not certify the epoch key: %w", err)
+	}
+	return credential, nil
 }
 
 // prepare seals what a handoff gave this replica for the next epoch. Nothing is in force yet: until the keystore advances, a crash leaves

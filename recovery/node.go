@@ -53,6 +53,7 @@ type NodeConfig struct {
 type Network interface {
 	replica.Network
 	SetCertificate(tls.Certificate)
+	CallUnder(ctx context.Context, certificate tls.Certificate, to bft.ReplicaID, method string, request []byte) ([]byte, error)
 	Close() error
 }
 
@@ -225,9 +226,9 @@ func (n *Node) listen() error {
 	if err != nil {
 		return err
 	}
-	credential, err := transport.Credential(n.cfg.Keystore.Identity(), n.cluster, n.cfg.Self, key, credentialValidity)
+	credential, err := n.certify(key)
 	if err != nil {
-		return fmt.Errorf("the identity key could not certify the epoch key: %w", err)
+		return err
 	}
 	n.wearing = key.Public().(ed25519.PublicKey)
 	listen := n.cfg.Listen

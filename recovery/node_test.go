@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +37,8 @@ type nodes struct {
 	running   []*Node
 	client    ed25519.PrivateKey
 	sequence  uint64
+	// configure changes how a node is started; it may be nil.
+	configure func(*NodeConfig)
 }
 
 func startNodes(t *testing.T, f, c int) *nodes {
@@ -82,10 +86,14 @@ func freeAddress(t *testing.T) string {
 
 func (n *nodes) start(i int) {
 	log := slog.New(slog.NewTextHandler(n.t.Output(), nil)).With("replica", i+1)
-	node, err := Start(context.Background(), NodeConfig{
+	cfg := NodeConfig{
 		Genesis: n.genesis, Self: bft.ReplicaID(i + 1), Dir: filepath.Join(n.dir, fmt.Sprint("store", i+1)),
 		Keystore: n.keystores[i], Application: kv.New(), Log: log,
-	})
+	}
+	if n.configure != nil {
+		n.configure(&cfg)
+	}
+	node, err := Start(context.Background(), cfg)
 	require.NoError(n.t, err)
 	n.running[i] = node
 }
@@ -291,4 +299,42 @@ func epochKey(t *testing.T) (ed25519.PublicKey, ed25519.PrivateKey) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	return public, private
+}
+
+// noted tells when a replica puts on another key.
+type noted struct {
+	Network
+	worn func()
+}
+
+func (n noted) SetCertificate(c tls.Certificate) {
+	n.worn()
+	n.Network.SetCertificate(c)
+}
+
+// In its epoch a replica speaks under the key that all have for it, also after it has attested another: those who have not executed the block that says so
+// may need its votes to get there.
+func TestAReplicaIsHeardByAllWhileItRecovers(t *testing.T) {
+	n := startNodes(t, 1, 1)
+	for i := range n.running {
+		n.awaitEpoch(i, 1)
+	}
+	key, old := n.groupKey(0), n.running[1].State().Member(1).EpochKey
+	epochs := make(chan bft.Epoch, 100)
+	var recovering atomic.Pointer[Node]
+	n.configure = func(cfg *NodeConfig) {
+		cfg.Network = func(tc transport.Config) (Network, error) {
+			network, err := connect(tc)
+			return noted{network, func() { epochs <- recovering.Load().State().Epoch }}, err
+		}
+	}
+	n.order(1, key, 1)
+	n.stop(0)
+	n.start(0)
+	recovering.Store(n.running[0])
+	for i := range n.running {
+		n.awaitEpoch(i, 2)
+	}
+	require.NotEqual(t, old, n.running[1].State().Member(1).EpochKey)
+	require.EqualValues(t, 2, <-epochs, "the attested key is put on when its epoch has begun")
 }

@@ -45,6 +45,23 @@ func (n *Node) call(ctx context.Context, to bft.ReplicaID, method string, reques
 	return n.transport.Call(ctx, to, method, request)
 }
 
+// callAsReceiver calls under the key that this replica has in the next epoch: parts and points are given to its holder only.
+func (n *Node) callAsReceiver(ctx context.Context, h *handoff, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
+	n.mu.Lock()
+	same := n.wearing.Equal(h.epochKey.Public())
+	n.mu.Unlock()
+	if same {
+		return n.call(ctx, to, method, request)
+	}
+	credential, err := h.credential()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return n.transport.CallUnder(ctx, credential, to, method, request)
+}
+
 func handoffName(h *handoff, more ...byte) []byte {
 	var b cryptobyte.Builder
 	b.AddUint64(uint64(h.epoch))
@@ -137,7 +154,7 @@ func (n *Node) fetchPart(ctx context.Context, h *handoff, dealer bft.ReplicaID) 
 	if dealer == n.cfg.Self {
 		return h.offer(ctx, dealer)
 	}
-	answer, err := n.call(ctx, dealer, methodPart, handoffName(h))
+	answer, err := n.callAsReceiver(ctx, h, dealer, methodPart, handoffName(h))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -270,12 +287,12 @@ func (n *Node) fetchCommitment(ctx context.Context, c governance.ChosenDealing) 
 }
 
 // fetchPoints asks all others for this replica's points of a dealing. The commitment tells the good ones.
-func (n *Node) fetchPoints(ctx context.Context, c governance.ChosenDealing) []threshold.Point {
+func (n *Node) fetchPoints(ctx context.Context, h *handoff, c governance.ChosenDealing) []threshold.Point {
 	answers := make(chan threshold.Point)
 	peers := n.others()
 	for _, peer := range peers {
 		go func() {
-			raw, err := n.call(ctx, peer, methodPoint, c.Commitment[:])
+			raw, err := n.callAsReceiver(ctx, h, peer, methodPoint, c.Commitment[:])
 			point, bad := threshold.ParsePoint(raw)
 			if err != nil || bad != nil || point.From != int(peer) || point.To != int(n.cfg.Self) {
 				point = threshold.Point{}

@@ -204,6 +204,21 @@ func (t *Transport) Call(ctx context.Context, to bft.ReplicaID, method string, r
 	return call(ctx, conn, to, method, request)
 }
 
+// CallUnder calls a method of a peer over a connection of its own, under another certificate than the transport's: for what the peer gives to the
+// holder of that key only, while frames go on under the present one.
+func (t *Transport) CallUnder(ctx context.Context, certificate tls.Certificate, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
+	p := t.peer(to)
+	if p == nil {
+		return nil, Unreachable(fmt.Errorf("replica %d is not a peer", to))
+	}
+	conn, err := dial(dialTLS(t.cfg.Cluster, p.Peer, func() *tls.Certificate { return &certificate }), p.Address)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return call(ctx, conn, to, method, request)
+}
+
 func call(ctx context.Context, conn *grpc.ClientConn, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
 	if len(request) > MaxFrame {
 		return nil, fmt.Errorf("call %s: the request has %d bytes: the limit is %d", method, len(request), MaxFrame)

@@ -85,11 +85,11 @@ func (l *link) session() bool {
 	case <-l.again:
 	default:
 	}
-	from, err := e.authenticate(server)
+	from, err := e.authenticate(server, e.worn())
 	if err != nil {
 		return false
 	}
-	if _, err := server.authenticate(e); err != nil {
+	if _, err := server.authenticate(e, server.worn()); err != nil {
 		return false
 	}
 	handled, ok := server.hear(from)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -231,11 +232,15 @@ func (e *endpoint) postRaw(to bft.ReplicaID, frames ...[]byte) {
 }
 
 // authenticate tells whose end this is, if another end accepts its credential.
-func (e *endpoint) authenticate(by *endpoint) (transport.Sender, error) {
-	e.mu.Lock()
-	leaf := e.leaf.Leaf
-	e.mu.Unlock()
+func (e *endpoint) authenticate(by *endpoint, leaf *x509.Certificate) (transport.Sender, error) {
 	return transport.CheckCredential(e.w.cluster, e.cfg.Self, by.identityOf(e.cfg.Self), leaf, time.Now())
+}
+
+// worn is the leaf of the present credential.
+func (e *endpoint) worn() *x509.Certificate {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.leaf.Leaf
 }
 
 // hear takes a connection of frames from a peer. The handler gets its frames in order, after those of the connection before; the frames are put into the
@@ -280,6 +285,14 @@ func unreachable(to bft.ReplicaID, why string) error {
 
 // Call calls a peer. It fails at once when nobody is there, and stalls where the network is cut.
 func (e *endpoint) Call(ctx context.Context, to bft.ReplicaID, name string, request []byte) ([]byte, error) {
+	e.mu.Lock()
+	leaf := e.leaf
+	e.mu.Unlock()
+	return e.CallUnder(ctx, *leaf, to, name, request)
+}
+
+// CallUnder calls a peer under a certificate.
+func (e *endpoint) CallUnder(ctx context.Context, certificate tls.Certificate, to bft.ReplicaID, name string, request []byte) ([]byte, error) {
 	if !e.enter() {
 		return nil, unreachable(to, "this end is closed")
 	}
@@ -291,11 +304,11 @@ func (e *endpoint) Call(ctx context.Context, to bft.ReplicaID, name string, requ
 	if server == nil {
 		return nil, unreachable(to, "connection refused")
 	}
-	from, err := e.authenticate(server)
+	from, err := e.authenticate(server, certificate.Leaf)
 	if err != nil {
 		return nil, unreachable(to, err.Error())
 	}
-	if _, err := server.authenticate(e); err != nil {
+	if _, err := server.authenticate(e, server.worn()); err != nil {
 		return nil, unreachable(to, err.Error())
 	}
 	return e.w.call(ctx, e.ctx, &from, server, name, request)
