@@ -53,6 +53,14 @@ type heldDealing struct {
 	part       *threshold.Part
 }
 
+// verify checks the part, which came from its dealer, or was completed from points and has no column then.
+func (d heldDealing) verify() error {
+	if d.part.HasColumn() {
+		return d.commitment.VerifyPart(d.part)
+	}
+	return d.commitment.VerifyCompleted(d.part)
+}
+
 // nextEpoch is what a completed handoff gives a replica.
 type nextEpoch struct {
 	epoch   bft.Epoch
@@ -258,7 +266,11 @@ func (h *handoff) acknowledged(from bft.ReplicaID, ack []byte) error {
 // complete makes this replica's share of the next epoch from the chosen dealings, fetching what it lacks of them, and seals it.
 func (h *handoff) complete(ctx context.Context, chosen []governance.ChosenDealing) error {
 	held := make(map[bft.Digest]heldDealing, len(chosen))
-	commitments := make(map[int]*threshold.Commitment, len(chosen))
+	verifier, err := h.node.verifierOf(h.epoch)
+	if err != nil {
+		return err
+	}
+	var dealings []*threshold.CertifiedDealing
 	parts := make(map[int]*threshold.Part, len(chosen))
 	for _, c := range chosen {
 		d, err := h.obtain(ctx, c)
@@ -266,9 +278,14 @@ func (h *handoff) complete(ctx context.Context, chosen []governance.ChosenDealin
 			return fmt.Errorf("dealing of %d: %w", c.Dealer, err)
 		}
 		held[c.Commitment] = d
-		commitments[int(c.Dealer)], parts[int(c.Dealer)] = d.commitment, d.part
+		certified, err := c.Certify(h.node.cluster, h.epoch, h.round, verifier, d.commitment, dealingContext(h.node.cluster, h.epoch, h.round, c.Dealer))
+		if err != nil {
+			return fmt.Errorf("dealing of %d: %w", c.Dealer, err)
+		}
+		parts[int(c.Dealer)] = d.part
+		dealings = append(dealings, certified)
 	}
-	transition, err := h.transition(ctx, commitments)
+	transition, err := h.transition(ctx, dealings)
 	if err != nil {
 		return err
 	}
@@ -319,16 +336,16 @@ func (h *handoff) find(digest bft.Digest) (heldDealing, bool) {
 	return h.node.loadPart(&h.secret.vaultKey, h.epoch, digest)
 }
 
-// transition combines commitments into the next sharing. A replica that was away when this epoch began may lack its sharing; it takes that
+// transition combines dealings into the next sharing. A replica that was away when this epoch began may lack its sharing; it takes that
 // of another, and the chosen dealings themselves tell whether it is the right one.
-func (h *handoff) transition(ctx context.Context, commitments map[int]*threshold.Commitment) (*threshold.Transition, error) {
+func (h *handoff) transition(ctx context.Context, dealings []*threshold.CertifiedDealing) (*threshold.Transition, error) {
 	if h.epoch == 0 {
-		return threshold.KeyGeneration(commitments)
+		return threshold.KeyGeneration(dealings...)
 	}
 	if h.sharing != nil {
-		return threshold.Resharing(h.sharing, commitments)
+		return threshold.Resharing(h.sharing, dealings...)
 	}
-	return h.node.transitionByOthers(ctx, h.epoch, commitments)
+	return h.node.transitionByOthers(ctx, h.epoch, dealings)
 }
 
 // wipe erases the secrets that a completed handoff holds in memory, but for the parts that made the next sharing: replicas that missed some may ask.

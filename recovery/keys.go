@@ -185,6 +185,19 @@ func (n *Node) verifier(m *replica.Membership) (bft.Scheme, error) {
 	return scheme.Verifier(key), nil
 }
 
+// verifierOf verifies the certificates by which dealings of an epoch were accepted: of this one, or of the one before.
+func (n *Node) verifierOf(epoch bft.Epoch) (bft.Scheme, error) {
+	m := n.state.Membership()
+	if epoch > 0 || m.Epoch == 0 {
+		return n.verifier(m)
+	}
+	founding, err := n.cfg.Genesis.Membership()
+	if err != nil {
+		return nil, err
+	}
+	return n.verifier(founding)
+}
+
 // checkGroupKey compares a group key that came from the disk or from others with the one that is sealed in the keystore.
 func (n *Node) checkGroupKey(key []byte) error {
 	n.mu.Lock()

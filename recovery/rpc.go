@@ -323,9 +323,9 @@ func (n *Node) serveSharing(_ context.Context, _ *transport.Sender, request []by
 	return sharing.MarshalBinary()
 }
 
-// transitionByOthers combines commitments with the help of a sharing that another replica gives. A wrong one does not pass: it must be the one
+// transitionByOthers combines dealings with the help of a sharing that another replica gives. A wrong one does not pass: it must be the one
 // whose shares the chosen dealings deal, and have the group key that this replica knows.
-func (n *Node) transitionByOthers(ctx context.Context, epoch bft.Epoch, commitments map[int]*threshold.Commitment) (*threshold.Transition, error) {
+func (n *Node) transitionByOthers(ctx context.Context, epoch bft.Epoch, dealings []*threshold.CertifiedDealing) (*threshold.Transition, error) {
 	groupKey := n.state.Membership().GroupKey
 	var b cryptobyte.Builder
 	b.AddUint64(uint64(epoch))
@@ -339,7 +339,7 @@ func (n *Node) transitionByOthers(ctx context.Context, epoch bft.Epoch, commitme
 		if bad != nil || !bytes.Equal(sharing.GroupKey().Bytes(), groupKey) {
 			continue
 		}
-		if t, bad := threshold.Resharing(sharing, commitments); bad == nil {
+		if t, bad := threshold.Resharing(sharing, dealings...); bad == nil {
 			return t, nil
 		}
 	}

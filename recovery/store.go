@@ -75,7 +75,7 @@ func (n *Node) storePart(vaultKey *[32]byte, epoch bft.Epoch, d heldDealing) err
 // loadPart returns a dealing that was stored under the vault key of an epoch.
 func (n *Node) loadPart(vaultKey *[32]byte, epoch bft.Epoch, digest bft.Digest) (heldDealing, bool) {
 	d, err := n.readPart(vaultKey, partName(epoch, digest))
-	return d, err == nil && d.commitment.Digest() == digest && d.commitment.VerifyPart(d.part) == nil
+	return d, err == nil && d.commitment.Digest() == digest && d.verify() == nil
 }
 
 func (n *Node) readPart(vaultKey *[32]byte, name string) (d heldDealing, err error) {

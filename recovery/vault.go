@@ -179,7 +179,11 @@ func decryptPart(vaultKey *[32]byte, sealed []byte, place string) (*threshold.Pa
 		return nil, errors.New("a stored part of a dealing does not decrypt: it is of another epoch, or damaged")
 	}
 	defer clear(plain)
-	return threshold.ParsePart(plain)
+	part, err := threshold.ParsePart(plain)
+	if err != nil {
+		part, err = threshold.ParseCompletedPart(plain)
+	}
+	return part, err
 }
 
 func vault(key *[32]byte) (cipher.AEAD, error) {

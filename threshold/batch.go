@@ -1,6 +1,7 @@
 package threshold
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"io"
 
@@ -29,8 +30,10 @@ func (e *BadItemsError) Unwrap() error { return ErrInvalidSignature }
 const coefficientLen = 16
 
 // VerifyBatch verifies many signatures, under any keys and on any messages, with one multi-pairing:
-// random multiples (128 bits from rand) of all signatures are summed, and those of the message hashes
-// per key. If that fails each item is verified by itself and a *BadItemsError names the bad ones.
+// random multiples of all signatures are summed, and those of the message hashes per key. The multiples,
+// 128 bits each, come from 32 bytes of rand and a hash of all items together: who chooses the items does
+// not know them, and where rand is weak, constant or known he has to find items whose hash suits him,
+// which is 2^128 work. If that fails each item is verified by itself and a *BadItemsError names the bad ones.
 // An error of rand is returned as it is.
 func VerifyBatch(rand io.Reader, items []BatchItem) error {
 	switch len(items) {
@@ -39,14 +42,28 @@ func VerifyBatch(rand io.Reader, items []BatchItem) error {
 	case 1:
 		return verifyEach(items)
 	}
-	coefficients := make([]byte, len(items)*coefficientLen)
-	if _, err := io.ReadFull(rand, coefficients); err != nil {
+	seed := make([]byte, sha256.Size)
+	if _, err := io.ReadFull(rand, seed); err != nil {
 		return fmt.Errorf("threshold: reading randomness for a batch: %w", err)
 	}
-	if batchHolds(items, coefficients) {
+	if batchHolds(items, challenge("batch", len(items), seed, transcript(items))) {
 		return nil
 	}
 	return verifyEach(items)
+}
+
+// transcript is a hash of all items of a batch.
+func transcript(items []BatchItem) []byte {
+	h := sha256.New()
+	for i := range items {
+		if key := items[i].Key; key != nil {
+			h.Write(key.encoded[:])
+		}
+		message := sha256.Sum256(items[i].Message)
+		h.Write(message[:])
+		h.Write(items[i].Signature[:])
+	}
+	return h.Sum(nil)
 }
 
 // batchHolds checks e(sum c_i sig_i, g2) = product over keys e(sum c_i H(m_i), key).
@@ -54,7 +71,7 @@ func batchHolds(items []BatchItem, coefficients []byte) bool {
 	sigs := make([]curve.G1, len(items))
 	byKey := make(map[[PublicKeyLen]byte][]int, 1)
 	for i := range items {
-		if items[i].Key == nil || items[i].Signature.decode(&sigs[i]) != nil {
+		if items[i].Key == nil || items[i].Key.lines == nil || items[i].Signature.decode(&sigs[i]) != nil {
 			return false
 		}
 		key := items[i].Key.encoded
@@ -88,7 +105,7 @@ func sumHashes(items []BatchItem, members []int, coefficients []byte) curve.G1 {
 func verifyEach(items []BatchItem) error {
 	var bad []int
 	for i, it := range items {
-		if it.Key == nil || it.Key.Verify(it.Message, it.Signature) != nil {
+		if it.Key.Verify(it.Message, it.Signature) != nil {
 			bad = append(bad, i)
 		}
 	}

@@ -1,6 +1,7 @@
 package threshold
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,12 +10,53 @@ import (
 )
 
 // PublicKey returns the public key of the dealt secret. It fails for a dealing of zero, which no receiver may acknowledge.
-func (c *Commitment) PublicKey() (*PublicKey, error) { return newPublicKey(c.shares[0]) }
+func (c *Commitment) PublicKey() (*PublicKey, error) {
+	if !c.made() {
+		return nil, errMissing
+	}
+	return newPublicKey(c.shares[0])
+}
 
-// SumPublicKeys returns the public key of the sum of the secrets: the group key of a key generation. It fails if the sum is
+// CertifiedKey is the public key of a dealt secret, as a quorum of receivers certified it together with the dealing. It lets one
+// who has not seen the commitments, such as the state of a log, compute the key that they will give.
+type CertifiedKey struct {
+	dealer int
+	key    *PublicKey
+}
+
+// Certify checks that a quorum certified k as the public key of what the dealer dealt: the message names the key by its encoding. The
+// certification's context is not looked at: the message binds it.
+func (k *PublicKey) Certify(by Certification) (*CertifiedKey, error) {
+	if k == nil || by.Verify == nil {
+		return nil, errMissing
+	}
+	if by.Dealer < 1 || by.Dealer > MaxReceivers {
+		return nil, fmt.Errorf("threshold: dealer %d is outside 1..%d", by.Dealer, MaxReceivers)
+	}
+	if !bytes.Contains(by.Message, k.encoded[:]) {
+		return nil, fmt.Errorf("%w: the certificate for the key dealt by %d is about another key", ErrInconsistent, by.Dealer)
+	}
+	if err := by.Verify(by.Message, by.Certificate); err != nil {
+		return nil, fmt.Errorf("threshold: certificate of the key dealt by %d: %w", by.Dealer, err)
+	}
+	return &CertifiedKey{dealer: by.Dealer, key: k}, nil
+}
+
+// SumPublicKeys returns the public key of the sum of the dealt secrets: the group key of a key generation. Keys that nobody certified are not
+// summed up: one dealer that chooses its own after the others' would hold the sum alone. It fails if two are of one dealer, and if the sum is
 // infinity.
-func SumPublicKeys(keys ...*PublicKey) (*PublicKey, error) {
-	return combineKeys(keys, func(points []curve.G2) curve.G2 {
+func SumPublicKeys(keys ...*CertifiedKey) (*PublicKey, error) {
+	plain := make([]*PublicKey, len(keys))
+	for i, k := range keys {
+		if k == nil || k.key == nil {
+			return nil, errMissing
+		}
+		if slices.ContainsFunc(keys[:i], func(other *CertifiedKey) bool { return other.dealer == k.dealer }) {
+			return nil, fmt.Errorf("threshold: two keys of dealer %d", k.dealer)
+		}
+		plain[i] = k.key
+	}
+	return combineKeys(plain, func(points []curve.G2) curve.G2 {
 		sum := curve.G2{}
 		for i := range points {
 			sum = curve.Add2(&sum, &points[i])

@@ -10,7 +10,7 @@ import (
 func TestPublicKeysCombineAsTheSecretsDo(t *testing.T) {
 	p := Params{N: 4, T: 3, F: 1}
 	dealings := make(map[int]*Commitment)
-	var keys []*PublicKey
+	var keys []*CertifiedKey
 	parts := make(map[int]map[int]*Part)
 	for dealer := 1; dealer <= 3; dealer++ {
 		d, err := Deal(rand.Reader, p, []byte("generation"))
@@ -18,7 +18,9 @@ func TestPublicKeysCombineAsTheSecretsDo(t *testing.T) {
 		dealings[dealer] = d.Commitment()
 		key, err := d.Commitment().PublicKey()
 		require.NoError(t, err)
-		keys = append(keys, key)
+		certified, err := key.Certify(Certification{Dealer: dealer, Message: key.Bytes(), Verify: func([]byte, []byte) error { return nil }})
+		require.NoError(t, err)
+		keys = append(keys, certified)
 		for j := 1; j <= p.N; j++ {
 			part, err := d.Part(j)
 			require.NoError(t, err)
@@ -28,7 +30,7 @@ func TestPublicKeysCombineAsTheSecretsDo(t *testing.T) {
 			parts[j][dealer] = part
 		}
 	}
-	generated, err := KeyGeneration(dealings)
+	generated, err := KeyGeneration(certified(t, dealings)...)
 	require.NoError(t, err)
 	sum, err := SumPublicKeys(keys...)
 	require.NoError(t, err)

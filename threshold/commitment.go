@@ -45,6 +45,9 @@ func (c *Commitment) finish() {
 	c.verify = sync.OnceValue(c.checkConsistency)
 }
 
+// made reports that c is neither nil nor the zero value.
+func (c *Commitment) made() bool { return c != nil && c.verify != nil }
+
 // Params returns the numbers of the dealing.
 func (c *Commitment) Params() Params { return c.params }
 

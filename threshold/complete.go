@@ -26,14 +26,21 @@ func (e *BadPointsError) Unwrap() error { return ErrInconsistent }
 // Complete computes the part of a receiver that missed it from F+1 points that others hold for it.
 // The first F+1 from distinct receivers are tried; only if they give no valid part are the points
 // checked one by one. bad lists the receivers whose points were found to contradict the commitment,
-// also when Complete succeeds with others. The part has no column.
+// also when Complete succeeds with others: ask those for nothing more. What is returned was verified as
+// a whole (VerifyCompleted). The part has no column. The points stay the caller's to wipe.
 func (c *Commitment) Complete(index int, points []Point) (part *Part, bad []int, err error) {
+	if !c.made() {
+		return nil, nil, errMissing
+	}
 	if err := c.params.checkIndex(index); err != nil {
 		return nil, nil, err
 	}
 	candidates := c.usable(index, points)
-	if part := c.interpolate(index, candidates); part != nil && c.VerifyPart(part) == nil {
-		return part, nil, nil
+	if part := c.interpolate(index, candidates); part != nil {
+		if c.VerifyCompleted(part) == nil {
+			return part, nil, nil
+		}
+		part.Wipe()
 	}
 	row := c.rowCommitment(index)
 	var good []Point
@@ -50,6 +57,10 @@ func (c *Commitment) Complete(index int, points []Point) (part *Part, bad []int,
 	part = c.interpolate(index, good)
 	if part == nil {
 		return nil, bad, &BadPointsError{From: bad, Need: c.params.columns() - len(good)}
+	}
+	if err := c.VerifyCompleted(part); err != nil { // nothing is returned that was not verified as a whole
+		part.Wipe()
+		return nil, bad, err
 	}
 	return part, bad, nil
 }

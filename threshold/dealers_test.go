@@ -72,7 +72,7 @@ func TestDifferentPolynomialsInTheTwoGroups(t *testing.T) {
 		require.NoError(t, c.Verify())
 		require.ErrorIs(t, spoiled.Verify(), ErrInconsistent)
 		require.NoError(t, spoiled.VerifyPart(partOf(t, d, 2)), "parts are checked in G1")
-		_, err := KeyGeneration(map[int]*Commitment{1: spoiled, 2: c, 3: c})
+		_, err := certify(map[int]*Commitment{1: spoiled})
 		require.ErrorIs(t, err, ErrInconsistent)
 	}
 }
@@ -163,7 +163,7 @@ func TestRedealingSomethingElseIsCaught(t *testing.T) {
 		honest[d] = dealing.Commitment()
 		require.NoError(t, honest[d].VerifyRedeal(next.sharing, d))
 	}
-	_, err := Resharing(next.sharing, honest)
+	_, err := Resharing(next.sharing, certified(t, honest)...)
 	require.NoError(t, err)
 
 	replayed, err := Redeal(rand.Reader, wideParams, nil, g.shares[2])
@@ -175,7 +175,7 @@ func TestRedealingSomethingElseIsCaught(t *testing.T) {
 	} {
 		require.ErrorIs(t, c.VerifyRedeal(next.sharing, 3), ErrInconsistent, name)
 		spoiled := map[int]*Commitment{1: honest[1], 2: honest[2], 3: c, 4: honest[4], 5: honest[5]}
-		_, err := Resharing(next.sharing, spoiled)
+		_, err := Resharing(next.sharing, certified(t, spoiled)...)
 		require.ErrorIs(t, err, ErrInconsistent, name)
 	}
 }
@@ -185,23 +185,25 @@ func TestTransitionsRefuse(t *testing.T) {
 	g := generate(t, wideParams, 3)
 	c := dealt(t, wideParams).Commitment()
 	other := dealt(t, defaultParams).Commitment()
-	_, err := KeyGeneration(nil)
+	_, err := KeyGeneration()
 	require.Error(t, err)
-	_, err = KeyGeneration(map[int]*Commitment{1: c, 2: c})
+	_, err = KeyGeneration(certified(t, map[int]*Commitment{1: c, 2: c})...)
 	require.ErrorContains(t, err, "at least 3")
-	_, err = KeyGeneration(map[int]*Commitment{1: c, 2: other, 3: c})
+	_, err = KeyGeneration(certified(t, map[int]*Commitment{1: c, 2: other, 3: c})...)
 	require.ErrorIs(t, err, ErrInconsistent)
-	_, err = KeyGeneration(map[int]*Commitment{1: c, 2: nil, 3: c})
-	require.Error(t, err)
-	_, err = KeyGeneration(map[int]*Commitment{0: c, 2: c, 3: c})
-	require.Error(t, err)
-	_, err = Resharing(g.sharing, map[int]*Commitment{1: c})
+	_, err = KeyGeneration(append(certified(t, map[int]*Commitment{1: c, 3: c}), nil)...)
+	require.ErrorIs(t, err, errMissing)
+	_, err = KeyGeneration(append(certified(t, map[int]*Commitment{1: c, 3: c}), new(CertifiedDealing))...)
+	require.ErrorIs(t, err, errMissing)
+	_, err = KeyGeneration(append(certified(t, map[int]*Commitment{1: c, 3: c}), certified(t, map[int]*Commitment{1: c})...)...)
+	require.ErrorContains(t, err, "two dealings of dealer 1")
+	_, err = Resharing(g.sharing, certified(t, map[int]*Commitment{1: c})...)
 	require.ErrorContains(t, err, "exactly 5")
-	_, err = Resharing(g.sharing, map[int]*Commitment{1: c, 2: c, 3: c, 4: c, 99: c})
+	_, err = Resharing(g.sharing, certified(t, map[int]*Commitment{1: c, 2: c, 3: c, 4: c, 99: c})...)
 	require.ErrorContains(t, err, "dealer")
 
 	d1, d2 := dealt(t, Params{N: 3, T: 2, F: 1}), dealt(t, Params{N: 3, T: 2, F: 1})
-	tr, err := KeyGeneration(map[int]*Commitment{1: d1.Commitment(), 2: d2.Commitment()})
+	tr, err := KeyGeneration(certified(t, map[int]*Commitment{1: d1.Commitment(), 2: d2.Commitment()})...)
 	require.NoError(t, err)
 	require.Equal(t, []int{1, 2}, tr.Dealers())
 	_, err = tr.Share(map[int]*Part{1: partOf(t, d1, 1)})

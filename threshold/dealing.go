@@ -25,6 +25,9 @@ func Deal(rand io.Reader, p Params, context []byte) (*Dealing, error) {
 // Redeal deals the caller's share to the receivers of p: refresh if they are the same, resharing if
 // they are others.
 func Redeal(rand io.Reader, p Params, context []byte, share *Share) (*Dealing, error) {
+	if share == nil {
+		return nil, errMissing
+	}
 	secret := share.copySecret()
 	defer secret.Wipe()
 	if secret.IsZero() {
@@ -69,6 +72,9 @@ func (d *Dealing) Commitment() *Commitment { return d.commitment }
 // Part returns what receiver j is to get, over a confidential channel: its row phi(j, y) and its
 // column phi(x, j).
 func (d *Dealing) Part(j int) (*Part, error) {
+	if d.commitment == nil {
+		return nil, errMissing
+	}
 	p := d.commitment.params
 	if err := p.checkIndex(j); err != nil {
 		return nil, err
@@ -92,8 +98,8 @@ func (d *Dealing) Wipe() {
 	d.coefficients = nil
 }
 
-// Part is one receiver's secret part of a dealing. A part that was completed from points has no
-// column: it gives the receiver its share and makes no points for others.
+// Part is one receiver's secret part of a dealing: a row, which gives its share, and a column, from which
+// others complete the parts that they missed. A part that was completed from points has a row only.
 type Part struct {
 	redacted
 	index  int
@@ -107,7 +113,8 @@ func (p *Part) Index() int { return p.index }
 // HasColumn reports whether Point works.
 func (p *Part) HasColumn() bool { return p.column != nil }
 
-var errNoColumn = errors.New("threshold: this part was completed from points and makes none: ask a receiver that got its part from the dealer")
+// ErrNoColumn says that a part has no column: it is no part of a dealer's, and makes no points.
+var ErrNoColumn = errors.New("threshold: this part was completed from points and makes none: ask a receiver that got its part from the dealer")
 
 // Point returns what helps receiver to complete the part that it missed: phi(to, index). For that
 // receiver only: F+1 such points are its whole row.
@@ -116,7 +123,7 @@ func (p *Part) Point(to int) (Point, error) {
 		return Point{}, ErrWiped
 	}
 	if p.column == nil {
-		return Point{}, errNoColumn
+		return Point{}, ErrNoColumn
 	}
 	if to < 1 || to > MaxReceivers {
 		return Point{}, fmt.Errorf("threshold: index %d is outside 1..%d", to, MaxReceivers)

@@ -10,8 +10,9 @@ import (
 
 // First bytes of encoded secrets, so that one kind is never read as another.
 const (
-	partTag  = 0x50
-	pointTag = 0x51
+	partTag      = 0x50
+	pointTag     = 0x51
+	completedTag = 0x52 // a part that was completed from points
 )
 
 const (
@@ -26,7 +27,7 @@ func (p *Part) SecretBytes() []byte {
 		return nil
 	}
 	b := make([]byte, 0, partHeaderLen+(len(p.row)+len(p.column))*curve.ScalarLen)
-	b = append(b, partTag)
+	b = append(b, p.tag())
 	for _, v := range []int{p.index, len(p.row), len(p.column)} {
 		b = binary.BigEndian.AppendUint16(b, uint16(v))
 	}
@@ -38,10 +39,37 @@ func (p *Part) SecretBytes() []byte {
 	return b
 }
 
-// ParsePart decodes SecretBytes. Whether the part fits a commitment is for VerifyPart to say.
+func (p *Part) tag() byte {
+	if p.column == nil {
+		return completedTag
+	}
+	return partTag
+}
+
+// ParsePart decodes SecretBytes of a part that a dealer gave, which has row and column. Whether the part fits
+// a commitment is for VerifyPart to say.
 func ParsePart(b []byte) (*Part, error) {
-	if len(b) < partHeaderLen || b[0] != partTag {
-		return nil, errors.New("threshold: these bytes are no part of a dealing")
+	p, err := parsePart(b, partTag)
+	if err == nil && p.column == nil {
+		p.Wipe()
+		return nil, ErrNoColumn
+	}
+	return p, err
+}
+
+// ParseCompletedPart decodes SecretBytes of a part that was completed from points; see VerifyCompleted.
+func ParseCompletedPart(b []byte) (*Part, error) {
+	p, err := parsePart(b, completedTag)
+	if err == nil && p.column != nil {
+		p.Wipe()
+		return nil, errors.New("threshold: a completed part has no column")
+	}
+	return p, err
+}
+
+func parsePart(b []byte, tag byte) (*Part, error) {
+	if len(b) < partHeaderLen || b[0] != tag {
+		return nil, errors.New("threshold: these bytes are no part of a dealing, or one of another kind")
 	}
 	index, rows, columns := int(binary.BigEndian.Uint16(b[1:])), int(binary.BigEndian.Uint16(b[3:])), int(binary.BigEndian.Uint16(b[5:]))
 	if index < 1 || index > MaxReceivers || rows < 1 || rows > MaxReceivers || columns > MaxReceivers {

@@ -30,11 +30,15 @@
 // completes it from F+1 others' points ([Part.Point], [Commitment.Complete]): nobody complains, nothing
 // times out and no share is revealed.
 //
+// A dealing counts only when it is certified: a [CertifiedDealing] is made by [Commitment.Certify], of a
+// commitment, the context that it must be bound to, and the quorum's certificate. Without it one dealer
+// could choose its dealing after it has seen the others', and hold the key alone.
+//
 // [KeyGeneration] adds up dealings of random secrets ([Deal]). [Resharing] interpolates T dealings of
 // shares ([Redeal]): the secret and the group key stay, shares of different sharings do not combine, and
 // the receivers, T and F may all be others. Who chooses the dealings, and makes sure that everybody
 // chooses the same, is the caller's matter (a consensus protocol's, say); so are confidential channels
-// for parts and points, and the comparison of [Commitment.Context] with what is expected.
+// for parts and points.
 //
 // A group key is given up by letting it sign its successor: [LinkMessage], [VerifyChain].
 //
@@ -51,8 +55,8 @@
 // the others' commitments); for BLS signatures this is harmless (Gennaro, Jarecki, Krawczyk and Rabin,
 // J. Cryptology 2007; Bacho and Loss, CCS 2022).
 //
-// T-1 shares of one sharing give nothing about the key, but F+1 receivers' parts of a dealing give what
-// was dealt (their columns meet at phi(0, 0)), and F+1 points for a receiver are its row. So security is
+// T-1 shares of one sharing give nothing about the key, and the parts of F receivers nothing about what was
+// dealt; but F+1 receivers' parts of a dealing give it (their columns meet at phi(0, 0)), and F+1 points for a receiver are its row. So security is
 // against at most F receivers corrupted between one resharing and the next, and parts are to be wiped as
 // soon as the share is made and nobody can need their points any more.
 //

@@ -23,7 +23,7 @@ func generate(t testing.TB, p Params, dealers int) *testGroup {
 		require.NoError(t, err)
 		dealings[d] = dealing
 	}
-	tr, err := KeyGeneration(commitments(dealings))
+	tr, err := KeyGeneration(certified(t, commitments(dealings))...)
 	require.NoError(t, err)
 	return receive(t, tr, dealings)
 }
@@ -37,9 +37,27 @@ func reshare(t testing.TB, g *testGroup, p Params, dealers []int) *testGroup {
 		require.NoError(t, err)
 		dealings[d] = dealing
 	}
-	tr, err := Resharing(g.sharing, commitments(dealings))
+	tr, err := Resharing(g.sharing, certified(t, commitments(dealings))...)
 	require.NoError(t, err)
 	return receive(t, tr, dealings)
+}
+
+// certify certifies dealings as a quorum would that found nothing wrong.
+func certify(dealings map[int]*Commitment) (out []*CertifiedDealing, err error) {
+	for dealer, c := range dealings {
+		d, err := c.Certify(Certification{Dealer: dealer, Context: c.context, Verify: func(message, certificate []byte) error { return nil }})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+func certified(t require.TestingT, dealings map[int]*Commitment) []*CertifiedDealing {
+	out, err := certify(dealings)
+	require.NoError(t, err)
+	return out
 }
 
 func commitments(dealings map[int]*Dealing) map[int]*Commitment {
@@ -92,7 +110,7 @@ func deal1(t testing.TB, p Params) *testGroup {
 	t.Helper()
 	dealing, err := Deal(rand.Reader, Params{N: p.N, T: p.T}, nil)
 	require.NoError(t, err)
-	tr, err := KeyGeneration(map[int]*Commitment{1: dealing.Commitment()})
+	tr, err := KeyGeneration(certified(t, map[int]*Commitment{1: dealing.Commitment()})...)
 	require.NoError(t, err)
 	g := receive(t, tr, map[int]*Dealing{1: dealing})
 	return g

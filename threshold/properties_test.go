@@ -27,7 +27,7 @@ func subset(t *rapid.T, label string, n, k int) []int {
 func quickGroup(t *rapid.T, p Params) *testGroup {
 	dealing, err := Deal(rand.Reader, Params{N: p.N, T: p.T}, nil)
 	require.NoError(t, err)
-	tr, err := KeyGeneration(map[int]*Commitment{1: dealing.Commitment()})
+	tr, err := KeyGeneration(certified(t, map[int]*Commitment{1: dealing.Commitment()})...)
 	require.NoError(t, err)
 	g := &testGroup{sharing: tr.Sharing()}
 	for j := 1; j <= p.N; j++ {
@@ -143,7 +143,7 @@ func TestResharingKeepsTheKey(t *testing.T) {
 			require.NoError(t, err)
 			dealings[d], public[d] = dealing, dealing.Commitment()
 		}
-		tr, err := Resharing(g.sharing, public)
+		tr, err := Resharing(g.sharing, certified(t, public)...)
 		require.NoError(t, err)
 		require.True(t, tr.Sharing().GroupKey().Equal(g.sharing.GroupKey()))
 

@@ -49,6 +49,9 @@ func (k *PublicKey) Equal(other *PublicKey) bool {
 
 // Verify checks one signature on msg and returns nil or ErrInvalidSignature.
 func (k *PublicKey) Verify(msg []byte, sig Signature) error {
+	if k == nil || k.lines == nil {
+		return errMissing
+	}
 	var s curve.G1
 	if err := sig.decode(&s); err != nil {
 		return err

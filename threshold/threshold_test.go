@@ -102,7 +102,7 @@ func TestCompleteAMissedPart(t *testing.T) {
 	part, bad, err = c.Complete(7, points)
 	require.NoError(t, err)
 	require.Equal(t, []int{1}, bad)
-	require.NoError(t, c.VerifyPart(part))
+	require.NoError(t, c.VerifyCompleted(part))
 }
 
 func TestEncodings(t *testing.T) {

@@ -1,8 +1,8 @@
 package threshold
 
 import (
+	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/reseal-bft/reseal/threshold/internal/curve"
@@ -16,49 +16,46 @@ type Transition struct {
 	weights []curve.Fr // of the dealers
 }
 
-// KeyGeneration adds up dealings of random secrets, keyed by dealer: the secret key is the sum of what
-// they deal, so nobody knows it unless all of them conspire. At least F+1 dealers are needed, so that
-// one is correct. The commitments are verified.
-func KeyGeneration(dealings map[int]*Commitment) (*Transition, error) {
-	p, dealers, err := chosen(dealings)
+// KeyGeneration adds up dealings of random secrets: the secret key is the sum of what they deal, so nobody knows it
+// unless all of the dealers conspire. At least F+1 are needed, so that one is correct.
+func KeyGeneration(dealings ...*CertifiedDealing) (*Transition, error) {
+	p, chosen, err := inOrder(dealings)
 	if err != nil {
 		return nil, err
 	}
-	if len(dealers) <= p.F {
-		return nil, fmt.Errorf("threshold: key generation from %d dealings: at least %d are needed", len(dealers), p.F+1)
+	if len(chosen) <= p.F {
+		return nil, fmt.Errorf("threshold: key generation from %d dealings: at least %d are needed", len(chosen), p.F+1)
 	}
-	weights := make([]curve.Fr, len(dealers))
-	for i, d := range dealers {
-		if err := dealings[d].Verify(); err != nil {
-			return nil, fmt.Errorf("threshold: dealing of %d: %w", d, err)
-		}
+	weights := make([]curve.Fr, len(chosen))
+	for i := range weights {
 		weights[i].SetSmall(1)
 	}
-	sum := func(points []curve.G2) curve.G2 { return curve.Sum2(points, weights) }
-	return newTransition(p, dealers, weights, dealings, sum)
+	return newTransition(p, chosen, weights, func(points []curve.G2) curve.G2 { return curve.Sum2(points, weights) })
 }
 
-// Resharing interpolates dealings of shares of old, keyed by dealer: exactly old.Params().T of them.
-// The group key stays the same; receivers and numbers may be any. The commitments are verified,
-// including that each dealer deals its own share of old.
-func Resharing(old *Sharing, dealings map[int]*Commitment) (*Transition, error) {
-	p, dealers, err := chosen(dealings)
+// Resharing interpolates dealings of shares of old: exactly old.Params().T of them. The group key stays the same; receivers
+// and numbers may be any. That each dealer deals its own share of old is checked.
+func Resharing(old *Sharing, dealings ...*CertifiedDealing) (*Transition, error) {
+	if old == nil || old.group == nil {
+		return nil, errMissing
+	}
+	p, chosen, err := inOrder(dealings)
 	if err != nil {
 		return nil, err
 	}
-	if len(dealers) != old.params.T {
-		return nil, fmt.Errorf("threshold: resharing from %d dealings: exactly %d are needed", len(dealers), old.params.T)
+	if len(chosen) != old.params.T {
+		return nil, fmt.Errorf("threshold: resharing from %d dealings: exactly %d are needed", len(chosen), old.params.T)
 	}
-	xs := make([]uint16, len(dealers))
-	for i, d := range dealers {
-		if err := dealings[d].VerifyRedeal(old, d); err != nil {
-			return nil, fmt.Errorf("threshold: dealing of %d: %w", d, err)
+	xs := make([]uint16, len(chosen))
+	for i, d := range chosen {
+		if err := d.commitment.VerifyRedeal(old, d.dealer); err != nil {
+			return nil, fmt.Errorf("threshold: dealing of %d: %w", d.dealer, err)
 		}
-		xs[i] = uint16(d)
+		xs[i] = uint16(d.dealer)
 	}
 	var interpolation curve.Interpolation
 	interpolation.Prepare(xs)
-	t, err := newTransition(p, dealers, curve.Lagrange(xs, 0), dealings, interpolation.At0G2)
+	t, err := newTransition(p, chosen, curve.Lagrange(xs, 0), interpolation.At0G2)
 	if err != nil {
 		return nil, err
 	}
@@ -68,30 +65,35 @@ func Resharing(old *Sharing, dealings map[int]*Commitment) (*Transition, error) 
 	return t, nil
 }
 
-// chosen returns the numbers that all dealings share, and the dealers in ascending order.
-func chosen(dealings map[int]*Commitment) (Params, []int, error) {
-	dealers := slices.Sorted(maps.Keys(dealings))
-	if len(dealers) == 0 {
-		return Params{}, nil, fmt.Errorf("threshold: no dealings")
+// inOrder returns the numbers that all dealings share, and the dealings by dealer, ascending.
+func inOrder(dealings []*CertifiedDealing) (Params, []*CertifiedDealing, error) {
+	if len(dealings) == 0 {
+		return Params{}, nil, errors.New("threshold: no dealings")
 	}
-	for _, d := range dealers {
-		if d < 1 || d > MaxReceivers || dealings[d] == nil {
-			return Params{}, nil, fmt.Errorf("threshold: dealer %d: index out of range, or no commitment", d)
+	for _, d := range dealings {
+		if d == nil || d.commitment == nil {
+			return Params{}, nil, errMissing
 		}
-		if dealings[d].params != dealings[dealers[0]].params {
-			return Params{}, nil, fmt.Errorf("%w: dealers %d and %d deal for different numbers", ErrInconsistent, dealers[0], d)
+		if d.commitment.params != dealings[0].commitment.params {
+			return Params{}, nil, fmt.Errorf("%w: dealers %d and %d deal for different numbers", ErrInconsistent, dealings[0].dealer, d.dealer)
 		}
 	}
-	return dealings[dealers[0]].params, dealers, nil
+	chosen := slices.SortedFunc(slices.Values(dealings), func(a, b *CertifiedDealing) int { return a.dealer - b.dealer })
+	for i := 1; i < len(chosen); i++ {
+		if chosen[i].dealer == chosen[i-1].dealer {
+			return Params{}, nil, fmt.Errorf("threshold: two dealings of dealer %d: choose one", chosen[i].dealer)
+		}
+	}
+	return chosen[0].commitment.params, chosen, nil
 }
 
 // newTransition combines the dealings: the weights are for the secrets, combine does the same in G2.
-func newTransition(p Params, dealers []int, weights []curve.Fr, dealings map[int]*Commitment, combine func([]curve.G2) curve.G2) (*Transition, error) {
+func newTransition(p Params, chosen []*CertifiedDealing, weights []curve.Fr, combine func([]curve.G2) curve.G2) (*Transition, error) {
 	polynomial := make([]curve.G2, p.rows())
-	column := make([]curve.G2, len(dealers))
+	column := make([]curve.G2, len(chosen))
 	for l := range polynomial {
-		for i, d := range dealers {
-			column[i] = dealings[d].shares[l]
+		for i, d := range chosen {
+			column[i] = d.commitment.shares[l]
 		}
 		polynomial[l] = combine(column)
 	}
@@ -99,7 +101,11 @@ func newTransition(p Params, dealers []int, weights []curve.Fr, dealings map[int
 	if err != nil {
 		return nil, err
 	}
-	return &Transition{sharing: sharing, dealers: dealers, weights: weights}, nil
+	t := &Transition{sharing: sharing, weights: weights}
+	for _, d := range chosen {
+		t.dealers = append(t.dealers, d.dealer)
+	}
+	return t, nil
 }
 
 // Sharing returns the next sharing.

@@ -50,9 +50,9 @@ func makeVectors(t *testing.T) vectors {
 
 // record fills in a transition and returns its group.
 func (v *vectors) record(t *testing.T, into *vectorTransition, dealings map[int]*Dealing, old *Sharing) *testGroup {
-	tr, err := KeyGeneration(commitments(dealings))
+	tr, err := KeyGeneration(certified(t, commitments(dealings))...)
 	if old != nil {
-		tr, err = Resharing(old, commitments(dealings))
+		tr, err = Resharing(old, certified(t, commitments(dealings))...)
 	}
 	require.NoError(t, err)
 	g := receive(t, tr, dealings)
@@ -161,7 +161,7 @@ func (v *vectors) addCompletion(t *testing.T, dealing *Dealing) {
 func (v *vectors) addLink(t *testing.T, rng io.Reader, g *testGroup) {
 	dealing, err := Deal(rng, Params{1, 1, 0}, nil)
 	require.NoError(t, err)
-	tr, err := KeyGeneration(map[int]*Commitment{1: dealing.Commitment()})
+	tr, err := KeyGeneration(certified(t, map[int]*Commitment{1: dealing.Commitment()})...)
 	require.NoError(t, err)
 	old, next := g.sharing.GroupKey(), tr.Sharing().GroupKey()
 	msg := LinkMessage(old, next)

@@ -131,9 +131,9 @@ func checkTransition(t *testing.T, v vectorTransition, old *Sharing) *testGroup 
 		}
 		public[d.Dealer] = c
 	}
-	tr, err := KeyGeneration(public)
+	tr, err := KeyGeneration(certified(t, public)...)
 	if old != nil {
-		tr, err = Resharing(old, public)
+		tr, err = Resharing(old, certified(t, public)...)
 	}
 	require.NoError(t, err)
 	encoded, err := tr.Sharing().MarshalBinary()

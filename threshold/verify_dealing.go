@@ -40,7 +40,12 @@ func challengeScalars(label string, n int, parts ...[]byte) []curve.Fr {
 
 // Verify checks that the commitments in G1 and in G2 to phi(x, 0) are to the same polynomial, with
 // one multi-pairing. The result is remembered.
-func (c *Commitment) Verify() error { return c.verify() }
+func (c *Commitment) Verify() error {
+	if !c.made() {
+		return errMissing
+	}
+	return c.verify()
+}
 
 func (c *Commitment) checkConsistency() error {
 	n := len(c.shares)
@@ -61,6 +66,9 @@ func (c *Commitment) checkConsistency() error {
 
 // VerifyRedeal checks that what is dealt is the dealer's share of old, and Verify.
 func (c *Commitment) VerifyRedeal(old *Sharing, dealer int) error {
+	if !c.made() || old == nil || old.group == nil {
+		return errMissing
+	}
 	key := old.ShareKey(dealer)
 	if key == nil {
 		return fmt.Errorf("threshold: dealer %d is none of the old sharing", dealer)
@@ -71,9 +79,28 @@ func (c *Commitment) VerifyRedeal(old *Sharing, dealer int) error {
 	return c.Verify()
 }
 
-// VerifyPart checks a part against the commitment: its row, and its column if it has one. It does
-// not Verify the commitment itself.
+// VerifyPart checks a part that a dealer gave against the commitment: its row and its column, without
+// which it must not be acknowledged (ErrNoColumn): the columns are what others complete their parts from.
+// It does not Verify the commitment itself.
 func (c *Commitment) VerifyPart(p *Part) error {
+	if p != nil && p.row != nil && p.column == nil {
+		return ErrNoColumn
+	}
+	return c.checkPart(p)
+}
+
+// VerifyCompleted checks a part that was completed from points, which has a row only.
+func (c *Commitment) VerifyCompleted(p *Part) error {
+	if p != nil && p.column != nil {
+		return fmt.Errorf("%w: a part with a column was not completed from points", ErrInconsistent)
+	}
+	return c.checkPart(p)
+}
+
+func (c *Commitment) checkPart(p *Part) error {
+	if !c.made() || p == nil {
+		return errMissing
+	}
 	rows, columns := c.params.rows(), c.params.columns()
 	if err := c.params.checkIndex(p.index); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/reseal-bft/reseal/threshold"
+	"github.com/reseal-bft/reseal/threshold/thresholdtest"
 )
 
 // sampledDealings is the number of dealings that a handoff verifies for real; with more dealers the
@@ -73,7 +74,7 @@ type handoff struct {
 	commitment []byte // of one dealing, encoded
 	part       []byte // of it, for this replica
 
-	chosen       map[int]*threshold.Commitment
+	chosen       []*threshold.CertifiedDealing
 	parts        map[int]*threshold.Part // of the chosen
 	certificates []threshold.BatchItem   // of the chosen
 }
@@ -81,7 +82,7 @@ type handoff struct {
 func newHandoff(g *group, p threshold.Params) (*handoff, error) {
 	h := &handoff{
 		params: p, old: g.sharing, own: g.shares[0],
-		chosen: map[int]*threshold.Commitment{}, parts: map[int]*threshold.Part{},
+		parts: map[int]*threshold.Part{},
 	}
 	dealing, err := threshold.Redeal(rand.Reader, p, nil, h.own)
 	if err != nil {
@@ -105,10 +106,11 @@ func (h *handoff) choose(g *group) error {
 		if err != nil {
 			return err
 		}
-		h.chosen[d] = dealing.Commitment()
-		if err := h.chosen[d].Verify(); err != nil { // done at acknowledgement, and remembered
+		certified, err := thresholdtest.Certified(map[int]*threshold.Dealing{d: dealing}) // verified at acknowledgement, and remembered
+		if err != nil {
 			return err
 		}
+		h.chosen = append(h.chosen, certified...)
 		if h.parts[d], err = dealing.Part(1); err != nil {
 			return err
 		}
@@ -160,7 +162,7 @@ func (h *handoff) verify() error {
 
 // transition makes the next sharing and the replica's share.
 func (h *handoff) transition() error {
-	tr, err := threshold.Resharing(h.old, h.chosen)
+	tr, err := threshold.Resharing(h.old, h.chosen...)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	blst "github.com/supranational/blst/bindings/go"
 
 	"github.com/reseal-bft/reseal/threshold"
+	"github.com/reseal-bft/reseal/threshold/thresholdtest"
 )
 
 var message = []byte("a vote: cluster, epoch, kind, view and block digest of a real one are about this long, 80 bytes.")
@@ -19,27 +20,8 @@ type group struct {
 }
 
 func newGroup(p threshold.Params) (*group, error) {
-	dealing, err := threshold.Deal(rand.Reader, threshold.Params{N: p.N, T: p.T}, nil)
-	if err != nil {
-		return nil, err
-	}
-	tr, err := threshold.KeyGeneration(map[int]*threshold.Commitment{1: dealing.Commitment()})
-	if err != nil {
-		return nil, err
-	}
-	g := &group{sharing: tr.Sharing()}
-	for j := 1; j <= p.N; j++ {
-		part, err := dealing.Part(j)
-		if err != nil {
-			return nil, err
-		}
-		share, err := tr.Share(map[int]*threshold.Part{1: part})
-		if err != nil {
-			return nil, err
-		}
-		g.shares = append(g.shares, share)
-	}
-	return g, nil
+	sharing, shares, err := thresholdtest.Sharing(threshold.Params{N: p.N, T: p.T})
+	return &group{sharing: sharing, shares: shares}, err
 }
 
 // partials are those of T signers spread over all receivers: neither the first nor the last ones, whose

@@ -22,6 +22,7 @@ import (
 	"github.com/reseal-bft/reseal/bft/request"
 	"github.com/reseal-bft/reseal/bft/transport"
 	"github.com/reseal-bft/reseal/threshold"
+	"github.com/reseal-bft/reseal/threshold/thresholdtest"
 )
 
 var cluster = bft.ClusterID{4, 5, 6}
@@ -42,16 +43,10 @@ type service struct {
 }
 
 func newService(t testing.TB) *service {
-	dealing, err := threshold.Deal(rand.Reader, threshold.Params{N: 1, T: 1}, nil)
-	require.NoError(t, err)
-	generated, err := threshold.KeyGeneration(map[int]*threshold.Commitment{1: dealing.Commitment()})
-	require.NoError(t, err)
-	part, err := dealing.Part(1)
-	require.NoError(t, err)
-	share, err := generated.Share(map[int]*threshold.Part{1: part})
+	sharing, shares, err := thresholdtest.Sharing(threshold.Params{N: 1, T: 1})
 	require.NoError(t, err)
 	return &service{
-		t: t, share: share, key: generated.Sharing().GroupKey(),
+		t: t, share: shares[0], key: sharing.GroupKey(),
 		store: kv.New(), results: make(map[string][][]byte), time: time.Now(),
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/reseal-bft/reseal/bft/store"
 	"github.com/reseal-bft/reseal/bft/transport"
 	"github.com/reseal-bft/reseal/threshold"
+	"github.com/reseal-bft/reseal/threshold/thresholdtest"
 )
 
 // fixed is a system whose membership never changes, in epoch 1.
@@ -91,30 +92,9 @@ func newCluster(t testing.TB, size bft.Size) *cluster {
 
 // deal makes a sharing by dealings among the receivers, without a network.
 func deal(t testing.TB, size bft.Size) (*threshold.Sharing, []*threshold.Share) {
-	p := threshold.Params{N: size.N(), T: size.Quorum(), F: size.F}
-	commitments := make(map[int]*threshold.Commitment)
-	parts := make([]map[int]*threshold.Part, size.N())
-	for dealer := 1; dealer <= size.F+1; dealer++ {
-		d, err := threshold.Deal(rand.Reader, p, []byte("test"))
-		require.NoError(t, err)
-		commitments[dealer] = d.Commitment()
-		for i := range parts {
-			if parts[i] == nil {
-				parts[i] = make(map[int]*threshold.Part)
-			}
-			parts[i][dealer], err = d.Part(i + 1)
-			require.NoError(t, err)
-		}
-	}
-	transition, err := threshold.KeyGeneration(commitments)
+	sharing, shares, err := thresholdtest.Sharing(threshold.Params{N: size.N(), T: size.Quorum(), F: size.F})
 	require.NoError(t, err)
-	var shares []*threshold.Share
-	for i := range parts {
-		share, err := transition.Share(parts[i])
-		require.NoError(t, err)
-		shares = append(shares, share)
-	}
-	return transition.Sharing(), shares
+	return sharing, shares
 }
 
 func freeAddress(t testing.TB) string {

@@ -10,6 +10,7 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/scheme"
 	"github.com/reseal-bft/reseal/threshold"
+	"github.com/reseal-bft/reseal/threshold/thresholdtest"
 )
 
 // member is what one replica holds of a scheme.
@@ -36,17 +37,11 @@ func lists(t *testing.T, n, quorum int) map[bft.ReplicaID]member {
 
 // thresholds returns a threshold scheme for each of n replicas.
 func thresholds(t *testing.T, n, quorum int) map[bft.ReplicaID]member {
-	d, err := threshold.Deal(rand.Reader, threshold.Params{N: n, T: quorum, F: 0}, nil)
-	require.NoError(t, err)
-	transition, err := threshold.KeyGeneration(map[int]*threshold.Commitment{1: d.Commitment()})
+	sharing, shares, err := thresholdtest.Sharing(threshold.Params{N: n, T: quorum, F: 0})
 	require.NoError(t, err)
 	members := make(map[bft.ReplicaID]member)
-	for id := bft.ReplicaID(1); int(id) <= n; id++ {
-		part, err := d.Part(int(id))
-		require.NoError(t, err)
-		share, err := transition.Share(map[int]*threshold.Part{1: part})
-		require.NoError(t, err)
-		members[id] = scheme.Threshold(transition.Sharing(), share)
+	for i, share := range shares {
+		members[bft.ReplicaID(i+1)] = scheme.Threshold(sharing, share)
 	}
 	return members
 }

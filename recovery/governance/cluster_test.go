@@ -19,6 +19,7 @@ import (
 	"github.com/reseal-bft/reseal/bft/scheme"
 	"github.com/reseal-bft/reseal/recovery/attest"
 	"github.com/reseal-bft/reseal/threshold"
+	"github.com/reseal-bft/reseal/threshold/thresholdtest"
 )
 
 // cluster is a whole cluster around one State: all keys, fake TPMs, and the group key's real shares. A second State is restored from
@@ -375,16 +376,13 @@ func (c *cluster) endEpoch(dealings map[int]*threshold.Dealing) {
 
 func (c *cluster) combine(dealings map[int]*threshold.Dealing, eligible []bft.ReplicaID) {
 	c.t.Helper()
-	commitments := map[int]*threshold.Commitment{}
-	for id, d := range dealings {
-		commitments[id] = d.Commitment()
-	}
+	certified, err := thresholdtest.Certified(dealings)
+	require.NoError(c.t, err)
 	var transition *threshold.Transition
-	var err error
 	if c.sharing == nil {
-		transition, err = threshold.KeyGeneration(commitments)
+		transition, err = threshold.KeyGeneration(certified...)
 	} else {
-		transition, err = threshold.Resharing(c.sharing, commitments)
+		transition, err = threshold.Resharing(c.sharing, certified...)
 	}
 	require.NoError(c.t, err)
 	c.sharing, c.shares = transition.Sharing(), map[bft.ReplicaID]*threshold.Share{}

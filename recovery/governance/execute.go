@@ -109,7 +109,7 @@ func (s *State) deal(d *Dealing) *attest.Refusal {
 	if ok := s.verifier.Verify([][]byte{d.Statement(s.cluster)}, [][]byte{d.Certificate}); len(ok) != 1 || !ok[0] {
 		return attest.Refuse(attest.ReasonCertificate, "the certificate of the dealing of replica %d does not verify", d.Dealer)
 	}
-	s.round.dealings = append(s.round.dealings, ChosenDealing{Dealer: d.Dealer, Commitment: d.Commitment, PublicKey: d.PublicKey})
+	s.round.dealings = append(s.round.dealings, ChosenDealing{Dealer: d.Dealer, Commitment: d.Commitment, PublicKey: d.PublicKey, Certificate: d.Certificate})
 	return nil
 }
 

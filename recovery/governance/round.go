@@ -3,11 +3,14 @@ package governance
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/replica"
+	"github.com/reseal-bft/reseal/recovery/attest"
+	"github.com/reseal-bft/reseal/threshold"
 )
 
 // Phase is where an epoch stands on its way to the next one.
@@ -66,6 +69,30 @@ type ChosenDealing struct {
 	Commitment bft.Digest
 	// PublicKey is the public key of the dealt secret.
 	PublicKey [PublicKeySize]byte
+	// Certificate is the one by which the log accepted the dealing, over [Dealing.Statement].
+	Certificate []byte
+}
+
+// certification is what the log checked of a dealing of an epoch and round.
+func (d *ChosenDealing) certification(cluster bft.ClusterID, epoch bft.Epoch, round Round, verifier attest.Verifier) threshold.Certification {
+	return threshold.Certification{
+		Dealer:  int(d.Dealer),
+		Message: DealingStatement(cluster, epoch, round, d.Dealer, d.Commitment, d.PublicKey), Certificate: d.Certificate,
+		Verify: func(message, certificate []byte) error {
+			if ok := verifier.Verify([][]byte{message}, [][]byte{certificate}); len(ok) != 1 || !ok[0] {
+				return errors.New("it does not verify")
+			}
+			return nil
+		},
+	}
+}
+
+// Certify checks that a commitment is that of the dealing, made for the context, and that the certificate, of the epoch in which it was dealt, verifies. A replica
+// that combines dealings does not take the log's word alone: it may have the log from a snapshot.
+func (d *ChosenDealing) Certify(cluster bft.ClusterID, epoch bft.Epoch, round Round, verifier attest.Verifier, c *threshold.Commitment, context []byte) (*threshold.CertifiedDealing, error) {
+	by := d.certification(cluster, epoch, round, verifier)
+	by.Context = context
+	return c.Certify(by)
 }
 
 // MarshalJSON writes digests and keys in hexadecimal.

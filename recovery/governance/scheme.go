@@ -31,19 +31,24 @@ func (l *ledger) epochScheme() (attest.Verifier, error) {
 // nextGroupKey is the public key of the sharing that the chosen dealings combine into. In epoch 0 it is the sum of the dealt public
 // keys. Later it must be the key as it is: that the dealt secrets are shares of it was checked by the receivers who certified the dealings, and
 // is checked here once more, since a wrong combination would lose the group key for good.
-func (l *ledger) nextGroupKey() ([]byte, error) {
+func (s *State) nextGroupKey() ([]byte, error) {
 	var dealers []int
 	var keys []*threshold.PublicKey
-	for i := range l.round.dealings {
-		d := &l.round.dealings[i]
+	var certified []*threshold.CertifiedKey
+	for i := range s.round.dealings {
+		d := &s.round.dealings[i]
 		key, err := threshold.ParsePublicKey(d.PublicKey[:])
 		if err != nil {
 			return nil, err
 		}
-		dealers, keys = append(dealers, int(d.Dealer)), append(keys, key)
+		ofDealer, err := key.Certify(d.certification(s.cluster, s.epoch, s.round.number, s.verifier))
+		if err != nil {
+			return nil, err
+		}
+		dealers, keys, certified = append(dealers, int(d.Dealer)), append(keys, key), append(certified, ofDealer)
 	}
-	if l.epoch == 0 {
-		sum, err := threshold.SumPublicKeys(keys...)
+	if s.epoch == 0 {
+		sum, err := threshold.SumPublicKeys(certified...)
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +58,7 @@ func (l *ledger) nextGroupKey() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(key.Bytes(), l.groupKey) {
+	if !bytes.Equal(key.Bytes(), s.groupKey) {
 		return nil, errors.New("the dealt secrets are not shares of the group key")
 	}
 	return key.Bytes(), nil

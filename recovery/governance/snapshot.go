@@ -194,6 +194,7 @@ func (w *writer) dealings(ds []ChosenDealing) {
 		w.Replica(ds[i].Dealer)
 		w.Raw(ds[i].Commitment[:])
 		w.Raw(ds[i].PublicKey[:])
+		w.Bytes(ds[i].Certificate)
 	}
 }
 
@@ -203,6 +204,7 @@ func (r *reader) dealings() []ChosenDealing {
 	for range r.Count(bft.MaxReplicas) {
 		d := ChosenDealing{Dealer: r.Replica(), Commitment: r.Digest()}
 		r.Into(d.PublicKey[:])
+		d.Certificate = r.Bytes(MaxCertificate)
 		if r.Failed() {
 			return nil
 		}

@@ -9,32 +9,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/reseal-bft/reseal/threshold"
+	"github.com/reseal-bft/reseal/threshold/thresholdtest"
 )
 
-// cluster is a sharing and its shares, made by three dealers for 4 of 6.
+// cluster is a sharing and its shares, made by two dealers for 4 of 6.
 func cluster(t *testing.T) (*threshold.Sharing, []*threshold.Share) {
 	p := threshold.Params{N: 6, T: 4, F: 1}
-	dealings, public := map[int]*threshold.Dealing{}, map[int]*threshold.Commitment{}
-	for d := 1; d <= 3; d++ {
-		dealing, err := threshold.Deal(rand.Reader, p, []byte{byte(d)})
-		require.NoError(t, err)
-		dealings[d], public[d] = dealing, dealing.Commitment()
-	}
-	tr, err := threshold.KeyGeneration(public)
+	sharing, shares, err := thresholdtest.Sharing(p)
 	require.NoError(t, err)
-	var shares []*threshold.Share
-	for j := 1; j <= p.N; j++ {
-		parts := map[int]*threshold.Part{}
-		for d, dealing := range dealings {
-			part, err := dealing.Part(j)
-			require.NoError(t, err)
-			parts[d] = part
-		}
-		share, err := tr.Share(parts)
-		require.NoError(t, err)
-		shares = append(shares, share)
-	}
-	return tr.Sharing(), shares
+	return sharing, shares
 }
 
 // TestStandardLibrariesVerify: whoever has the 96 bytes of the group key and a standard BLS library

@@ -140,3 +140,25 @@ func TestHashToCurveAgainstGnarkAndCircl(t *testing.T) {
 		require.Equal(t, q.BytesCompressed(), got)
 	})
 }
+
+// TestExceptionalScalars: the scalars at which a window method that is not complete adds equal or opposite points (see the same in package curve), and their
+// neighbours: the fixed base and the general multiplication give gnark's products, in both groups.
+func TestExceptionalScalars(t *testing.T) {
+	_, _, g1, g2 := gnark.Generators()
+	for _, window := range []uint{0, 4, 5, 248, 250, 251, 252, 253, 254} {
+		for d := int64(-32); d <= 32; d++ {
+			for off := int64(-1); off <= 1; off++ {
+				x := new(big.Int).Lsh(big.NewInt(d), window)
+				x.Add(x, big.NewInt(off)).Mod(x, fr.Modulus())
+				k := suite.G1().Scalar().SetBytes(x.Bytes())
+				var want1 gnark.G1Affine
+				var want2 gnark.G2Affine
+				raw1, raw2 := want1.ScalarMultiplication(&g1, x).Bytes(), want2.ScalarMultiplication(&g2, x).Bytes()
+				require.Equal(t, raw1[:], encoding(t, suite.G1().Point().Mul(k, nil)), "%x times the generator of G1", x)
+				require.Equal(t, raw1[:], encoding(t, suite.G1().Point().Mul(k, suite.G1().Point().Base())), "%x times a point of G1", x)
+				require.Equal(t, raw2[:], encoding(t, suite.G2().Point().Mul(k, nil)), "%x times the generator of G2", x)
+				require.Equal(t, raw2[:], encoding(t, suite.G2().Point().Mul(k, suite.G2().Point().Base())), "%x times a point of G2", x)
+			}
+		}
+	}
+}

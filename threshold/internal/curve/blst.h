@@ -29,7 +29,7 @@ BLST(void, blst_p1_to_affine, rs_p1_affine *, const rs_p1 *);
 BLST(void, blst_p1_mult, rs_p1 *, const rs_p1 *, const uint8_t *, size_t);
 BLST(void, blst_p1_cneg, rs_p1 *, bool);
 BLST(void, blst_p1_double, rs_p1 *, const rs_p1 *);
-BLST(void, blst_p1_add_affine, rs_p1 *, const rs_p1 *, const rs_p1_affine *);
+BLST(void, blst_p1_add_or_double_affine, rs_p1 *, const rs_p1 *, const rs_p1_affine *);
 BLST(void, blst_p1_add_or_double, rs_p1 *, const rs_p1 *, const rs_p1 *);
 BLST(void, blst_p1_compress, uint8_t *, const rs_p1 *);
 BLST(void, blst_p1s_to_affine, rs_p1_affine *, const rs_p1 *const *, size_t);

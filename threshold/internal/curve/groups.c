@@ -55,8 +55,8 @@ static void select_multiple(rs_p1_affine *out, const rs_p1_affine row[8], uint64
 }
 
 // base_mult multiplies the generator in constant time: k = sum of digits from -8 to 7 times powers of
-// 16, one addition from the table for each. The addition formula would fail on equal operands; the sum
-// so far is less than the power that follows, so that takes one of a handful of scalars out of 2^255.
+// 16, one addition from the table for each. The additions are complete: the sum so far may equal what is
+// added (for k = 14*16^63 mod r the last one doubles), and who chooses k would choose that one.
 static void base_mult(rs_p1 *out, const rs_fr *k, const rs_base_table *table)
 {
     uint64_t limbs[4], carry = 0;
@@ -76,7 +76,7 @@ static void base_mult(rs_p1 *out, const rs_fr *k, const rs_base_table *table)
         int64_t negative = digit >> 63;
         select_multiple(&multiple, table->p[w], (uint64_t)((digit ^ negative) - negative));
         blst_fp_cneg(&multiple.y, &multiple.y, negative & 1);
-        blst_p1_add_affine(out, out, &multiple);
+        blst_p1_add_or_double_affine(out, out, &multiple);
     }
     wipe(limbs, sizeof limbs);
     wipe(&multiple, sizeof multiple);
