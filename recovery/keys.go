@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
@@ -36,7 +37,14 @@ func (n *Node) keys(ctx context.Context, m *replica.Membership) (replica.EpochKe
 		return replica.EpochKeys{Scheme: verifier}, err
 	}
 	s, signer, err := n.schemeOf(m, secret, sharing)
-	return replica.EpochKeys{Scheme: s, Signer: signer, BlockKey: secret.epochKey}, err
+	return replica.EpochKeys{Scheme: s, Signer: signer, BlockKey: secret.epochKey, MarkKey: markKey(secret.epochKey)}, err
+}
+
+// markKey authenticates the replica's mark in an epoch. It is derived from the epoch's sealed secret: whoever has the disk cannot make marks.
+func markKey(epochKey ed25519.PrivateKey) []byte {
+	h := hmac.New(sha256.New, epochKey.Seed())
+	h.Write([]byte("reseal/v1/mark key\x00"))
+	return h.Sum(nil)
 }
 
 // adopt waits for the handoff that leads to an epoch, if this replica takes part in one, and moves the keystore on.

@@ -34,10 +34,13 @@ type epochRun struct {
 	checks inbox[bft.Effect]
 	finals inbox[bft.Finalized]
 
-	started  time.Time
-	view     atomic.Uint64
-	final    atomic.Uint64 // height of the last block that the core has announced
-	behind   atomic.Int64  // by how much the wall clock is behind the chain, in nanoseconds
+	started time.Time
+	view    atomic.Uint64
+	final   atomic.Uint64 // height of the last block that the core has announced
+	behind  atomic.Int64  // by how much the wall clock is behind the chain, in nanoseconds
+	// What the store holds, for the mark: the last final height, and the highest view voted in, by kind.
+	written  atomic.Uint64
+	voted    [bft.Finalize + 1]atomic.Uint64
 	diverged atomic.Bool
 	timers   map[bft.TimerKind]*time.Timer
 	headers  headerCache
@@ -53,7 +56,7 @@ var errEpochEnded = errors.New("the epoch has ended")
 
 // runEpoch runs the core of one epoch until the epoch ends (nil), the replica falls behind, its keys change, or something fails.
 func (r *Replica) runEpoch(ctx context.Context, m *Membership, keys EpochKeys) error {
-	e, err := r.newRun(m, keys)
+	e, err := r.newRun(ctx, m, keys)
 	if err != nil {
 		return err
 	}
@@ -66,12 +69,17 @@ func (r *Replica) runEpoch(ctx context.Context, m *Membership, keys EpochKeys) e
 	e.group.Go(e.checkLoop)
 	e.group.Go(e.executeLoop)
 	e.group.Go(e.watch)
+	e.group.Go(e.keepMark)
 	e.group.Go(func() error { return r.handOnOverdue(e.ctx) })
 	err = e.group.Wait()
 	r.run.Store(nil)
 	e.close()
 	if failed := e.drain(); failed != nil {
 		return failed
+	}
+	exact := e.mark()
+	if failed := e.writeMark(&exact); failed != nil {
+		r.log.Error("the mark beside the store cannot be written: a store that is put back may go unnoticed", "error", failed)
 	}
 	if errors.Is(err, errEpochEnded) {
 		r.pool.release()
@@ -81,13 +89,13 @@ func (r *Replica) runEpoch(ctx context.Context, m *Membership, keys EpochKeys) e
 }
 
 // newRun makes a core from what the disk holds of the epoch.
-func (r *Replica) newRun(m *Membership, keys EpochKeys) (*epochRun, error) {
+func (r *Replica) newRun(ctx context.Context, m *Membership, keys EpochKeys) (*epochRun, error) {
 	e := &epochRun{
 		r: r, membership: m, keys: keys, started: time.Now(),
 		timers: make(map[bft.TimerKind]*time.Timer), headers: newHeaderCache(),
 		config: bft.Config{
 			Cluster: r.cfg.Cluster, Epoch: m.Epoch, Size: m.Size, Self: r.cfg.Self, Leaders: m.Leaders,
-			Window: r.cfg.Window, Voter: keys.Signer != nil, Base: m.Base, Timeouts: r.cfg.Timeouts,
+			Window: r.cfg.Window, Base: m.Base, Timeouts: r.cfg.Timeouts,
 		},
 		guard: guard.New(0),
 	}
@@ -103,6 +111,11 @@ func (r *Replica) newRun(m *Membership, keys EpochKeys) (*epochRun, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read epoch %d from disk: %w", m.Epoch, err)
 	}
+	r.remember(ctx, m, &e.keys, &restored)
+	e.config.Voter = e.keys.Signer != nil
+	for _, v := range restored.Votes {
+		e.noteVoted(v)
+	}
 	if err := e.resign(&restored); err != nil {
 		return nil, err
 	}
@@ -110,6 +123,7 @@ func (r *Replica) newRun(m *Membership, keys EpochKeys) (*epochRun, error) {
 		restored.Final, restored.FinalView = m.Base, 0
 	}
 	e.final.Store(uint64(restored.Final.Height))
+	e.written.Store(uint64(restored.Final.Height))
 	restored.Executed = r.ledger.recent()
 	for _, b := range restored.Blocks {
 		e.headers.add(b.Digest(), b.Header)
@@ -258,10 +272,12 @@ func (e *epochRun) watch() error {
 // askAheadAgain is how often one peer is asked at most to prove that it is ahead: a call, and another, each as long as it is waited for.
 const askAheadAgain = firstPatience + headTimeout
 
-// headerCache keeps the headers of recent blocks, so that a notarization can be joined with the header it certifies.
+// headerCache keeps the headers of recent blocks, so that a notarization can be joined with the header that it certifies, whichever comes first: a replica
+// without a share stores a block only when it is final.
 type headerCache struct {
 	mu      *sync.Mutex
 	headers map[bft.Digest]bft.Header
+	waiting map[bft.Digest]bft.Certificate // notarizations whose headers are not there yet
 	order   []bft.Digest
 }
 
@@ -269,20 +285,47 @@ type headerCache struct {
 const cachedHeaders = 1024
 
 func newHeaderCache() headerCache {
-	return headerCache{mu: new(sync.Mutex), headers: make(map[bft.Digest]bft.Header)}
+	return headerCache{mu: new(sync.Mutex), headers: make(map[bft.Digest]bft.Header), waiting: make(map[bft.Digest]bft.Certificate)}
 }
 
-func (c *headerCache) add(digest bft.Digest, h bft.Header) {
+// add keeps a header, and returns the notarization that waited for it, if one did.
+func (c *headerCache) add(digest bft.Digest, h bft.Header) *bft.Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.headers[digest]; ok {
-		return
+		return nil
 	}
-	if len(c.order) == cachedHeaders {
-		delete(c.headers, c.order[0])
-		c.order = c.order[1:]
+	certificate, waited := c.waiting[digest]
+	delete(c.waiting, digest)
+	if !waited {
+		c.remember(digest)
 	}
 	c.headers[digest] = h
+	if !waited {
+		return nil
+	}
+	return &certificate
+}
+
+// await returns the header that a notarization certifies, or lets the notarization wait for it.
+func (c *headerCache) await(certificate bft.Certificate) (bft.Header, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h, ok := c.headers[certificate.Block]
+	if _, waits := c.waiting[certificate.Block]; !ok && !waits {
+		c.remember(certificate.Block)
+		c.waiting[certificate.Block] = certificate
+	}
+	return h, ok
+}
+
+// remember makes room for what is known of one more block.
+func (c *headerCache) remember(digest bft.Digest) {
+	if len(c.order) == cachedHeaders {
+		delete(c.headers, c.order[0])
+		delete(c.waiting, c.order[0])
+		c.order = c.order[1:]
+	}
 	c.order = append(c.order, digest)
 }
 

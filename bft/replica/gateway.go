@@ -59,6 +59,9 @@ func (r *Replica) receiveMessage(from bft.ReplicaID, frame []byte) error {
 	}
 	run := r.run.Load()
 	epoch := bft.EpochOf(message)
+	if vote, ok := message.(bft.Vote); ok {
+		r.recall.note(from, vote)
+	}
 	switch {
 	case run == nil || epoch > run.config.Epoch:
 		if epoch <= r.Membership().Epoch+1 {

@@ -288,8 +288,8 @@ func (r *Replica) provenLog(from bft.Height) (*piece, error) {
 			break
 		}
 	}
-	if len(best.blocks) == 0 && from <= r.ledger.latest.Load().height {
-		if block, err := r.cfg.Store.BlockAt(from); block == nil {
+	if len(blocks) == 0 {
+		if last, ok, err := r.cfg.Store.LastFinal(); err != nil || ok && last >= from {
 			return nil, errors.Join(errCut, err)
 		}
 	}

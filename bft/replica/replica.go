@@ -33,6 +33,8 @@ type EpochKeys struct {
 	Signer bft.Signer
 	// BlockKey is the epoch key of the replica; nil without one.
 	BlockKey ed25519.PrivateKey
+	// MarkKey authenticates the mark beside the store in this epoch. It is secret, and the same after a restart; nil leaves a checksum.
+	MarkKey []byte
 }
 
 // Config is what a replica is made of. All fields are needed but Clock and OnExecuted.
@@ -70,6 +72,14 @@ type Replica struct {
 	early     early
 	parsed    parsed
 	merits    merits
+	recall    recall
+
+	// found is the mark of the run before; asked says that peers were asked for this replica's votes since it last caught up; live, that the epoch has begun in
+	// this process. They are of the goroutine of Run.
+	found   found
+	asked   bool
+	live    bool
+	amnesia atomic.Pointer[amnesia]
 
 	logShare, blockShare *share // what others fetch: log and snapshots; single blocks
 
@@ -98,6 +108,9 @@ func New(cfg Config) (*Replica, error) {
 	if err := r.recover(); err != nil {
 		return nil, fmt.Errorf("recover the replica's state from disk: %w", err)
 	}
+	if err := r.findMark(); err != nil {
+		return nil, fmt.Errorf("read the mark beside the store: %w", err)
+	}
 	r.enter(cfg.System.Membership())
 	r.serve()
 	return r, nil
@@ -124,12 +137,14 @@ func (r *Replica) Run(ctx context.Context) error {
 	r.awaitPeers(ctx)
 	for behind := true; ctx.Err() == nil; {
 		if behind {
+			r.asked = false
 			if err := r.followOthers(ctx); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}
 		err := r.runNext(ctx)
 		behind = errors.Is(err, errBehind)
+		r.live = err == nil || r.live && errors.Is(err, errRekey)
 		if err != nil && !behind && !errors.Is(err, errRekey) && ctx.Err() == nil {
 			return err
 		}
@@ -227,6 +242,9 @@ type Status struct {
 	// was behind the time of the log when that was last found to be too much; 0 when all is well.
 	ClockJumped int64 `json:"clock_jumped_ms"`
 	ClockBehind int64 `json:"clock_behind_ms"`
+	// Amnesia says that the replica has forgotten votes of this epoch and casts none before the next; AmnesiaReason is for operators.
+	Amnesia       bool   `json:"amnesia"`
+	AmnesiaReason string `json:"amnesia_reason,omitempty"`
 	// CertifiedHeight is the height of the last state that a certificate proves.
 	CertifiedHeight bft.Height `json:"certified_height"`
 	Root            string     `json:"state_root"`
@@ -244,6 +262,9 @@ func (r *Replica) Status() Status {
 		s.Epoch, s.View, s.Voter = run.config.Epoch, bft.View(run.view.Load()), run.config.Voter
 		s.Diverged = run.diverged.Load()
 		s.ClockBehind = time.Duration(run.behind.Load()).Milliseconds()
+	}
+	if a := r.amnesia.Load(); a != nil && a.epoch >= s.Epoch {
+		s.Amnesia, s.AmnesiaReason = true, a.reason
 	}
 	return s
 }

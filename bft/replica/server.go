@@ -24,6 +24,7 @@ func (r *Replica) serve() {
 	r.cfg.Network.Handle(methodLog, r.serveLog)
 	r.cfg.Network.Handle(methodHead, r.serveHead)
 	r.cfg.Network.Handle(methodSnapshot, r.serveSnapshot)
+	r.cfg.Network.Handle(methodRecall, r.serveRecall)
 	r.cfg.Network.HandleClient(MethodSubmit, r.serveSubmit)
 	r.cfg.Network.HandleClient(MethodQuery, r.serveQuery)
 }

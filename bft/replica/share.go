@@ -14,42 +14,41 @@ import (
 // one processor's time (and of the disk's) for the log and snapshots, and as much for single blocks, however many ask, however often.
 const restFactor = 3
 
+// maxWaiting bounds the calls of one peer that wait.
+const maxWaiting = 4
+
 var (
 	errMalformedCall = errors.New("malformed call")
-	errBusy          = errors.New("the replica is serving a call of yours already: make one at a time")
+	errBusy          = errors.New("too many calls of yours are waiting: make one at a time")
 )
 
-// share is the part of a replica's time that serves what others fetch. Calls are served one after the other, each peer's once at a time, so that one that
-// asks much takes no other's turn; votes and blocks of the running consensus wait for none of it. Safe for concurrent use.
+// share is the part of a replica's time that serves what others fetch. Calls are served one after the other, and of each peer one waits for its turn at a
+// time, so that one that asks much takes no other's; votes and blocks of the running consensus wait for none of it. Safe for concurrent use.
 type share struct {
 	turn chan struct{} // holds a token while a call is served, or the rest after the one before is waited for
+	rest time.Time     // nothing is served before; of whoever has the turn
 
-	mu    sync.Mutex
-	calls map[bft.ReplicaID]bool
-	rest  time.Time // nothing is served before
+	mu      sync.Mutex
+	peers   map[bft.ReplicaID]chan struct{} // holds a token while a call of the peer is served or waits for the turn
+	waiting map[bft.ReplicaID]int           // calls of the peer, that one included
 }
 
 func newShare() *share {
-	return &share{turn: make(chan struct{}, 1), calls: make(map[bft.ReplicaID]bool)}
+	return &share{turn: make(chan struct{}, 1), peers: make(map[bft.ReplicaID]chan struct{}), waiting: make(map[bft.ReplicaID]int)}
 }
 
 // serve calls work when it is the peer's turn.
 func (s *share) serve(ctx context.Context, from *transport.Sender, work func() ([]byte, error)) ([]byte, error) {
-	var peer bft.ReplicaID
-	if from != nil {
-		peer = from.ID
+	leave, err := s.enter(ctx, from)
+	if err != nil {
+		return nil, err
 	}
-	if !s.enter(peer) {
-		return nil, errBusy
+	defer leave()
+	if err := acquire(ctx, s.turn); err != nil {
+		return nil, err
 	}
-	defer s.leave(peer)
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	if wait := time.Until(s.rest); wait > 0 && !broken("share-restless") { // rest is changed by whoever has the turn
+	defer func() { <-s.turn }()
+	if wait := time.Until(s.rest); wait > 0 && !broken("share-restless") {
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		select {
@@ -65,18 +64,40 @@ func (s *share) serve(ctx context.Context, from *transport.Sender, work func() (
 	return answer, err
 }
 
-func (s *share) enter(peer bft.ReplicaID) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.calls[peer] && !broken("share-many-calls") {
-		return false
+// enter waits until no other call of the peer is before this one.
+func (s *share) enter(ctx context.Context, from *transport.Sender) (leave func(), err error) {
+	if from == nil || broken("share-many-calls") {
+		return func() {}, nil
 	}
-	s.calls[peer] = true
-	return true
+	s.mu.Lock()
+	own := s.peers[from.ID]
+	if own == nil {
+		own = make(chan struct{}, 1)
+		s.peers[from.ID] = own
+	}
+	if s.waiting[from.ID] >= maxWaiting {
+		s.mu.Unlock()
+		return nil, errBusy
+	}
+	s.waiting[from.ID]++
+	s.mu.Unlock()
+	gone := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.waiting[from.ID]--
+	}
+	if err := acquire(ctx, own); err != nil {
+		gone()
+		return nil, err
+	}
+	return func() { <-own; gone() }, nil
 }
 
-func (s *share) leave(peer bft.ReplicaID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.calls, peer)
+func acquire(ctx context.Context, token chan struct{}) error {
+	select {
+	case token <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -59,7 +59,25 @@ func (e *epochRun) persist(effects []bft.Effect) error {
 			return fmt.Errorf("write to disk: %w", err)
 		}
 	}
-	return commit(batch, sync)
+	if err := commit(batch, sync); err != nil {
+		return err
+	}
+	for _, effect := range effects {
+		switch x := effect.(type) {
+		case bft.Sign:
+			e.noteVoted(x.Vote)
+		case bft.Finalized:
+			e.written.Store(uint64(x.Block.Height))
+		}
+	}
+	return nil
+}
+
+// noteVoted takes note of a vote that the store holds.
+func (e *epochRun) noteVoted(v bft.Vote) {
+	if highest := &e.voted[v.Kind]; uint64(v.View) > highest.Load() {
+		highest.Store(uint64(v.View)) // one goroutine writes
+	}
 }
 
 func commit(batch *store.Batch, sync bool) error {
@@ -82,7 +100,9 @@ func (e *epochRun) sayAndSign(effect bft.Effect) {
 	case bft.Send:
 		e.r.cfg.Network.Send(x.To, bft.MarshalMessage(x.Message))
 	case bft.StoreBlock:
-		e.headers.add(x.Block.Digest(), x.Block.Header)
+		if c := e.headers.add(x.Block.Digest(), x.Block.Header); c != nil {
+			e.r.certified(x.Block.Header, *c)
+		}
 	case bft.StoreCertificate:
 		e.noteCertificate(x.Certificate)
 	}
@@ -104,7 +124,7 @@ func (e *epochRun) noteCertificate(c bft.Certificate) {
 	if c.Kind != bft.Notarize {
 		return
 	}
-	if header, ok := e.headers.get(c.Block); ok {
+	if header, ok := e.headers.await(c); ok {
 		e.r.certified(header, c)
 	}
 }

@@ -107,3 +107,14 @@ func (b *Batch) commit(sync bool) error {
 	}
 	return s.failed()
 }
+
+// Sync returns when everything that was committed is on disk.
+func (s *Store) Sync() error {
+	if err := s.failed(); err != nil {
+		return err
+	}
+	if err := s.db.LogData(nil, pebble.Sync); err != nil {
+		return s.fail(err)
+	}
+	return s.failed()
+}

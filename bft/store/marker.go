@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -95,29 +96,58 @@ func (s *Store) checkMarker() error {
 }
 
 func (s *Store) readMarker() (string, error) {
-	f, err := s.fs.Open(s.path(markerName))
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, markerLimit))
+	data, err := s.readSmall(s.path(markerName))
 	return string(data), err
 }
 
+// readSmall reads a file of markerLimit bytes at most.
+func (s *Store) readSmall(path string) ([]byte, error) {
+	f, err := s.fs.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, markerLimit))
+}
+
+// markPath is a file beside the store's directory: whoever puts the directory back to an earlier time, or moves it away, leaves it there.
+func (s *Store) markPath() string { return filepath.Clean(s.dir) + ".mark" }
+
+// ReadMark returns what [Store.WriteMark] wrote last, whatever has become of the store since; nil when there is nothing. It is 1 KiB at most.
+func (s *Store) ReadMark() ([]byte, error) {
+	data, err := s.readSmall(s.markPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return data, explain(s.markPath(), err)
+}
+
+// WriteMark keeps a few bytes outside the store, beside its directory: after a crash the old or the new are there.
+func (s *Store) WriteMark(data []byte) error {
+	return s.writePath(s.markPath(), func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
 // writeFile writes a file of the store's directory so that after a crash it is there in whole or not at all.
-func (s *Store) writeFile(name string, write func(io.Writer) error) (err error) {
-	temp := s.path(name + tempSuffix)
+func (s *Store) writeFile(name string, write func(io.Writer) error) error {
+	return s.writePath(s.path(name), write)
+}
+
+func (s *Store) writePath(path string, write func(io.Writer) error) (err error) {
+	temp := path + tempSuffix
 	f, err := s.fs.Create(temp, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return explain(s.dir, err)
 	}
 	if err = errors.Join(write(f), f.Sync(), f.Close()); err == nil {
-		err = s.fs.Rename(temp, s.path(name))
+		err = s.fs.Rename(temp, path)
 	}
 	if err != nil {
-		return explain(s.dir, errors.Join(err, s.fs.Remove(temp)))
+		return explain(path, errors.Join(err, s.fs.Remove(temp)))
 	}
-	return explain(s.dir, s.syncDir(s.fs.PathDir(s.path(name))))
+	return explain(path, s.syncDir(s.fs.PathDir(path)))
 }
 
 func (s *Store) syncDir(path string) error {

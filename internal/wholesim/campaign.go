@@ -87,11 +87,13 @@ func (b *Binary) run(ctx context.Context, seed uint64, o Options) Result {
 	if o.Trace != nil {
 		process.Stderr = lineWriter{o.Trace, &errors}
 	}
+	start := time.Now()
 	failed := process.Run()
 	for line := range strings.Lines(out.String()) {
 		if data, ok := strings.CutPrefix(line, resultPrefix); ok {
 			var r Result
 			if err := json.Unmarshal([]byte(data), &r); err == nil {
+				r.Seconds = time.Since(start).Seconds()
 				return r
 			}
 		}

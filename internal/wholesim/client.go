@@ -117,8 +117,11 @@ func (g groupVerifier) Verify(message, signature []byte) error {
 // verifier returns the group key that the first replica to know it named; the judge holds all others against it.
 func (c *cluster) verifier() (groupVerifier, error) {
 	c.judge.mu.Lock()
+	defer c.judge.mu.Unlock()
 	key := c.judge.groupKey
-	c.judge.mu.Unlock()
+	if key != "" && c.judge.verifier != nil {
+		return *c.judge.verifier, nil
+	}
 	if key == "" {
 		return groupVerifier{}, errNoKey
 	}
@@ -130,5 +133,6 @@ func (c *cluster) verifier() (groupVerifier, error) {
 	if err != nil {
 		return groupVerifier{}, err
 	}
-	return groupVerifier{scheme.Verifier(public)}, nil
+	c.judge.verifier = &groupVerifier{scheme.Verifier(public)}
+	return *c.judge.verifier, nil
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -32,6 +33,7 @@ type cluster struct {
 	judge    *judge
 	started  time.Time
 	closing  sync.WaitGroup // processes that are being closed
+	chaotic  atomic.Bool    // the faults are on
 
 	mu    sync.Mutex
 	rng   *mathrand.Rand
@@ -76,6 +78,10 @@ func newCluster(seed uint64, o Options) (*cluster, error) {
 	if err := c.genesis.Validate(); err != nil {
 		return nil, err
 	}
+	for id, kinds := range c.plan.byzantine {
+		m := c.machine(id)
+		m.attack = newAttack(c, m, kinds)
+	}
 	c.net = newNetwork(c.genesis.ClusterID(), seed)
 	for i := range 3 {
 		k, err := c.newClient(uint32(i+1), seed)
@@ -108,7 +114,7 @@ func (c *cluster) addMachine(id bft.ReplicaID) error {
 	}
 	m := &machine{c: c, id: id, disk: newDisk(c.seed<<8 + uint64(id)), device: device, wake: make(chan struct{}, 1)}
 	c.machines = append(c.machines, m)
-	key, err := recovery.SealGenesisKey(&session{device, func(string) error { return nil }})
+	key, err := recovery.SealGenesisKey(&session{device: device, before: func(string) error { return nil }})
 	if err != nil {
 		return err
 	}
@@ -147,6 +153,13 @@ func (c *cluster) note(m *machine, format string, args ...any) {
 // correct reports whether a machine's replica keeps the protocol.
 func (m *machine) correct() bool { return m.attack == nil }
 
+// counts reports whether a machine's replica is expected to work: it is correct, and not switched off.
+func (m *machine) counts() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.correct() && !m.off
+}
+
 // watch looks at all replicas now and then, as operators and their watchdogs do: a replica that is due is rebooted. It ends with ctx.
 func (c *cluster) watch(ctx context.Context) {
 	every := time.Duration(c.profile.timeouts.View) / 2
@@ -173,7 +186,7 @@ func (c *cluster) look(m *machine) {
 	me := v.Member(m.id)
 	m.mu.Lock()
 	// It is rebooted when it has shown the boot that it is in: then the next one proves itself.
-	reboot := v.Phase == governance.PhaseAttesting && me.Due && me.Device.Due.Shown && v.Round > m.round && m.process == p
+	reboot := (m.correct() || !m.attack.does("lapse")) && v.Phase == governance.PhaseAttesting && me.Due && me.Device.Due.Shown && v.Round > m.round && m.process == p
 	if reboot {
 		m.round = v.Round
 	}
@@ -185,3 +198,22 @@ func (c *cluster) look(m *machine) {
 }
 
 func (c *cluster) machine(id bft.ReplicaID) *machine { return c.machines[id-1] }
+
+// describe writes where everybody stands into the trace.
+func (c *cluster) describe() {
+	for _, m := range c.machines {
+		_, node := m.running()
+		if node == nil {
+			m.mu.Lock()
+			c.note(m, "does not run: off: %t, %s", m.off, m.failed)
+			m.mu.Unlock()
+			continue
+		}
+		i := node.Info()
+		v := i.View
+		epoch, _ := m.device.held()
+		c.note(m, "epoch %d, view %d, height %d, certified %d, voter %t, diverged %t, device in epoch %d, connected %v; %v round %d, due %v, attested %v, refused %v, eligible %v, %d dealings, deadline %s, clock %s",
+			i.Epoch, i.Status.View, i.Height, i.CertifiedHeight, i.Voter, i.Diverged, epoch, i.Connected,
+			v.Phase, v.Round, v.Due, v.Attested, v.Refused, v.Eligible, len(v.Dealings), time.UnixMilli(v.Deadline).UTC().Format(time.TimeOnly), m.wall().UTC().Format(time.TimeOnly))
+	}
+}

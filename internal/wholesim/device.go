@@ -48,6 +48,7 @@ func (d *device) held() (epoch, oldest uint64) {
 type session struct {
 	*device
 	before func(what string) error
+	learn  func(secret []byte) // hears what is sealed; nil for a correct replica
 }
 
 var _ interface {
@@ -60,6 +61,9 @@ func (s *session) Identity() crypto.Signer { return s.identity }
 func (s *session) Seal(epoch uint64, secret []byte) error {
 	if err := s.before(fmt.Sprintf("seal %d", epoch)); err != nil {
 		return err
+	}
+	if s.learn != nil {
+		s.learn(secret)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

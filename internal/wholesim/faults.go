@@ -83,6 +83,9 @@ func (c *cluster) cut(e event, on, both bool) {
 	c.net.update(func() {
 		for _, a := range c.machines {
 			for _, b := range c.machines {
+				if !a.correct() || !b.correct() {
+					continue // Byzantine replicas stand on both sides
+				}
 				if inside[uint16(a.id)] && !inside[uint16(b.id)] || both && inside[uint16(b.id)] && !inside[uint16(a.id)] {
 					c.net.cuts[arrow{a.id, b.id}] = on
 				}
@@ -97,12 +100,15 @@ func (c *cluster) heal() {
 		clear(c.net.cuts)
 		c.net.spread = time.Millisecond
 	})
+	for _, id := range c.plan.away {
+		c.machine(id).switchOff()
+	}
 	for _, m := range c.machines {
 		m.skew.Store(0)
 		m.disk.fill(roomy)
 		m.disk.arm(0, nil)
 		m.mu.Lock()
-		m.cutOn, m.off, m.downTil = "", false, time.Now()
+		m.cutOn, m.downTil = "", time.Now()
 		m.mu.Unlock()
 		signal(m.wake)
 	}

@@ -44,7 +44,7 @@ func (c *cluster) aWrite(ctx context.Context, what string) string {
 func (c *cluster) highestEpoch() bft.Epoch {
 	epoch := bft.Epoch(0)
 	for _, m := range c.machines {
-		if _, node := m.running(); node != nil && m.correct() {
+		if _, node := m.running(); node != nil && m.counts() {
 			epoch = max(epoch, node.Info().Epoch)
 		}
 	}
@@ -56,7 +56,7 @@ func (c *cluster) allExecuted() string {
 	for _, k := range c.clients {
 		for _, n := range k.acknowledged() {
 			for _, m := range c.machines {
-				if p, _ := m.running(); m.correct() && (p == nil || !p.app.has(n)) {
+				if p, _ := m.running(); m.counts() && (p == nil || !p.app.has(n)) {
 					return fmt.Sprintf("replica %d has not executed operation %v, which was acknowledged", m.id, n)
 				}
 			}
@@ -69,7 +69,7 @@ func (c *cluster) allExecuted() string {
 func (c *cluster) oldSecrets() string {
 	for _, m := range c.machines {
 		_, node := m.running()
-		if node == nil || !m.correct() {
+		if node == nil || !m.counts() {
 			continue
 		}
 		v := node.State()
@@ -90,7 +90,7 @@ func (c *cluster) leads(ctx context.Context) string {
 	epoch := c.highestEpoch()
 	var leaders []bft.ReplicaID
 	for _, m := range c.machines {
-		if _, node := m.running(); node != nil && m.correct() {
+		if _, node := m.running(); node != nil && m.counts() {
 			leaders = node.State().Leaders
 			break
 		}
@@ -109,7 +109,7 @@ func (c *cluster) leads(ctx context.Context) string {
 	c.judge.mu.Lock()
 	defer c.judge.mu.Unlock()
 	for _, id := range leaders {
-		if c.machine(id).correct() && c.judge.led[id] == 0 && slices.Contains(leaders, id) {
+		if c.machine(id).counts() && c.judge.led[id] == 0 && slices.Contains(leaders, id) {
 			return fmt.Sprintf("leader %d made no block in %d views", id, rotations)
 		}
 	}

@@ -21,6 +21,7 @@ type judge struct {
 	words      map[voter]*said
 	highest    bft.Height
 	groupKey   string
+	verifier   *groupVerifier
 
 	proposals map[bft.Digest]proposal
 	led       map[bft.ReplicaID]int // notarized blocks by leader since the last reset
@@ -146,6 +147,9 @@ func (j *judge) sent(m *machine, frame []byte) {
 		return // a client's request, handed on
 	}
 	message, err := bft.ParseMessage(frame)
+	if j.c.options.Trace != nil && err == nil {
+		j.c.note(m, "sends %s", words(message))
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err != nil {

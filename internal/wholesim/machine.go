@@ -35,6 +35,7 @@ type machine struct {
 	cutOn   string        // a change of the device at which the power is cut
 	failed  string        // why the last process ended by itself, or did not start
 	round   governance.Round
+	said    map[string]time.Time // log messages
 }
 
 // process is one start of a node.
@@ -126,8 +127,12 @@ func (m *machine) runProcess(ctx context.Context) {
 
 func (p *process) start() error {
 	c := p.m.c
+	keys := &session{device: p.m.device, before: p.before}
+	if a := p.m.attack; a != nil {
+		keys.learn = a.learn
+	}
 	node, err := recovery.Start(context.Background(), recovery.NodeConfig{
-		Genesis: c.genesis, Self: p.m.id, Dir: "store", Keystore: &session{p.m.device, p.before},
+		Genesis: c.genesis, Self: p.m.id, Dir: "store", Keystore: keys,
 		Application: p.app, Log: slog.New(&logger{m: p.m}),
 		Network: p.join, FS: p.m.disk.mount(), Clock: p.m.wall,
 	})
@@ -238,6 +243,21 @@ func (m *machine) running() (*process, *recovery.Node) {
 	return m.process, m.process.node.Load()
 }
 
+// repeats reports whether a machine has just said the same. What an attack provokes all the time must not drown the rest.
+func (m *machine) repeats(message string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.said == nil {
+		m.said = make(map[string]time.Time)
+	}
+	last, ok := m.said[message]
+	if ok && time.Since(last) < 5*time.Second {
+		return true
+	}
+	m.said[message] = time.Now()
+	return false
+}
+
 // logger puts what a node logs into the trace.
 type logger struct {
 	m     *machine
@@ -249,6 +269,9 @@ func (l *logger) Enabled(_ context.Context, level slog.Level) bool {
 }
 
 func (l *logger) Handle(_ context.Context, r slog.Record) error {
+	if l.m.repeats(r.Message) {
+		return nil
+	}
 	text := r.Message + l.attrs
 	r.Attrs(func(a slog.Attr) bool {
 		text += " " + a.String()

@@ -24,9 +24,6 @@ type Options struct {
 	Trace func(line string) `json:"-"`
 }
 
-// Adversaries are the ways in which replicas are Byzantine.
-var Adversaries = []string{}
-
 // AllFaults are the faults of machines and network.
 var AllFaults = []string{"crash", "power", "partition", "one-way", "delay", "clock", "handoff-cut", "blackout"}
 

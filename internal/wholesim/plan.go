@@ -17,6 +17,10 @@ type plan struct {
 	chaos   time.Duration
 	large   bool // clients carry much
 	events  []event
+	// byzantine are the Byzantine replicas and what they do.
+	byzantine map[bft.ReplicaID][]string
+	// away are replicas that stay down when the faults end.
+	away []bft.ReplicaID
 }
 
 // event is a fault that begins at a time and ends after another.
@@ -32,7 +36,8 @@ func (e event) String() string {
 }
 
 func (p *plan) String() string {
-	lines := []string{fmt.Sprintf("pace %s, window %d, faults for %v", p.profile.name, p.window, p.chaos.Round(time.Second))}
+	lines := []string{fmt.Sprintf("pace %s, window %d, Byzantine %v, away in the end %v, faults for %v",
+		p.profile.name, p.window, p.byzantine, p.away, p.chaos.Round(time.Second))}
 	for _, e := range p.events {
 		lines = append(lines, e.String())
 	}
@@ -45,6 +50,7 @@ func newPlan(seed uint64, o Options) *plan {
 	p.chaos = between(rng, p.profile.chaosLow, p.profile.chaosHigh)
 	p.large = rng.IntN(4) == 0
 	n := bft.Size{F: o.F, C: o.C}.N()
+	p.corrupt(rng, n, o)
 	if len(o.Faults) == 0 {
 		return p
 	}
@@ -69,6 +75,31 @@ func newPlan(seed uint64, o Options) *plan {
 	}
 	slices.SortStableFunc(p.events, func(a, b event) int { return int(a.at - b.at) })
 	return p
+}
+
+// corrupt chooses the Byzantine replicas, what they do, and who stays away.
+func (p *plan) corrupt(rng *rand.Rand, n int, o Options) {
+	p.byzantine = make(map[bft.ReplicaID][]string)
+	order := rng.Perm(n)
+	for _, i := range order[:o.F] {
+		var kinds []string
+		switch o.Adversary {
+		case "none":
+			continue
+		case "all":
+			for _, k := range rng.Perm(len(Adversaries))[:1+rng.IntN(3)] {
+				kinds = append(kinds, Adversaries[k])
+			}
+		default:
+			kinds = []string{o.Adversary}
+		}
+		p.byzantine[bft.ReplicaID(i+1)] = kinds
+	}
+	if rng.IntN(3) == 0 && len(o.Faults) > 0 {
+		for _, i := range order[o.F : o.F+o.C] {
+			p.away = append(p.away, bft.ReplicaID(i+1))
+		}
+	}
 }
 
 func between(rng *rand.Rand, low, high time.Duration) time.Duration {

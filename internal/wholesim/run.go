@@ -70,6 +70,7 @@ func (c *cluster) run(result *Result) {
 	result.Stuck = c.phases(ctx, result)
 	if result.Stuck != "" {
 		c.note(nil, "STUCK: %s", result.Stuck)
+		c.describe()
 	}
 	cancel()
 	working.Wait()
@@ -84,7 +85,9 @@ func (c *cluster) phases(ctx context.Context, result *Result) string {
 		return stuck
 	}
 	c.note(nil, "the faults begin")
+	c.chaotic.Store(true)
 	c.chaos(ctx)
+	c.chaotic.Store(false)
 	if c.judge.broken() {
 		return ""
 	}
@@ -160,7 +163,7 @@ func bubbleGoroutines() []string {
 func (c *cluster) allVote(epoch bft.Epoch) func() string {
 	return func() string {
 		for _, m := range c.machines {
-			if !m.correct() {
+			if !m.counts() {
 				continue
 			}
 			_, node := m.running()

@@ -1,0 +1,197 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/store"
+)
+
+// markCase is what a replica, which has voted up to views 7, 5 and 6 and has the log up to height 20, makes of a mark at its start in epoch 3.
+type markCase struct {
+	name   string
+	alter  func(m *mark)
+	raw    func(raw []byte) []byte
+	live   bool
+	forgot bool
+}
+
+var markCases = []markCase{
+	{name: "as it was", alter: func(*mark) {}},
+	{name: "a second old", alter: func(m *mark) { m.voted[bft.Notarize], m.final = 6, 17 }},
+	{name: "no mark", raw: func([]byte) []byte { return nil }},
+	{name: "of the epoch before", alter: func(m *mark) { m.epoch, m.voted[bft.Notarize], m.final = 2, 900, 900 }},
+	{name: "a notarize vote forgotten", alter: func(m *mark) { m.voted[bft.Notarize]++ }, forgot: true},
+	{name: "a nullify vote forgotten", alter: func(m *mark) { m.voted[bft.Nullify]++ }, forgot: true},
+	{name: "a finalize vote forgotten", alter: func(m *mark) { m.voted[bft.Finalize]++ }, forgot: true},
+	{name: "a block forgotten", alter: func(m *mark) { m.final++ }, forgot: true},
+	{name: "forgetful before", alter: func(m *mark) { m.forgetful = true }, forgot: true},
+	{name: "of a later epoch", alter: func(m *mark) { m.epoch++ }, forgot: true},
+	{name: "of another replica", alter: func(m *mark) { m.self++ }, forgot: true},
+	{name: "of another cluster", alter: func(m *mark) { m.cluster[0] ^= 1 }, forgot: true},
+	{name: "a bit flipped", raw: func(raw []byte) []byte { raw[len(markDomain)+60] ^= 1; return raw }, forgot: true},
+	{name: "the tag exchanged", raw: func(raw []byte) []byte { raw[len(raw)-1] ^= 1; return raw }, forgot: true},
+	{name: "cut short", raw: func(raw []byte) []byte { return raw[:len(raw)-1] }, forgot: true},
+	{name: "made long", raw: func(raw []byte) []byte { return append(raw, 0) }, forgot: true},
+	{name: "planted, but the epoch began in this process", alter: func(m *mark) { m.epoch = 1 << 60 }, live: true},
+	{name: "garbage, but the epoch began in this process", raw: func([]byte) []byte { return []byte("garbage") }, live: true},
+	{name: "a vote forgotten, in an epoch that seemed to begin in this process", alter: func(m *mark) { m.voted[bft.Nullify]++ }, live: true, forgot: true},
+}
+
+func checkMarks() error {
+	key := []byte("the epoch's key")
+	for _, c := range markCases {
+		m := &mark{cluster: bft.Digest{7}, self: 2, epoch: 3, voted: [4]bft.View{0, 7, 5, 6}, certified: 18, final: 20}
+		if c.alter != nil {
+			c.alter(m)
+		}
+		f := found{raw: m.marshal(key), voted: [4]bft.View{0, 7, 5, 6}, final: 20}
+		if c.raw != nil {
+			f.raw = c.raw(f.raw)
+		}
+		f.mark, _ = parseMark(f.raw)
+		if reason := f.forgot(bft.Digest{7}, 2, 3, key, c.live); (reason != "") != c.forgot {
+			return fmt.Errorf("%s: %q", c.name, reason)
+		}
+	}
+	return nil
+}
+
+func TestMarks(t *testing.T) { require.NoError(t, checkMarks()) }
+
+func FuzzParseMark(f *testing.F) {
+	m := mark{cluster: bft.Digest{7}, self: 2, epoch: 3, voted: [4]bft.View{0, 7, 5, 6}, certified: 18, final: 20, forgetful: true}
+	f.Add(m.marshal([]byte("key")))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := parseMark(data)
+		if err != nil {
+			return
+		}
+		again := m.marshal(nil)
+		body := len(data) - 32
+		require.True(t, bytes.Equal(data[:body], again[:body]), "one encoding")
+		_ = markIsGood(data, []byte("key"))
+	})
+}
+
+// nobodysSigner signs nothing: it only says that there is a share.
+type nobodysSigner struct{}
+
+func (nobodysSigner) Sign([]byte) ([]byte, error) { return nil, errors.New("not asked") }
+
+// mayVote starts a replica on a store and says whether it may vote in an epoch.
+func mayVote(w *world, s *store.Store, epoch bft.Epoch, network *peers) (*Replica, bool, error) {
+	r, err := w.replica(s, network)
+	if err != nil {
+		return nil, false, err
+	}
+	keys := EpochKeys{Signer: nobodysSigner{}, MarkKey: []byte("key")}
+	restored, err := s.Restore(epoch)
+	if err != nil {
+		return nil, false, err
+	}
+	m := *r.Membership()
+	m.Epoch = epoch
+	r.remember(context.Background(), &m, &keys, &restored)
+	return r, keys.Signer != nil, nil
+}
+
+// recalls answers as a peer that has had votes of this replica up to a view of epoch 1.
+func recalls(view byte) func(context.Context, string, []byte) ([]byte, error) {
+	return func(_ context.Context, method string, _ []byte) ([]byte, error) {
+		if method != methodRecall {
+			return nil, errors.New("no")
+		}
+		return []byte{0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, view}, nil
+	}
+}
+
+// checkRecall lets peers say what they have had of a replica whose store knows its vote in view 9.
+func checkRecall(t testing.TB) error {
+	nonsense := func(context.Context, string, []byte) ([]byte, error) { return []byte("nonsense"), nil }
+	type serve = map[bft.ReplicaID]func(context.Context, string, []byte) ([]byte, error)
+	for _, c := range []struct {
+		name  string
+		peers serve
+		votes bool
+	}{
+		{"nobody is there", serve{}, true},
+		{"all know as much", serve{2: recalls(9), 3: recalls(8), 4: recalls(0)}, true},
+		{"one liar", serve{2: recalls(200), 3: recalls(9), 4: recalls(9)}, true},
+		{"one liar, alone", serve{2: recalls(200)}, true},
+		{"one talks nonsense", serve{2: nonsense, 3: recalls(9)}, true},
+		{"two know more", serve{2: recalls(10), 3: recalls(12), 4: recalls(0)}, false},
+		{"two know more, one is silent", serve{2: recalls(10), 3: silent, 4: recalls(11)}, false},
+	} {
+		w := newWorld(t, bft.Size{F: 1}, 1)
+		s := w.store()
+		batch := s.NewBatch()
+		if err := batch.PutVote(bft.Vote{Statement: bft.Statement{Epoch: 1, View: 9, Kind: bft.Nullify}, First: true}); err != nil {
+			return err
+		}
+		if err := batch.Commit(true); err != nil {
+			return err
+		}
+		_, votes, err := mayVote(w, s, 1, &peers{serve: c.peers})
+		if err != nil || votes != c.votes {
+			return fmt.Errorf("%s: votes: %t, %w", c.name, votes, err)
+		}
+	}
+	return nil
+}
+
+func TestPeersRemember(t *testing.T) { require.NoError(t, checkRecall(t)) }
+
+// Once forgetful, a replica stays so for the epoch, whatever its store knows after it has caught up, and is well again in the next.
+func TestAmnesiaLastsForTheEpoch(t *testing.T) {
+	w := newWorld(t, bft.Size{F: 1}, 1)
+	s := w.store()
+	m := mark{cluster: w.id, self: 1, epoch: 1, final: 3}
+	require.NoError(t, s.WriteMark(m.marshal([]byte("key"))))
+	r, votes, err := mayVote(w, s, 1, &peers{})
+	require.NoError(t, err)
+	require.False(t, votes)
+	require.True(t, r.Status().Amnesia)
+	require.Contains(t, r.Status().AmnesiaReason, "up to 3")
+	for range 5 {
+		w.order(10)
+	}
+	r, err = w.replica(s, &peers{serve: map[bft.ReplicaID]func(context.Context, string, []byte) ([]byte, error){2: w.honest(9), 3: w.honest(9)}})
+	require.NoError(t, err)
+	_, err = r.catchUp(t.Context())
+	require.NoError(t, err)
+	for range 2 {
+		_, votes, err = mayVote(w, s, 1, &peers{})
+		require.NoError(t, err)
+		require.False(t, votes, "its store knows more than the mark now, and its votes no more than before")
+	}
+	r, votes, err = mayVote(w, s, 2, &peers{})
+	require.NoError(t, err)
+	require.True(t, votes)
+	require.False(t, r.Status().Amnesia)
+}
+
+// Votes that are forgotten on purpose, because what is final has passed them, are no amnesia.
+func TestForgettingOldVotesIsNoAmnesia(t *testing.T) {
+	w := newWorld(t, bft.Size{F: 1}, 1)
+	for range 6 {
+		w.order(10)
+	}
+	s := w.store()
+	r, err := w.replica(s, &peers{serve: map[bft.ReplicaID]func(context.Context, string, []byte) ([]byte, error){2: w.honest(9), 3: w.honest(9)}})
+	require.NoError(t, err)
+	_, err = r.catchUp(t.Context())
+	require.NoError(t, err)
+	m := mark{cluster: w.id, self: 1, epoch: 1, final: 6, voted: [4]bft.View{0, 5, 2, 1}}
+	require.NoError(t, s.WriteMark(m.marshal([]byte("key"))))
+	_, votes, err := mayVote(w, s, 1, &peers{})
+	require.NoError(t, err)
+	require.True(t, votes)
+}
