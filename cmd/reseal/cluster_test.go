@@ -42,6 +42,7 @@ func TestClusterByHand(t *testing.T) {
 
 	fails(t, []string{"order", "quarantine", "--dir", string(dir), "--replica", "9", "--reason", "why"}, "no replica 9")
 	succeeds(t, "order", "round", "--dir", string(dir), "--due", "2")
+	awaitState(t, dir, func(s *cluster.State) bool { return s.Member(2).Device.Due.Shown }) // status says: reboot it now
 	stop[2]()
 	stop[2] = launch(2)
 	state := awaitState(t, dir, func(s *cluster.State) bool { return s.Epoch == 2 })
