@@ -180,6 +180,7 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.replica.Store(r)
+	n.transport.HandleClient(methodEvidence, n.serveEvidence)
 	if n.device, err = newTPMDriver(n.cfg.Keystore); err != nil {
 		n.transport.Close()
 		return err

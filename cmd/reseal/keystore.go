@@ -40,7 +40,7 @@ func newKeystoreCommand() *cobra.Command {
 		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newKeystoreCheckCommand(), newKeystoreInitCommand(), newKeystoreStatusCommand(), newKeystorePredictCommand())
+	cmd.AddCommand(newKeystoreCheckCommand(), newKeystoreInitCommand(), newKeystoreStatusCommand(), newKeystorePredictCommand(), newKeystoreQuoteCommand())
 	return cmd
 }
 
