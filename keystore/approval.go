@@ -13,15 +13,18 @@ import (
 )
 
 const (
-	approvalVersion = 1
+	approvalVersion = 2
 	// MaxApproval is the size of the largest approval, in bytes.
-	MaxApproval = 1 + 1 + 8 + 1 + NumPCRs*pcrValueBytes + signatureSize
+	MaxApproval = 1 + 1 + 32 + 8 + 1 + NumPCRs*pcrValueBytes + signatureSize
 )
 
-// BootState is what an operator approves: PCR values on the TPMs whose approval
-// counter has not passed Version.
+// BootState is what an operator approves: PCR values on one TPM, while its
+// approval counter has not passed Version.
 type BootState struct {
-	// PCRs are the values, ascending, of exactly the keystore's selection.
+	// Device is the DeviceID of the TPM.
+	Device [sha256.Size]byte
+	// PCRs are the values before Claim, ascending, of exactly the keystore's
+	// selection.
 	PCRs []PCRValue
 	// Version is the Status.ApprovalVersion of the keystore at the time, or a
 	// later one. RevokeApprovals raises the counter past it.
@@ -57,10 +60,11 @@ func Approve(rand io.Reader, operator crypto.Signer, state BootState) (*Approval
 	if _, err := OperatorPublic(key); err != nil {
 		return nil, fmt.Errorf("approve: %w", err)
 	}
-	digest, err := state.signed()
+	statement, err := state.statement()
 	if err != nil {
 		return nil, fmt.Errorf("approve: %w", err)
 	}
+	digest := sha256.Sum256(statement)
 	der, err := operator.Sign(rand, digest[:], crypto.SHA256)
 	if err != nil {
 		return nil, fmt.Errorf("approve: %w", err)
@@ -72,23 +76,23 @@ func Approve(rand io.Reader, operator crypto.Signer, state BootState) (*Approval
 	return &Approval{State: state, Signature: sig}, nil
 }
 
-// signed returns the digest that an operator signs: the SHA-256 of the policy
-// and ApprovalRef.
-func (s BootState) signed() ([sha256.Size]byte, error) {
+// statement returns what an operator signs: the policy and the ApprovalRef.
+func (s BootState) statement() ([]byte, error) {
 	p, err := s.Policy()
 	if err != nil {
-		return p, err
+		return nil, err
 	}
-	return sha256.Sum256(append(p[:], ApprovalRef...)), nil
+	ref := ApprovalRef(s.Device, s.Slot)
+	return append(p[:], ref[:]...), nil
 }
 
 // Verify checks the operator's signature.
 func (a *Approval) Verify(operator *ecdsa.PublicKey) error {
-	p, err := a.State.Policy()
+	statement, err := a.State.statement()
 	if err != nil {
 		return fmt.Errorf("approval: %w", err)
 	}
-	if operator == nil || !verifySignature(operator, append(p[:], ApprovalRef...), a.Signature) {
+	if operator == nil || !verifySignature(operator, statement, a.Signature) {
 		return fmt.Errorf("approval: %w: it is not signed by the operator key", ErrInvalid)
 	}
 	return nil
@@ -103,6 +107,7 @@ func (a *Approval) MarshalBinary() ([]byte, error) {
 	var b cryptobyte.Builder
 	b.AddUint8(approvalVersion)
 	b.AddUint8(a.State.Slot)
+	b.AddBytes(a.State.Device[:])
 	b.AddUint64(a.State.Version)
 	addPCRs(&b, a.State.PCRs)
 	b.AddBytes(a.Signature)
@@ -117,7 +122,7 @@ func ParseApproval(data []byte) (*Approval, error) {
 	s := cryptobyte.String(data)
 	ok := len(data) <= MaxApproval &&
 		s.ReadUint8(&version) && version == approvalVersion &&
-		s.ReadUint8(&a.State.Slot) && s.ReadUint64(&a.State.Version) &&
+		s.ReadUint8(&a.State.Slot) && s.CopyBytes(a.State.Device[:]) && s.ReadUint64(&a.State.Version) &&
 		readPCRs(&s, &a.State.PCRs) &&
 		s.ReadBytes(&a.Signature, signatureSize) && s.Empty()
 	if !ok {

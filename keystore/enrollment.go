@@ -13,28 +13,38 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// IdentityRef is the qualifying data by which the attestation key certifies the
-// identity key.
-const IdentityRef = "reseal identity v1"
+// The qualifying data by which the attestation key certifies the identity key and
+// the gate key.
+const (
+	IdentityRef = "reseal identity v1"
+	GateRef     = "reseal gate v1"
+)
 
 // Limits of an enrollment.
 const (
-	enrollmentVersion = 1
+	enrollmentVersion = 2
 	maxCertificate    = 8 << 10
 	maxChain          = 8
 	// MaxEnrollment is the size of the largest enrollment, in bytes.
-	MaxEnrollment = 1<<10 + 3*maxTPMStructure + maxChain*(maxCertificate+3)
+	MaxEnrollment = 1<<10 + 10*maxTPMStructure + maxChain*(maxCertificate+3)
 )
 
 // Enrollment is what a verifier registers of a device: its identity key, its
 // attestation key, the proof that both live in one TPM, and whose TPM it is.
 type Enrollment struct {
-	Identity      []byte   // TPMT_PUBLIC of the identity key
-	Attestation   []byte   // TPMT_PUBLIC of the attestation key
-	Certification []byte   // TPMS_ATTEST: the attestation key certifies the identity key
-	Signature     []byte   // of Certification, see EncodeSignature
-	Endorsement   []byte   // PKIX DER of the endorsement key
-	Chain         [][]byte // DER of the endorsement key's certificate and its issuers; may be empty
+	Identity    []byte // TPMT_PUBLIC of the identity key
+	Attestation []byte // TPMT_PUBLIC of the attestation key
+	Gate        []byte // TPMT_PUBLIC of the gate key, which lets a claimed boot use both
+	Root        []byte // TPMT_PUBLIC of the storage root key, see DeviceID
+	Enroller    []byte // TPMT_PUBLIC of the key of the process that made the keystore,
+	ResetCount  uint32 // in this boot: those two may use the attestation key as well
+	Approvals   uint64 // the value of the approval counter
+
+	Certification     Statement // TPM2_Certify: the attestation key certifies the identity key
+	GateCertification Statement // and the gate key
+
+	Endorsement []byte   // PKIX DER of the endorsement key
+	Chain       [][]byte // DER of the endorsement key's certificate and its issuers; may be empty
 }
 
 // Device is what a verified enrollment says about a TPM.
@@ -44,41 +54,72 @@ type Device struct {
 	Software     bool // an emulator: its state can be copied and rolled back
 }
 
-// VerifyIdentity checks that the identity key and the attestation key live in
-// one TPM and cannot leave it. It is a pure function and returns the identity
-// key. It does not say that the TPM is a real one: see VerifyEnrollment and
-// MakeCredential.
+// VerifyIdentity checks that the identity key, the gate key and the attestation key
+// live in one TPM, cannot leave it, and answer to nobody but a boot that the gate key
+// let claim them (the attestation key also to the process that enrolled it, in that
+// boot). It is a pure function and returns the identity key. It does not say that
+// the TPM is a real one, see VerifyEnrollment and MakeCredential, nor whose approvals
+// open the gate, see VerifyGate.
 func VerifyIdentity(e *Enrollment) (*ecdsa.PublicKey, error) {
 	ak, err := parseAttestationKey(e.Attestation)
 	if err != nil {
 		return nil, err
 	}
-	id, err := parsePublic(e.Identity)
-	if err != nil {
-		return nil, fmt.Errorf("%w: identity key: %w", ErrInvalid, err)
+	if want := AttestationPolicy(e.Gate, e.ResetCount, e.Enroller); subtle.ConstantTimeCompare(ak.policy, want[:]) != 1 {
+		return nil, fmt.Errorf("%w: the attestation key answers to others than a claimed boot", ErrInvalid)
 	}
-	const want = inDevice | attrSign
-	if id.attributes&(want|attrRestricted|attrDecrypt) != want {
-		return nil, fmt.Errorf("%w: the identity key is not a signing key that stays in its TPM", ErrInvalid)
-	}
-	if len(e.Certification) > MaxAttest || !verifySignature(ak.key, e.Certification, e.Signature) {
-		return nil, fmt.Errorf("%w: the certification is not signed by the attestation key", ErrInvalid)
-	}
-	a, err := parseAttest(e.Certification, tpmCertify)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	if err := a.checkOrigin(ak, []byte(IdentityRef)); err != nil {
+	if _, err := ak.certifies(e.Gate, "gate", GateRef, e.GateCertification); err != nil {
 		return nil, err
+	}
+	id, err := ak.certifies(e.Identity, "identity", IdentityRef, e.Certification)
+	if err != nil {
+		return nil, err
+	}
+	if want := IdentityPolicy(e.Gate); subtle.ConstantTimeCompare(id.policy, want[:]) != 1 {
+		return nil, fmt.Errorf("%w: the identity key answers to others than a claimed boot", ErrInvalid)
+	}
+	return id.key, nil
+}
+
+// certifies checks a key that stays in its TPM and answers to its policy alone, and
+// that the attestation key saw it there.
+func (p *eccPublic) certifies(public []byte, what, ref string, c Statement) (*eccPublic, error) {
+	key, err := parsePublic(public)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s key: %w", ErrInvalid, what, err)
+	}
+	if !key.guarded(0) {
+		return nil, fmt.Errorf("%w: the %s key is not a signing key that stays in its TPM and answers to its policy alone", ErrInvalid, what)
+	}
+	a, err := p.said(tpmCertify, []byte(ref), c.Attest, c.Signature)
+	if err != nil {
+		return nil, fmt.Errorf("certification of the %s key: %w", what, err)
 	}
 	name, err := a.certified()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	if subtle.ConstantTimeCompare(name, id.name) != 1 {
-		return nil, fmt.Errorf("%w: another key than the identity key is certified", ErrInvalid)
+	if subtle.ConstantTimeCompare(name, key.name) != 1 {
+		return nil, fmt.Errorf("%w: another key than the %s key is certified", ErrInvalid, what)
 	}
-	return id.key, nil
+	return key, nil
+}
+
+// VerifyGate checks that the gate key of an enrollment opens by approvals of this
+// operator for this TPM and slot alone.
+func VerifyGate(e *Enrollment, operator *ecdsa.PublicKey, slot uint8) error {
+	public, err := OperatorPublic(operator)
+	if err != nil {
+		return err
+	}
+	gate, err := parsePublic(e.Gate)
+	if err != nil {
+		return fmt.Errorf("%w: gate key: %w", ErrInvalid, err)
+	}
+	if want := GatePolicy(public, DeviceID(e.Root), slot); subtle.ConstantTimeCompare(gate.policy, want[:]) != 1 {
+		return fmt.Errorf("%w: the keystore was made for another operator key or another slot", ErrInvalid)
+	}
+	return nil
 }
 
 // VerifyEnrollment checks an enrollment against the certification authorities of
@@ -225,11 +266,13 @@ type attributeSET []attribute
 func (e *Enrollment) MarshalBinary() ([]byte, error) {
 	var b cryptobyte.Builder
 	b.AddUint8(enrollmentVersion)
-	for _, field := range [][]byte{e.Identity, e.Attestation, e.Certification, e.Signature, e.Endorsement} {
-		if len(field) > maxTPMStructure {
+	b.AddUint32(e.ResetCount)
+	b.AddUint64(e.Approvals)
+	for _, field := range e.fields() {
+		if len(*field) > maxTPMStructure {
 			return nil, fmt.Errorf("enrollment: %w", errMalformed)
 		}
-		b.AddUint16LengthPrefixed(func(c *cryptobyte.Builder) { c.AddBytes(field) })
+		b.AddUint16LengthPrefixed(func(c *cryptobyte.Builder) { c.AddBytes(*field) })
 	}
 	if len(e.Chain) > maxChain {
 		return nil, fmt.Errorf("enrollment: a chain has at most %d certificates", maxChain)
@@ -244,14 +287,24 @@ func (e *Enrollment) MarshalBinary() ([]byte, error) {
 	return b.Bytes()
 }
 
+// fields lists the byte strings in the order of their encoding.
+func (e *Enrollment) fields() []*[]byte {
+	return []*[]byte{
+		&e.Identity, &e.Attestation, &e.Gate, &e.Root, &e.Enroller,
+		&e.Certification.Attest, &e.Certification.Signature,
+		&e.GateCertification.Attest, &e.GateCertification.Signature, &e.Endorsement,
+	}
+}
+
 // ParseEnrollment reads what MarshalBinary writes and accepts nothing else. It
 // does not verify.
 func ParseEnrollment(data []byte) (*Enrollment, error) {
 	var e Enrollment
 	var version, n uint8
 	s := cryptobyte.String(data)
-	ok := len(data) <= MaxEnrollment && s.ReadUint8(&version) && version == enrollmentVersion
-	for _, field := range []*[]byte{&e.Identity, &e.Attestation, &e.Certification, &e.Signature, &e.Endorsement} {
+	ok := len(data) <= MaxEnrollment && s.ReadUint8(&version) && version == enrollmentVersion &&
+		s.ReadUint32(&e.ResetCount) && s.ReadUint64(&e.Approvals)
+	for _, field := range e.fields() {
 		ok = ok && readBytes(&s, field, maxTPMStructure)
 	}
 	ok = ok && s.ReadUint8(&n) && n <= maxChain

@@ -23,6 +23,8 @@ var (
 	ErrPINLocked     = errors.New("the PIN is locked, or the next wrong try would lock it")
 	ErrClosed        = errors.New("the keystore is closed")
 	ErrInvalid       = errors.New("the attestation does not hold")
+	ErrOtherKey      = errors.New("its signature is not that of the attestation key")
+	ErrOtherNonce    = errors.New("it answers another nonce")
 )
 
 // Lost reports whether an error of Unseal means that the secret of the epoch is

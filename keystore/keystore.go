@@ -1,6 +1,9 @@
 package keystore
 
-import "crypto"
+import (
+	"crypto"
+	"crypto/sha256"
+)
 
 // MaxSecret is the largest secret, in bytes, that a keystore seals.
 const MaxSecret = 1024
@@ -66,6 +69,9 @@ type Attester interface {
 	// TPM marshals it (TPMT_PUBLIC).
 	AttestationKey() []byte
 
+	// DeviceID names the TPM that approvals are to be made for, see DeviceID.
+	DeviceID() [sha256.Size]byte
+
 	// Quote signs a nonce of MinNonce to MaxNonce bytes with the attestation
 	// key, together with the PCRs of the keystore's selection, the time since
 	// the machine was reset, and the approval counter. It fails with
@@ -73,7 +79,8 @@ type Attester interface {
 	// Capped.
 	Quote(nonce []byte) (*Quote, error)
 
-	// Enrollment returns what a verifier needs to know this device again.
+	// Enrollment returns what a verifier needs to know this device again. It works
+	// in the process that made the keystore, and after Claim.
 	Enrollment() (*Enrollment, error)
 
 	// ActivateCredential returns the secret of a credential that was made for

@@ -85,6 +85,8 @@ func TestEncodingsRoundTrip(t *testing.T) {
 			Signature: rapid.SliceOfN(rapid.Byte(), 64, 64).Draw(t, "signature"),
 			PCRs:      genPCRs(t),
 		}
+		q.Time = keystore.Statement{Attest: q.Attest, Signature: q.Signature}
+		q.Counter = q.Time
 		data, err := q.MarshalBinary()
 		require.NoError(t, err)
 		require.LessOrEqual(t, len(data), keystore.MaxQuote)
@@ -94,7 +96,7 @@ func TestEncodingsRoundTrip(t *testing.T) {
 		require.True(t, bytes.Equal(q.Attest, got.Attest))
 
 		a := &keystore.Approval{Signature: q.Signature, State: keystore.BootState{
-			PCRs: q.PCRs, Version: rapid.Uint64().Draw(t, "version"), Slot: rapid.Byte().Draw(t, "slot")}}
+			Device: [32]byte{rapid.Byte().Draw(t, "device")}, PCRs: q.PCRs, Version: rapid.Uint64().Draw(t, "version"), Slot: rapid.Byte().Draw(t, "slot")}}
 		data, err = a.MarshalBinary()
 		require.NoError(t, err)
 		require.LessOrEqual(t, len(data), keystore.MaxApproval)
@@ -174,7 +176,7 @@ func FuzzPublic(f *testing.F) {
 }
 
 // keystoreEpoch is when the enrollment in testdata was made.
-var keystoreEpoch = time.Date(2026, time.November, 22, 12, 0, 0, 0, time.UTC)
+var keystoreEpoch = time.Date(2026, time.November, 27, 12, 0, 0, 0, time.UTC)
 
 // FuzzEnrollment: the same for enrollments and credentials.
 func FuzzEnrollment(f *testing.F) {

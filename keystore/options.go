@@ -21,11 +21,21 @@ type Options struct {
 	// Prompt asks a person for a secret that is not given otherwise. Nil: the
 	// backend fails with a sentence that says how to give it.
 	Prompt func(what string) (Secret, error)
-	// OperatorKey approves boot states (ECDSA P-256). Init of a TPM needs it.
+	// OperatorKey approves boot states (ECDSA P-256). A TPM needs it, as Init and
+	// as Open: who may open a share is not for the directory to say.
 	OperatorKey *ecdsa.PublicKey
-	// PCRs is the selection that sealing and quotes are bound to.
+	// PCRs is the selection that sealing and quotes are bound to, on a TPM.
 	PCRs Selection
-	// Adopt lets Init keep the identity that the device holds already, for a new
+	// Root is the storage root key of the TPM that the keystore must be on, as
+	// TPMT_PUBLIC. Empty: any TPM in which the keys of the directory load.
+	Root []byte
+	// OwnerAuth is the authorization of the TPM's owner hierarchy, if somebody
+	// took ownership of it.
+	OwnerAuth Secret
+	// Backup is the content of the file that Init of a TPM makes a lost directory
+	// again from, see tpm.Backup. What was sealed is erased.
+	Backup []byte
+	// Adopt lets Init keep the identity that a token holds already, for a new
 	// directory, after the old one was lost. What was sealed is erased.
 	Adopt bool
 	// WorkFactor is the base-2 logarithm of the cost of the scrypt passphrase
@@ -85,7 +95,16 @@ func WithOperatorKey(k *ecdsa.PublicKey) Option { return func(o *Options) { o.Op
 // WithPCRs sets the PCR selection.
 func WithPCRs(s Selection) Option { return func(o *Options) { o.PCRs = s } }
 
-// WithAdopt keeps the identity that the device holds already.
+// WithRoot sets the storage root key of the TPM that the keystore must be on.
+func WithRoot(public []byte) Option { return func(o *Options) { o.Root = public } }
+
+// WithOwnerAuth sets the authorization of the TPM's owner hierarchy.
+func WithOwnerAuth(s Secret) Option { return func(o *Options) { o.OwnerAuth = s } }
+
+// WithBackup makes the keystore on a TPM again from a backup.
+func WithBackup(data []byte) Option { return func(o *Options) { o.Backup = data } }
+
+// WithAdopt keeps the identity that the token holds already.
 func WithAdopt() Option { return func(o *Options) { o.Adopt = true } }
 
 // WithWorkFactor sets the base-2 logarithm of the scrypt cost, 8 to 22.

@@ -35,6 +35,13 @@ func (s Selection) Validate() error {
 	return nil
 }
 
+// Resettable are the PCRs that everybody may set back to zero (debug and
+// application). Nothing is to be bound to them: a cap there does not last.
+const Resettable Selection = 1<<16 | 1<<23
+
+// Highest returns the PCR that Claim extends.
+func (s Selection) Highest() int { return bits.Len32(uint32(s)) - 1 }
+
 // Has reports whether the set holds a PCR.
 func (s Selection) Has(pcr int) bool { return pcr >= 0 && pcr < NumPCRs && s&(1<<pcr) != 0 }
 
@@ -121,8 +128,9 @@ func PredictPCR(measurements ...[sha256.Size]byte) [sha256.Size]byte {
 	return pcr
 }
 
-// capEvent is what Claim extends: no boot component measures it.
-var capEvent = sha256.Sum256([]byte("reseal boot claimed v1"))
+// CapEvent is what Claim extends into the highest PCR of the selection: no boot
+// component measures it.
+var CapEvent = sha256.Sum256([]byte("reseal boot claimed v1"))
 
 // Capped returns what PCRs hold after Claim, from what they held before: the
 // highest of the selection was extended once more. Operators approve the values
@@ -132,7 +140,7 @@ func Capped(values []PCRValue) []PCRValue {
 	capped := slices.Clone(values)
 	if n := len(capped); n > 0 {
 		last := &capped[n-1]
-		last.Digest = sha256.Sum256(append(last.Digest[:], capEvent[:]...))
+		last.Digest = sha256.Sum256(append(last.Digest[:], CapEvent[:]...))
 	}
 	return capped
 }

@@ -13,10 +13,14 @@ import (
 // The same computation here, in software, lets an operator approve a boot
 // state without a TPM. See TPM 2.0 Part 3, section 23.
 const (
-	ccPolicyPCR       = 0x0000017f
-	ccPolicyNV        = 0x00000149
-	ccPolicyAuthorize = 0x0000016a
+	ccPolicyNV           = 0x00000149
+	ccPolicySigned       = 0x00000160
+	ccPolicyAuthorize    = 0x0000016a
+	ccPolicyCounterTimer = 0x0000016d
+	ccPolicyOR           = 0x00000171
+	ccPolicyPCR          = 0x0000017f
 
+	opEqual           = 0x0000 // TPM_EO_EQ
 	opUnsignedAtMost  = 0x0009 // TPM_EO_UNSIGNED_LE
 	nvCounterWritten  = nvCounter | 1<<29
 	nvCounter         = 1<<2 | 1<<4 | 1<<18 | 1<<25 // AUTHWRITE, NT=COUNTER, AUTHREAD, NO_DA
@@ -27,9 +31,22 @@ const (
 	bootCounterIndex  = 1
 )
 
-// ApprovalRef is the policyRef that separates approvals of boot states from
-// whatever else an operator key may sign.
-const ApprovalRef = "reseal boot approval v1"
+// What separates the uses of a key from each other: the policyRef of approvals is
+// made of approvalDomain and the device, that of a boot's use of the keys is UseRef.
+const (
+	approvalDomain = "reseal boot approval v2"
+	UseRef         = "reseal use v1"
+	resetOffset    = 16 // of resetCount in TPMS_TIME_INFO (Part 2, section 10.11.6)
+)
+
+// DeviceID names a TPM by its storage root key (TPMT_PUBLIC): an approval is made
+// for one TPM, so that the value of another TPM's counter is of no use.
+func DeviceID(root []byte) [sha256.Size]byte { return sha256.Sum256(root) }
+
+// ApprovalRef returns the policyRef of the approvals for a keystore.
+func ApprovalRef(device [sha256.Size]byte, slot uint8) [sha256.Size]byte {
+	return sha256.Sum256(append(append([]byte(approvalDomain), device[:]...), slot))
+}
 
 // EpochCounter returns the NV index of the counter that sealing is bound to, in
 // a slot of a TPM (a TPM may hold several keystores, for tests).
@@ -52,8 +69,8 @@ func CounterName(index uint32) []byte {
 	return objectName(b)
 }
 
-// OperatorPublic returns the TPMT_PUBLIC under which a TPM loads an operator's
-// ECDSA P-256 key.
+// OperatorPublic returns the TPMT_PUBLIC under which a TPM loads the public part of
+// a key outside it, such as the operator's: ECDSA P-256.
 func OperatorPublic(key *ecdsa.PublicKey) ([]byte, error) {
 	if key == nil || key.Curve != elliptic.P256() {
 		return nil, fmt.Errorf("an operator key that approves boot states is an ECDSA P-256 key")
@@ -111,9 +128,63 @@ func authorized(keyName, ref []byte) policy {
 	return policy(sha256.Sum256(append(first[:], ref...)))
 }
 
+// signed is PolicySigned by a key, without a policyRef.
+func (p policy) signed(keyName []byte) policy {
+	first := p.extend(ccPolicySigned, keyName)
+	return policy(sha256.Sum256(first[:]))
+}
+
+// boot is PolicyCounterTimer: resetCount equals a value, so it holds in one boot.
+func (p policy) boot(resetCount uint32) policy {
+	operand := binary.BigEndian.AppendUint32(nil, resetCount)
+	operand = binary.BigEndian.AppendUint16(operand, resetOffset)
+	args := sha256.Sum256(binary.BigEndian.AppendUint16(operand, opEqual))
+	return p.extend(ccPolicyCounterTimer, args[:])
+}
+
+// either is PolicyOR: it replaces the digest.
+func either(branches ...policy) policy {
+	var all []byte
+	for _, b := range branches {
+		all = append(all, b[:]...)
+	}
+	return policy{}.extend(ccPolicyOR, all)
+}
+
+// GatePolicy returns the policy of the gate key: a boot state that the operator
+// approved for this device and slot.
+func GatePolicy(operatorPublic []byte, device [sha256.Size]byte, slot uint8) [sha256.Size]byte {
+	ref := ApprovalRef(device, slot)
+	return authorized(objectName(operatorPublic), ref[:])
+}
+
 // SealPolicy returns the policy that a secret of an epoch is sealed under: a
 // boot state approved by the operator, and the slot's epoch counter not above value.
-func SealPolicy(operatorPublic []byte, slot uint8, value uint64) [sha256.Size]byte {
-	return authorized(objectName(operatorPublic), []byte(ApprovalRef)).
+func SealPolicy(operatorPublic []byte, device [sha256.Size]byte, slot uint8, value uint64) [sha256.Size]byte {
+	return policy(GatePolicy(operatorPublic, device, slot)).
 		nv(EpochCounter(slot), opUnsignedAtMost, value)
+}
+
+// UsePolicy returns what the gate key signs when a boot is claimed: in the boot
+// with this resetCount, whoever holds the private part of a key (TPMT_PUBLIC).
+func UsePolicy(resetCount uint32, holder []byte) [sha256.Size]byte {
+	return policy{}.boot(resetCount).signed(objectName(holder))
+}
+
+// IdentityPolicy returns the policy of the identity key: what the gate key signed.
+func IdentityPolicy(gate []byte) [sha256.Size]byte {
+	return authorized(objectName(gate), []byte(UseRef))
+}
+
+// AttestationBranches returns the two ways to use the attestation key: what the
+// gate key signed, or, for enrolment before any boot state is approved, the boot and
+// the process that made it.
+func AttestationBranches(gate []byte, resetCount uint32, enroller []byte) [2][sha256.Size]byte {
+	return [2][sha256.Size]byte{IdentityPolicy(gate), UsePolicy(resetCount, enroller)}
+}
+
+// AttestationPolicy returns the policy of the attestation key.
+func AttestationPolicy(gate []byte, resetCount uint32, enroller []byte) [sha256.Size]byte {
+	b := AttestationBranches(gate, resetCount, enroller)
+	return either(b[0], b[1])
 }

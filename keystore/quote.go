@@ -1,7 +1,9 @@
 package keystore
 
 import (
+	"bytes"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -12,16 +14,27 @@ const (
 	MinNonce      = 16
 	MaxNonce      = 64 // the largest qualifying data that every TPM takes
 	MaxAttest     = 256
-	MaxQuote      = 1 + 2 + MaxAttest + signatureSize + 1 + NumPCRs*33
-	quoteVersion  = 1
+	MaxQuote      = 1 + 3*(2+MaxAttest+signatureSize) + 1 + NumPCRs*33
+	quoteVersion  = 2
 	pcrValueBytes = 33
 )
 
-// Quote is a TPM's signed statement about its PCRs and boots.
+// Quote is a TPM's signed statement about its PCRs and boots, the time since the
+// last of them, and its approval counter: three statements with the same nonce. The
+// first alone is what other tools call a quote.
 type Quote struct {
-	Attest    []byte     // TPMS_ATTEST, as the TPM signed it
+	Attest    []byte     // TPMS_ATTEST of TPM2_Quote, as the TPM signed it
 	Signature []byte     // r and s of ECDSA P-256 over SHA-256, see EncodeSignature
 	PCRs      []PCRValue // the quoted PCRs, ascending; Attest holds only their digest
+
+	Time    Statement // of TPM2_GetTime
+	Counter Statement // of TPM2_NV_Certify, about the approval counter
+}
+
+// Statement is something else that the TPM says and signs with the attestation key.
+type Statement struct {
+	Attest    []byte // TPMS_ATTEST
+	Signature []byte // see EncodeSignature
 }
 
 // Claims is what a verified quote says.
@@ -34,7 +47,8 @@ type Claims struct {
 	Safe         bool   // false when the clock may have gone back after a power cut
 
 	// SinceReset is how many milliseconds before the quote the machine was
-	// reset, by the TPM's own clock. A TPM may be off by 15% (TPM 2.0 Part 1,
+	// reset, by the TPM's own clock; while RestartCount is not 0, it is how many
+	// before the quote the machine was resumed, and tells nothing of the reset. A TPM may be off by 15% (TPM 2.0 Part 1,
 	// section 36.3): who compares it with another clock allows for that.
 	SinceReset uint64
 	// ApprovalVersion is the value of the approval counter: the TPM refuses
@@ -46,47 +60,55 @@ type Claims struct {
 }
 
 // MarshalBinary returns the one encoding of a quote, at most MaxQuote bytes:
-// version, attest (16-bit length), signature, number of PCRs, index and digest
-// of each.
+// version, three times attest (16-bit length) and signature (of the quote, the time,
+// the counter), number of PCRs, index and digest of each.
 func (q *Quote) MarshalBinary() ([]byte, error) {
-	if len(q.Attest) > MaxAttest || len(q.Signature) != signatureSize {
-		return nil, fmt.Errorf("quote: %w", errMalformed)
+	var b cryptobyte.Builder
+	b.AddUint8(quoteVersion)
+	for _, s := range q.statements() {
+		if len(*s.attest) > MaxAttest || len(*s.signature) != signatureSize {
+			return nil, fmt.Errorf("quote: %w", errMalformed)
+		}
+		b.AddUint16LengthPrefixed(func(c *cryptobyte.Builder) { c.AddBytes(*s.attest) })
+		b.AddBytes(*s.signature)
 	}
 	if _, err := SelectionOf(q.PCRs); err != nil {
 		return nil, fmt.Errorf("quote: %w", err)
 	}
-	var b cryptobyte.Builder
-	b.AddUint8(quoteVersion)
-	b.AddUint16LengthPrefixed(func(c *cryptobyte.Builder) { c.AddBytes(q.Attest) })
-	b.AddBytes(q.Signature)
 	addPCRs(&b, q.PCRs)
 	return b.Bytes()
+}
+
+// statements lists the three statements in the order of their encoding.
+func (q *Quote) statements() [3]struct{ attest, signature *[]byte } {
+	return [3]struct{ attest, signature *[]byte }{
+		{&q.Attest, &q.Signature}, {&q.Time.Attest, &q.Time.Signature}, {&q.Counter.Attest, &q.Counter.Signature},
+	}
 }
 
 // ParseQuote reads what MarshalBinary writes and accepts nothing else. It does
 // not verify.
 func ParseQuote(data []byte) (*Quote, error) {
 	var version uint8
-	var attest cryptobyte.String
 	var q Quote
 	s := cryptobyte.String(data)
-	ok := len(data) <= MaxQuote &&
-		s.ReadUint8(&version) && version == quoteVersion &&
-		s.ReadUint16LengthPrefixed(&attest) && len(attest) <= MaxAttest &&
-		s.ReadBytes(&q.Signature, signatureSize) &&
-		readPCRs(&s, &q.PCRs) && s.Empty()
-	if !ok {
+	ok := len(data) <= MaxQuote && s.ReadUint8(&version) && version == quoteVersion
+	for _, part := range q.statements() {
+		ok = ok && readBytes(&s, part.attest, MaxAttest) && s.ReadBytes(part.signature, signatureSize)
+	}
+	if !ok || !readPCRs(&s, &q.PCRs) || !s.Empty() {
 		return nil, fmt.Errorf("quote: %w", errMalformed)
 	}
-	q.Attest = append([]byte(nil), attest...)
 	return &q, nil
 }
 
 // VerifyQuote checks a quote against the public area of an attestation key and
 // the nonce that was asked for. It is a pure function: every replica comes to
 // the same verdict. The key must be a restricted P-256 signing key of the
-// endorsement hierarchy (under the owner hierarchy a TPM obfuscates its
-// counts). Any failure is an ErrInvalid with a sentence.
+// endorsement hierarchy (under the owner hierarchy a TPM obfuscates its counts)
+// that answers to its policy alone. That the PCRs are those of an
+// approved state after Claim (Capped) is for the caller to compare. Any failure is
+// an ErrInvalid with a sentence, which is ErrOtherKey or ErrOtherNonce where it is that.
 func VerifyQuote(akPublic, nonce []byte, q *Quote) (*Claims, error) {
 	if len(nonce) < MinNonce || len(nonce) > MaxNonce {
 		return nil, fmt.Errorf("%w: a nonce has %d to %d bytes, not %d", ErrInvalid, MinNonce, MaxNonce, len(nonce))
@@ -95,30 +117,75 @@ func VerifyQuote(akPublic, nonce []byte, q *Quote) (*Claims, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(q.Attest) > MaxAttest || !verifySignature(ak.key, q.Attest, q.Signature) {
-		return nil, fmt.Errorf("%w: the quote's signature is not that of the attestation key", ErrInvalid)
+	var said [3]*attest
+	for i, kind := range []uint16{tpmQuote, tpmTime, tpmNV} {
+		s := q.statements()[i]
+		if said[i], err = ak.said(kind, nonce, *s.attest, *s.signature); err != nil {
+			return nil, err
+		}
+		if !said[i].sameBoot(said[0]) {
+			return nil, fmt.Errorf("%w: its parts are from different boots", ErrInvalid)
+		}
 	}
-	a, err := parseAttest(q.Attest, tpmQuote)
+	if err := said[0].checkPCRs(q.PCRs); err != nil {
+		return nil, err
+	}
+	claims := said[0].claims()
+	claims.PCRs = q.PCRs
+	if claims.SinceReset, err = said[1].time(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	name, value, err := said[2].counter()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	if err := a.checkOrigin(ak, nonce); err != nil {
-		return nil, err
+	claims.ApprovalVersion = value
+	if claims.Slot, err = slotOf(name); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	if err := a.checkPCRs(q.PCRs); err != nil {
-		return nil, err
+	return claims, nil
+}
+
+// said checks that the key signed a statement of a kind about a nonce.
+func (p *eccPublic) said(kind uint16, nonce, attest, signature []byte) (*attest, error) {
+	if len(attest) > MaxAttest || !verifySignature(p.key, attest, signature) {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, ErrOtherKey)
 	}
+	a, err := parseAttest(attest, kind)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return a, a.checkOrigin(p, nonce)
+}
+
+// sameBoot reports whether two statements were made in one boot of one firmware.
+func (a *attest) sameBoot(b *attest) bool {
+	return a.resetCount == b.resetCount && a.restartCount == b.restartCount && a.firmware == b.firmware
+}
+
+// claims is what every statement says.
+func (a *attest) claims() *Claims {
 	return &Claims{
-		PCRs: q.PCRs, ResetCount: a.resetCount, RestartCount: a.restartCount,
+		ResetCount: a.resetCount, RestartCount: a.restartCount,
 		Firmware: a.firmware, Clock: a.clock, Safe: a.safe,
-	}, nil
+	}
+}
+
+// slotOf finds the slot whose approval counter has a name.
+func slotOf(name []byte) (uint8, error) {
+	for slot := range 1 << 8 {
+		if bytes.Equal(name, CounterName(ApprovalCounter(uint8(slot)))) {
+			return uint8(slot), nil
+		}
+	}
+	return 0, errors.New("what is certified is no approval counter")
 }
 
 // checkOrigin checks that a is the answer to this nonce, by a primary key of
 // the endorsement hierarchy.
 func (a *attest) checkOrigin(ak *eccPublic, nonce []byte) error {
 	if subtle.ConstantTimeCompare(a.extra, nonce) != 1 {
-		return fmt.Errorf("%w: it answers another nonce", ErrInvalid)
+		return fmt.Errorf("%w: %w", ErrInvalid, ErrOtherNonce)
 	}
 	if subtle.ConstantTimeCompare(a.signer, endorsementName(ak.name)) != 1 {
 		return fmt.Errorf("%w: the attestation key is not a primary key of the endorsement hierarchy", ErrInvalid)
@@ -151,9 +218,8 @@ func parseAttestationKey(public []byte) (*eccPublic, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: attestation key: %w", ErrInvalid, err)
 	}
-	const want = inDevice | attrRestricted | attrSign
-	if ak.attributes&(want|attrDecrypt) != want {
-		return nil, fmt.Errorf("%w: the attestation key is not a restricted signing key that stays in its TPM", ErrInvalid)
+	if !ak.guarded(attrRestricted) {
+		return nil, fmt.Errorf("%w: the attestation key is not a restricted signing key that stays in its TPM and answers to its policy alone", ErrInvalid)
 	}
 	return ak, nil
 }

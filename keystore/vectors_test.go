@@ -70,7 +70,10 @@ func TestEnrollmentVector(t *testing.T) {
 	_, err = keystore.VerifyEnrollment(&without, roots, keystoreEpoch)
 	require.ErrorContains(t, err, "no endorsement certificate")
 
-	for _, field := range []*[]byte{&e.Identity, &e.Attestation, &e.Certification, &e.Signature} {
+	for _, field := range []*[]byte{
+		&e.Identity, &e.Attestation, &e.Gate, &e.Enroller, &e.Certification.Attest, &e.Certification.Signature,
+		&e.GateCertification.Attest, &e.GateCertification.Signature,
+	} {
 		whole := *field
 		for i := range whole {
 			changed := bytes.Clone(whole)

@@ -17,8 +17,10 @@ import (
 // runs in a replicated state machine: same bytes, same verdict, no reflection.
 const (
 	tpmGenerated    = 0xff544347 // TPM_GENERATED_VALUE
+	tpmNV           = 0x8014     // TPM_ST_ATTEST_NV
 	tpmCertify      = 0x8017     // TPM_ST_ATTEST_CERTIFY
 	tpmQuote        = 0x8018     // TPM_ST_ATTEST_QUOTE
+	tpmTime         = 0x8019     // TPM_ST_ATTEST_TIME
 	tpmECC          = 0x0023
 	tpmSHA256       = 0x000b
 	tpmECDSA        = 0x0018
@@ -35,21 +37,31 @@ const (
 	attrFixedParent         = 1 << 4
 	attrSensitiveDataOrigin = 1 << 5
 	attrUserWithAuth        = 1 << 6
+	attrNoDA                = 1 << 10
 	attrRestricted          = 1 << 16
 	attrDecrypt             = 1 << 17
 	attrSign                = 1 << 18
 )
 
-// inDevice are the attributes of a key that was made in a TPM and stays there.
-const inDevice = attrFixedTPM | attrFixedParent | attrSensitiveDataOrigin
+// inDevice are the attributes of a key that was made in a TPM and stays there, and
+// that nobody's wrong tries lock.
+const inDevice = attrFixedTPM | attrFixedParent | attrSensitiveDataOrigin | attrNoDA
 
 var errMalformed = errors.New("malformed TPM structure")
 
 // eccPublic is a TPMT_PUBLIC of an ECDSA P-256 key.
 type eccPublic struct {
 	attributes uint32
+	policy     []byte // authPolicy, may be empty
 	key        *ecdsa.PublicKey
 	name       []byte
+}
+
+// guarded reports whether a signing key of the given attributes answers to its
+// policy alone: an authorization value, which would be empty, does not do.
+func (p *eccPublic) guarded(attributes uint32) bool {
+	want := uint32(inDevice | attrSign | attributes)
+	return p.attributes&(want|attrRestricted|attrDecrypt|attrUserWithAuth) == want && len(p.policy) == sha256.Size
 }
 
 // parsePublic reads the TPMT_PUBLIC of a P-256 signing key.
@@ -80,7 +92,7 @@ func parsePublic(b []byte) (*eccPublic, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: the public key is no point of P-256", errMalformed)
 	}
-	p.key, p.name = key, objectName(b)
+	p.key, p.name, p.policy = key, objectName(b), policy
 	return &p, nil
 }
 
@@ -170,6 +182,34 @@ func (a *attest) certified() ([]byte, error) {
 		return nil, fmt.Errorf("%w: not a certification", errMalformed)
 	}
 	return name, nil
+}
+
+// time reads the time since the reset, in milliseconds. The structure repeats the
+// clock of the common part (TPMS_TIME_ATTEST_INFO).
+func (a *attest) time() (uint64, error) {
+	var since, clock, firmware uint64
+	var resets, restarts uint32
+	var safe uint8
+	s := a.rest
+	ok := s.ReadUint64(&since) && s.ReadUint64(&clock) && s.ReadUint32(&resets) && s.ReadUint32(&restarts) &&
+		s.ReadUint8(&safe) && safe <= 1 && s.ReadUint64(&firmware) && s.Empty()
+	if !ok || resets != a.resetCount || restarts != a.restartCount || firmware != a.firmware {
+		return 0, fmt.Errorf("%w: not a time", errMalformed)
+	}
+	return since, nil
+}
+
+// counter reads the name and the whole content of an NV index of 8 bytes.
+func (a *attest) counter() (name []byte, value uint64, err error) {
+	var index, content cryptobyte.String
+	var offset uint16
+	s := a.rest
+	ok := s.ReadUint16LengthPrefixed(&index) && s.ReadUint16(&offset) && offset == 0 &&
+		s.ReadUint16LengthPrefixed(&content) && content.ReadUint64(&value) && content.Empty() && s.Empty()
+	if !ok {
+		return nil, 0, fmt.Errorf("%w: not a counter", errMalformed)
+	}
+	return index, value, nil
 }
 
 // p256HalfOrder bounds s of a canonical signature.

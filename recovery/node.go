@@ -157,7 +157,13 @@ func (n *Node) checkIdentity() error {
 	return nil
 }
 
-func (n *Node) start(ctx context.Context) error {
+func (n *Node) start(ctx context.Context) (err error) {
+	if n.device, err = newTPMDriver(n.cfg.Keystore); err != nil {
+		return err
+	}
+	if err := n.obey(n.state.View()); err != nil { // the founding approvals, for a keystore whose directory was made again
+		n.log.Error("the founding approvals are carried out again", "error", err)
+	}
 	if err := n.unseal(); err != nil {
 		return err
 	}
@@ -165,7 +171,6 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	var r *replica.Replica
-	var err error
 	if n.client, err = newSubmitter(n); err == nil {
 		r, err = replica.New(replica.Config{
 			Cluster: n.cluster, Self: n.cfg.Self, Store: n.store, Network: n.transport,
@@ -180,11 +185,6 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.replica.Store(r)
-	n.transport.HandleClient(methodEvidence, n.serveEvidence)
-	if n.device, err = newTPMDriver(n.cfg.Keystore); err != nil {
-		n.transport.Close()
-		return err
-	}
 	if err := n.obey(n.state.View()); err != nil { // before anything else: the log on the disk may know of a revocation
 		n.log.Error("approvals and revocations are carried out again", "error", err)
 	}
@@ -216,6 +216,10 @@ func (n *Node) unseal() error {
 	case keystore.Lost(err):
 		n.log.Error("no secret for this epoch: the replica follows without a share until it has attested", "epoch", n.epoch, "error", err)
 	default:
+		return fmt.Errorf("keystore: %w", err)
+	}
+	// What is sealed is open: from here on nothing opens in this boot any more, and the identity key answers to this process alone.
+	if err := n.cfg.Keystore.Claim(); err != nil {
 		return fmt.Errorf("keystore: %w", err)
 	}
 	return nil

@@ -66,7 +66,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 type operation struct {
 	name   string
 	solo   bool         // makes sense for one caller only
-	before func() error // not timed; may be nil
+	first  func() error // before all of them; may be nil
+	before func() error // before each, not timed; may be nil
 	run    func() error
 }
 
@@ -128,16 +129,21 @@ func operations(ctx context.Context, k keystore.Keystore, place *check.Place) []
 			}
 			return again.Close()
 		}},
-		{name: "sign", run: func() error {
-			_, err := k.Identity().Sign(rand.Reader, digest[:], crypto.SHA256)
-			return err
-		}},
 		{name: "seal", run: func() error { return k.Seal(0, share) }},
 		{name: "unseal", run: func() error {
 			_, err := k.Unseal(0)
 			return err
 		}},
 	}
+	if _, ok := k.(keystore.Attester); ok {
+		ops = append(ops, claiming(ctx, place))
+	}
+	sign := operation{name: "sign", run: func() error {
+		_, err := k.Identity().Sign(rand.Reader, digest[:], crypto.SHA256)
+		return err
+	}}
+	sign.first = func() error { return errors.Join(place.Reset(), k.Claim()) }
+	ops = append(ops, sign)
 	if a, ok := k.(keystore.Attester); ok {
 		nonce := bytes.Repeat([]byte{1}, 32)
 		ops = append(ops, operation{name: "quote", run: func() error {
@@ -153,11 +159,31 @@ func operations(ctx context.Context, k keystore.Keystore, place *check.Place) []
 	})
 }
 
+// claiming claims a boot as often as is asked: the place's PCR can be set back.
+func claiming(ctx context.Context, place *check.Place) operation {
+	var k keystore.Keystore
+	return operation{
+		name: "claim", solo: true,
+		before: func() (err error) {
+			if err = place.Reset(); err == nil {
+				k, err = device.Open(ctx, place.URI, place.Options...)
+			}
+			return err
+		},
+		run: func() error { return errors.Join(k.Claim(), k.Close()) },
+	}
+}
+
 // timed is a keystore that knows how long its device took.
 type timed interface{ DeviceTime() time.Duration }
 
 // measure repeats an operation by several callers at once.
 func measure(ctx context.Context, k keystore.Keystore, op operation, callers int, during time.Duration) (Row, error) {
+	if op.first != nil {
+		if err := op.first(); err != nil {
+			return Row{}, err
+		}
+	}
 	if _, err := op.once(); err != nil { // warm up
 		return Row{}, err
 	}

@@ -56,7 +56,7 @@ func TestDemo(t *testing.T) {
 	require.Equal(t, 6, r.OldSharesRefused)
 	require.NotZero(t, r.Tampered.Replica)
 	require.False(t, r.Tampered.Admitted)
-	require.Contains(t, r.Tampered.Reason, "PCR 14")
+	require.Contains(t, r.Tampered.Reason, "PCRs [14] are not as approved")
 	require.Equal(t, 48, r.CertificateBytes)
 	require.GreaterOrEqual(t, r.Epochs, 10)
 	require.Positive(t, r.OperationsPerSecond)

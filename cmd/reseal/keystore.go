@@ -15,16 +15,19 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/internal/cluster"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/keystore/check"
 	"github.com/reseal-bft/reseal/keystore/device"
+	"github.com/reseal-bft/reseal/keystore/tpm"
 )
 
 const keystoreURIs = `
 A keystore is named by a URI:
 
   tpm:/dev/tpmrm0                 a TPM, by the kernel's resource manager
-  tpm:unix:/path  tpm:tcp:H:P     a software TPM
+  tpm:unix:/path  tpm:tcp:H:P     a software TPM; where somebody took ownership: ?owner-auth-source=file:/path
   pkcs11:token=NAME?module-path=/path.so&pin-source=file:/path
                                   a token (RFC 7512); pin-source=env:NAME reads the environment
   file:/path?passphrase-source=file:/path
@@ -40,7 +43,7 @@ func newKeystoreCommand() *cobra.Command {
 		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newKeystoreCheckCommand(), newKeystoreInitCommand(), newKeystoreStatusCommand(), newKeystorePredictCommand(), newKeystoreQuoteCommand())
+	cmd.AddCommand(newKeystoreCheckCommand(), newKeystoreInitCommand(), newKeystoreBackupCommand(), newKeystoreStatusCommand(), newKeystorePredictCommand())
 	return cmd
 }
 
@@ -98,36 +101,73 @@ func printReport(w io.Writer, r *check.Report) error {
 	return t.Flush()
 }
 
+// keystoreFlags say which keystore, and, for a TPM, what is not to be taken from its directory.
+type keystoreFlags struct {
+	dir, operatorFile, pcrs, genesis string
+	replica                          uint16
+}
+
+func (f *keystoreFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.dir, "dir", "", "directory of what is sealed (not for files, whose URI says it)")
+	cmd.Flags().StringVar(&f.operatorFile, "operator-key", "", "file with the public key by which operators approve boot states (TPM)")
+	cmd.Flags().StringVar(&f.pcrs, "pcrs", "", "PCRs that sealing is bound to, such as 0,2,4,7,14 (TPM)")
+	cmd.Flags().StringVar(&f.genesis, "genesis", "", "genesis to take --operator-key and --pcrs from (TPM)")
+	cmd.Flags().Uint16Var(&f.replica, "replica", 0, "replica whose TPM it has to be, with --genesis")
+}
+
+func (f *keystoreFlags) options() ([]keystore.Option, error) {
+	opts := []keystore.Option{keystore.WithDir(f.dir), keystore.WithPrompt(askTerminal)}
+	if f.genesis != "" {
+		if f.operatorFile != "" || f.pcrs != "" {
+			return nil, errors.New("--genesis says what --operator-key and --pcrs would: leave those out")
+		}
+		founded, err := cluster.KeystoreOptions(f.genesis, bft.ReplicaID(f.replica))
+		return append(opts, founded...), err
+	}
+	if f.pcrs != "" {
+		var s keystore.Selection
+		if err := s.UnmarshalText([]byte(f.pcrs)); err != nil {
+			return nil, err
+		}
+		opts = append(opts, keystore.WithPCRs(s))
+	}
+	if f.operatorFile != "" {
+		key, err := readOperatorKey(f.operatorFile)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, keystore.WithOperatorKey(key))
+	}
+	return opts, nil
+}
+
 func newKeystoreInitCommand() *cobra.Command {
-	var dir, operatorFile string
-	var pcrs string
+	var flags keystoreFlags
+	var backup string
 	var adopt bool
 	cmd := &cobra.Command{
 		Use:   "init URI --dir DIR",
 		Short: "Make a keystore on a device",
 		Long: `Init makes an identity key in the device and writes what belongs to it to a directory.
 
-A TPM needs the public key by which operators approve boot states (PEM, ECDSA P-256).
+A TPM needs the public key by which operators approve boot states (PEM, ECDSA P-256). With --backup it makes a lost directory again, from what
+"reseal keystore backup" wrote; --adopt does so for a token, in which the identity key is. What was sealed is erased either way.
 ` + keystoreURIs,
 		Args: oneURI,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			opts := []keystore.Option{keystore.WithDir(dir), keystore.WithPrompt(askTerminal)}
+			opts, err := flags.options()
+			if err != nil {
+				return err
+			}
 			if adopt {
 				opts = append(opts, keystore.WithAdopt())
 			}
-			if pcrs != "" {
-				var s keystore.Selection
-				if err := s.UnmarshalText([]byte(pcrs)); err != nil {
-					return err
-				}
-				opts = append(opts, keystore.WithPCRs(s))
-			}
-			if operatorFile != "" {
-				key, err := readOperatorKey(operatorFile)
+			if backup != "" {
+				data, err := os.ReadFile(backup)
 				if err != nil {
-					return err
+					return fmt.Errorf("backup: %w", err)
 				}
-				opts = append(opts, keystore.WithOperatorKey(key))
+				opts = append(opts, keystore.WithBackup(data))
 			}
 			k, err := device.Init(cmd.Context(), args[0], opts...)
 			if err != nil {
@@ -136,30 +176,60 @@ A TPM needs the public key by which operators approve boot states (PEM, ECDSA P-
 			return printStatus(cmd.OutOrStdout(), k, false)
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "directory of what is sealed (not for files, whose URI says it)")
-	cmd.Flags().StringVar(&operatorFile, "operator-key", "", "file with the operators' public key (TPM)")
-	cmd.Flags().StringVar(&pcrs, "pcrs", "", "PCRs that sealing is bound to, such as 0,2,4,7,14 (TPM)")
-	cmd.Flags().BoolVar(&adopt, "adopt", false, "keep the identity key that the device holds, after the directory was lost")
+	flags.add(cmd)
+	cmd.Flags().StringVar(&backup, "backup", "", "make a lost directory again from this file (TPM)")
+	cmd.Flags().BoolVar(&adopt, "adopt", false, "make a lost directory again for the identity key that the token holds")
+	return cmd
+}
+
+func newKeystoreBackupCommand() *cobra.Command {
+	var dir, out string
+	cmd := &cobra.Command{
+		Use:   "backup --dir DIR --out FILE",
+		Short: "Write what a lost directory of a TPM's keystore is made again from",
+		Long: `Backup writes the keys of a keystore as its TPM encrypted them, and the authorizations of its counters and of the TPM's lockout. The file
+does not change while the keystore lasts, and opens and signs nothing without this TPM in an approved boot state. Keep it where the machine's
+disk is not; who has it and the TPM can make the replica lose its share.`,
+		Args: noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			data, err := tpm.Backup(dir)
+			if err != nil {
+				return err
+			}
+			f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+			if err != nil {
+				return fmt.Errorf("backup: %w", err)
+			}
+			_, err = f.Write(data)
+			return errors.Join(err, f.Sync(), f.Close())
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "directory of the keystore")
+	cmd.Flags().StringVar(&out, "out", "", "file to write; it must not exist")
 	return cmd
 }
 
 func newKeystoreStatusCommand() *cobra.Command {
-	var dir string
+	var flags keystoreFlags
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status URI --dir DIR",
 		Short: "Describe a keystore: identity, epoch, what the device does and what it cannot do",
-		Long:  "Describe a keystore. It may be in use by a replica at the time.\n" + keystoreURIs,
+		Long:  "Describe a keystore. It may be in use by a replica at the time. A TPM needs --genesis and --replica, or --operator-key.\n" + keystoreURIs,
 		Args:  oneURI,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			k, err := device.Open(cmd.Context(), args[0], keystore.WithDir(dir), keystore.WithPrompt(askTerminal))
+			opts, err := flags.options()
+			if err != nil {
+				return err
+			}
+			k, err := device.Open(cmd.Context(), args[0], opts...)
 			if err != nil {
 				return err
 			}
 			return printStatus(cmd.OutOrStdout(), k, asJSON)
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "directory of what is sealed")
+	flags.add(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

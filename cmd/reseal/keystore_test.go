@@ -72,14 +72,37 @@ func TestKeystoreInitAndStatus(t *testing.T) {
 	out, err := runCommand(t, newKeystoreCommand(), "init", uri, "--dir", dir, "--operator-key", file, "--pcrs", "7,14")
 	require.NoError(t, err)
 	require.Contains(t, out, "7,14")
-	again, err := runCommand(t, newKeystoreCommand(), "status", uri, "--dir", dir)
+	again, err := runCommand(t, newKeystoreCommand(), "status", uri, "--dir", dir, "--operator-key", file, "--pcrs", "7,14")
 	require.NoError(t, err)
 	require.Equal(t, out, again)
+	_, err = runCommand(t, newKeystoreCommand(), "status", uri, "--dir", dir)
+	require.ErrorContains(t, err, "--operator-key", "the directory does not say who approves boot states")
+
+	// The directory is lost, and made again from its backup.
+	backup := filepath.Join(t.TempDir(), "backup")
+	_, err = runCommand(t, newKeystoreCommand(), "backup", "--dir", dir, "--out", backup)
+	require.NoError(t, err)
+	_, err = runCommand(t, newKeystoreCommand(), "backup", "--dir", dir, "--out", backup)
+	require.ErrorIs(t, err, os.ErrExist)
+	require.NoError(t, os.RemoveAll(dir))
+	restored, err := runCommand(t, newKeystoreCommand(), "init", uri, "--dir", dir, "--operator-key", file, "--pcrs", "7,14", "--backup", backup)
+	require.NoError(t, err)
+	require.Equal(t, identityLine(out), identityLine(restored))
 
 	_, err = runCommand(t, newKeystoreCommand(), "status", "tpm:nonsense", "--dir", dir)
 	require.ErrorContains(t, err, "tpm:/dev/tpmrm0")
 	_, err = runCommand(t, newKeystoreCommand(), "status")
 	require.ErrorContains(t, err, "URI")
+}
+
+// identityLine is the line of a status that names the identity key.
+func identityLine(status string) string {
+	for line := range strings.Lines(status) {
+		if strings.HasPrefix(line, "identity") {
+			return line
+		}
+	}
+	return ""
 }
 
 func softwareTPM(t *testing.T) string {

@@ -10,9 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/reseal-bft/reseal/internal/boot"
 	"github.com/reseal-bft/reseal/internal/cluster"
-	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/keystore/swtpm"
 )
 
@@ -21,9 +19,9 @@ func newLaunchCommand() *cobra.Command {
 	var powered bool
 	cmd := &cobra.Command{
 		Use:   "launch --dir CLUSTER/replica-N",
-		Short: "Measure a replica's binary and configuration into its TPM, then run it",
-		Long: `Launch stands for the boot chain of a machine: it extends the SHA-256 of the replica's binary and of its config.json into
-PCR 14 of the replica's TPM, and only then starts the replica.
+		Short: "Measure a replica's binary, configuration and genesis into its TPM, then run it",
+		Long: `Launch stands for the boot chain of a machine: it extends the SHA-256 of the replica's binary, of its config.json
+and of the genesis without its approved states into PCR 14 of the replica's TPM, and only then starts the replica.
 
 A software TPM of the cluster's directory is started for as long as the replica runs: so every launch is a reboot.`,
 		Args: noArguments,
@@ -63,23 +61,13 @@ func launch(ctx context.Context, dir cluster.ReplicaDir, binary string, powered 
 	return runUntil(ctx, arguments)
 }
 
-// measure extends binary and configuration into the replica's TPM; with another keystore there is nothing to extend them into.
-func measure(ctx context.Context, dir cluster.ReplicaDir, replica *cluster.Replica, binary string) (err error) {
-	ks, err := cluster.OpenKeystore(ctx, dir, replica)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ks.Close()) }()
-	tpm, ok := ks.(keystore.Attester)
-	if !ok {
+// measure extends what is about to run into the replica's TPM; with another keystore there is nothing to extend it into.
+func measure(ctx context.Context, dir cluster.ReplicaDir, replica *cluster.Replica, binary string) error {
+	measured, err := cluster.MeasureBoot(ctx, dir, replica, binary)
+	if err == nil && !measured {
 		fmt.Fprintf(os.Stderr, "reseal: replica %d keeps its keys in %s: nothing is measured or attested\n", replica.ID, replica.Keystore)
-		return nil
 	}
-	measurements, err := boot.Measure(binary, dir.Config())
-	if err != nil {
-		return err
-	}
-	return boot.Extend(tpm, measurements)
+	return err
 }
 
 // runUntil runs a program until it ends by itself, or, when ctx ends, asks it to.

@@ -30,7 +30,6 @@ func newRootCommand() *cobra.Command {
 		newGetCommand(),
 		newStatusCommand(),
 		newOrderCommand(),
-		newEvidenceCommand(),
 		newKeystoreCommand(),
 		newSimCommand(),
 		newBenchCommand(),

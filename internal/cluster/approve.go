@@ -27,7 +27,7 @@ type Approval struct {
 // Approve makes the order that approves a boot state, with its approvals for the TPMs of all replicas. It needs no TPM and no replica's directory: what the log knows is
 // enough. Only the boot-approval key is secret.
 func Approve(random io.Reader, dir Dir, genesis *governance.Genesis, state *State, a Approval) (*governance.ApproveState, error) {
-	approved, err := a.state(state)
+	approved, err := a.state(genesis, state)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func Revoke(random io.Reader, dir Dir, genesis *governance.Genesis, state *State
 }
 
 // state is the boot state that is to be approved.
-func (a *Approval) state(now *State) (attest.ApprovedState, error) {
+func (a *Approval) state(genesis *governance.Genesis, now *State) (attest.ApprovedState, error) {
 	find := func(name string) int {
 		return slices.IndexFunc(now.Approved, func(s attest.ApprovedState) bool { return s.Name == name })
 	}
@@ -74,11 +74,11 @@ func (a *Approval) state(now *State) (attest.ApprovedState, error) {
 		}
 	}
 	s := attest.ApprovedState{Name: a.Name, PCRs: maps.Clone(now.Approved[like].PCRs), MinimumFirmware: now.Approved[like].MinimumFirmware}
-	measurements, err := boot.Measure(a.Binary, a.Config)
+	measured, err := measurements(a.Binary, a.Config, genesis.FoundingDigest())
 	if err != nil {
 		return none, err
 	}
-	s.PCRs[boot.PCR] = attest.Measurement(keystore.PredictPCR(measurements[0].Digest, measurements[1].Digest))
+	s.PCRs[boot.PCR] = attest.Measurement(boot.Predict([]keystore.PCRValue{{Index: boot.PCR}}, measured)[0].Digest)
 	return s, nil
 }
 

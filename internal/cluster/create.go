@@ -85,7 +85,7 @@ func unclaim(dir string, existed bool) error {
 	return err
 }
 
-func (p *Plan) create(ctx context.Context) (*governance.Genesis, error) {
+func (p *Plan) create(ctx context.Context) (genesis *governance.Genesis, err error) {
 	operator, err := newOperatorKey(p.Rand, p.Dir.OperatorKey())
 	if err != nil {
 		return nil, err
@@ -99,11 +99,18 @@ func (p *Plan) create(ctx context.Context) (*governance.Genesis, error) {
 		return nil, err
 	}
 	founders, err := p.enrol(ctx, addresses, approval)
+	defer func() {
+		for i := range founders {
+			err = errors.Join(err, founders[i].close())
+		}
+	}()
 	if err != nil {
 		return nil, err
 	}
-	genesis, err := p.genesis(founders, operator.Public().(ed25519.PublicKey), approval)
-	if err != nil {
+	if genesis, err = p.genesis(founders, operator.Public().(ed25519.PublicKey), approval); err != nil {
+		return nil, err
+	}
+	if genesis.Attestation.Approved, err = p.approve(genesis, founders, approval); err != nil {
 		return nil, err
 	}
 	return genesis, genesis.Save(p.Dir.Genesis())

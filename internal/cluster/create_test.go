@@ -1,7 +1,10 @@
 package cluster
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/reseal-bft/reseal/bft"
-	"github.com/reseal-bft/reseal/internal/boot"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/keystore/swtpm"
 	"github.com/reseal-bft/reseal/recovery/governance"
@@ -78,15 +80,55 @@ func TestCreateWithTPMs(t *testing.T) {
 	_, err = ks.Unseal(0)
 	require.ErrorIs(t, err, keystore.ErrNotApproved, "nothing was measured yet")
 
-	measurements, err := boot.Measure(p.Binary, dir.Config())
+	measured, err := MeasureBoot(t.Context(), dir, settings, p.Binary)
 	require.NoError(t, err)
-	require.NoError(t, boot.Extend(ks.(keystore.Attester), measurements))
+	require.True(t, measured)
 	_, err = ks.Unseal(0)
 	require.NoError(t, err)
 	values, err := ks.(keystore.Attester).ReadPCRs()
 	require.NoError(t, err)
 	approved := approvedState("genesis-1", values)
 	require.True(t, genesis.Attestation.Approved[0].SameAs(&approved))
+	require.NoError(t, ks.Claim())
+}
+
+// TestOtherGenesis: a replica's TPM does not open for a genesis that somebody changed, be it the key that approves boot states alone.
+func TestOtherGenesis(t *testing.T) {
+	p := plan(t, SWTPM)
+	genesis, err := Create(t.Context(), p)
+	require.NoError(t, err)
+	evil, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	genesis.BootApproval, err = x509.MarshalPKIXPublicKey(&evil.PublicKey)
+	require.NoError(t, err)
+	state := &genesis.Attestation.Approved[0]
+	version := func(id bft.ReplicaID) uint64 { return genesis.Members[id-1].ApprovalVersion }
+	state.Approvals, err = genesis.Approve(rand.Reader, evil, state, version)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(p.Dir.Genesis()))
+	require.NoError(t, genesis.Save(p.Dir.Genesis()))
+
+	dir := p.Dir.Replica(1)
+	settings, err := ReadReplica(dir)
+	require.NoError(t, err)
+	tpm, err := swtpm.Start(t.Context(), dir.TPM())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, tpm.Close()) }()
+	_, err = MeasureBoot(t.Context(), dir, settings, p.Binary)
+	require.NoError(t, err)
+	ks, err := OpenKeystore(t.Context(), dir, settings)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, ks.Close()) }()
+	values, err := ks.(keystore.Attester).ReadPCRs()
+	require.NoError(t, err)
+	present := approvedState("present", values)
+	require.False(t, state.SameAs(&present), "the genesis is measured")
+	approvals, err := genesis.Approve(rand.Reader, evil, &present, version)
+	require.NoError(t, err)
+	require.NoError(t, ks.(keystore.Attester).AddApproval(genesis.Approval(&present, &approvals[0])), "who changed it approves what he likes")
+	_, err = ks.Unseal(0)
+	require.Error(t, err)
+	require.Error(t, ks.Claim())
 }
 
 func TestCreateLeavesNothingBehindWhenItFails(t *testing.T) {

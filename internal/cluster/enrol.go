@@ -17,16 +17,26 @@ import (
 	"github.com/reseal-bft/reseal/internal/boot"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/attest"
 	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
-// founder is a member as it was enrolled.
+// founder is a member as it was enrolled. Its device runs until close.
 type founder struct {
-	member governance.GenesisMember
-	boot   []keystore.PCRValue // after a measured boot; nil without a TPM
+	dir      ReplicaDir
+	member   governance.GenesisMember
+	keystore keystore.Keystore
+	stop     func() error
 }
 
-// enrol prepares all replicas, several at a time: making a TPM takes a while.
+func (f *founder) close() error {
+	if f.keystore == nil {
+		return nil
+	}
+	return errors.Join(f.keystore.Close(), f.stop())
+}
+
+// enrol prepares all replicas, several at a time: making a TPM takes a while. The caller closes what it returns, also when it failed.
 func (p *Plan) enrol(ctx context.Context, addresses []string, approval *ecdsa.PrivateKey) ([]founder, error) {
 	maker, err := p.newMaker(ctx)
 	if err != nil {
@@ -36,84 +46,113 @@ func (p *Plan) enrol(ctx context.Context, addresses []string, approval *ecdsa.Pr
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(4)
 	for i, address := range addresses {
-		group.Go(func() (err error) {
+		group.Go(func() error {
 			r := &Replica{ID: bft.ReplicaID(i + 1), Listen: address, Genesis: "../genesis.json"}
-			founders[i], err = p.prepare(ctx, maker, r, approval)
-			return err
+			return p.prepare(ctx, &founders[i], maker, r, approval)
 		})
 	}
 	return founders, group.Wait()
 }
 
 // prepare makes the directory of one replica, with its keystore.
-func (p *Plan) prepare(ctx context.Context, maker *maker, r *Replica, approval *ecdsa.PrivateKey) (f founder, err error) {
-	dir := p.Dir.Replica(r.ID)
-	if err := os.Mkdir(string(dir), 0o700); err != nil {
-		return f, err
+func (p *Plan) prepare(ctx context.Context, f *founder, maker *maker, r *Replica, approval *ecdsa.PrivateKey) error {
+	f.dir = p.Dir.Replica(r.ID)
+	if err := os.Mkdir(string(f.dir), 0o700); err != nil {
+		return err
 	}
-	if err := writeJSON(dir.Config(), p.Config); err != nil {
-		return f, err
+	if err := writeJSON(f.dir.Config(), p.Config); err != nil {
+		return err
 	}
-	stop, err := maker.make(ctx, dir, r)
+	stop, err := maker.make(ctx, f.dir, r)
 	if err != nil {
-		return f, err
+		return err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
-	if err := writeJSON(dir.File(), r); err != nil {
-		return f, err
+	if err := writeJSON(f.dir.File(), r); err != nil {
+		return errors.Join(err, stop())
 	}
-	if r, err = ReadReplica(dir); err != nil {
-		return f, err
+	if r, err = ReadReplica(f.dir); err != nil {
+		return errors.Join(err, stop())
 	}
-	ks, err := initKeystore(ctx, dir, r, &approval.PublicKey)
+	ks, err := initKeystore(ctx, f.dir, r, &approval.PublicKey)
 	if err != nil {
-		return f, err
+		return errors.Join(err, stop())
 	}
-	defer func() { err = errors.Join(err, ks.Close()) }()
+	f.keystore, f.stop = ks, stop
 	roots, err := maker.roots()
 	if err != nil {
-		return f, err
+		return err
 	}
-	return p.enrolOne(dir, r, ks, roots, approval)
+	return p.enrolOne(f, r, roots, &approval.PublicKey)
 }
 
-// enrolOne reads what the genesis says of a member, and approves the boot state that its TPM will be in after a measured boot.
-func (p *Plan) enrolOne(dir ReplicaDir, r *Replica, ks keystore.Keystore, roots *x509.CertPool, approval *ecdsa.PrivateKey) (f founder, err error) {
-	identity, err := x509.MarshalPKIXPublicKey(ks.Identity().Public())
+// enrolOne reads what the genesis says of a member.
+func (p *Plan) enrolOne(f *founder, r *Replica, roots *x509.CertPool, approval *ecdsa.PublicKey) error {
+	identity, err := x509.MarshalPKIXPublicKey(f.keystore.Identity().Public())
 	if err != nil {
-		return f, err
+		return err
 	}
-	epochKey, err := recovery.SealGenesisKey(ks)
+	epochKey, err := recovery.SealGenesisKey(f.keystore)
 	if err != nil {
-		return f, err
+		return err
 	}
 	f.member = governance.GenesisMember{ID: r.ID, Address: r.Listen, Identity: identity, EpochKey: epochKey}
-	tpm, ok := ks.(keystore.Attester)
+	tpm, ok := f.keystore.(keystore.Attester)
 	if !ok {
-		return f, nil
+		return nil
 	}
-	status, err := ks.Status()
+	enrollment, err := p.verifyTPM(tpm, roots, approval)
 	if err != nil {
-		return f, err
+		return fmt.Errorf("TPM of replica %d: %w", r.ID, err)
 	}
-	f.member.AttestationKey, f.member.ResetCount, f.member.ApprovalVersion = tpm.AttestationKey(), status.ResetCount, status.ApprovalVersion
-	if f.member.EKCertificates, err = p.verifyTPM(tpm, roots); err != nil {
-		return f, fmt.Errorf("TPM of replica %d: %w", r.ID, err)
-	}
-	if f.boot, err = predictBoot(tpm, p.Binary, dir.Config()); err != nil {
-		return f, err
-	}
-	return f, approveBoot(p.Rand, ks, approval, f.boot)
+	f.member.AttestationKey, f.member.StorageRoot = enrollment.Attestation, enrollment.Root
+	f.member.ResetCount, f.member.ApprovalVersion, f.member.EKCertificates = enrollment.ResetCount, enrollment.Approvals, enrollment.Chain
+	return nil
 }
 
-// verifyTPM checks that the attestation key, the identity key and a certified endorsement key live in one TPM, and returns the endorsement
-// key's certificates.
-func (p *Plan) verifyTPM(tpm keystore.Attester, roots *x509.CertPool) ([][]byte, error) {
+// approve returns the boot states that the founders' TPMs will be in after a measured boot, with the approvals for all TPMs, and gives those to the
+// TPMs. The genesis says the rest of what is measured.
+func (p *Plan) approve(g *governance.Genesis, founders []founder, key *ecdsa.PrivateKey) ([]attest.ApprovedState, error) {
+	var predicted [][]keystore.PCRValue
+	for i := range founders {
+		f := &founders[i]
+		tpm, ok := f.keystore.(keystore.Attester)
+		if !ok {
+			return nil, nil
+		}
+		values, err := predictBoot(tpm, p.Binary, f.dir.Config(), g.FoundingDigest())
+		if err != nil {
+			return nil, err
+		}
+		predicted = append(predicted, values)
+	}
+	states := approvedStates(predicted)
+	for i := range states {
+		state := &states[i]
+		var err error
+		state.Approvals, err = g.Approve(p.Rand, key, state, func(id bft.ReplicaID) uint64 { return g.Members[id-1].ApprovalVersion })
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range state.Approvals {
+			if err := founders[a.Replica-1].keystore.(keystore.Attester).AddApproval(g.Approval(state, &a)); err != nil {
+				return nil, fmt.Errorf("TPM of replica %d: %w", a.Replica, err)
+			}
+		}
+	}
+	return states, nil
+}
+
+// verifyTPM checks that the keys of a keystore and a certified endorsement key live in one TPM, and that they answer to boots alone that the
+// approval key approves.
+func (p *Plan) verifyTPM(tpm keystore.Attester, roots *x509.CertPool, approval *ecdsa.PublicKey) (*keystore.Enrollment, error) {
 	enrollment, err := tpm.Enrollment()
 	if err != nil {
 		return nil, err
 	}
 	if _, err := keystore.VerifyEnrollment(enrollment, roots, time.Now()); err != nil {
+		return nil, err
+	}
+	if err := keystore.VerifyGate(enrollment, approval, 0); err != nil {
 		return nil, err
 	}
 	challenge := make([]byte, 32)
@@ -131,13 +170,13 @@ func (p *Plan) verifyTPM(tpm keystore.Attester, roots *x509.CertPool) ([][]byte,
 	if !bytes.Equal(answer, challenge) {
 		return nil, fmt.Errorf("%w: the attestation key does not live with the endorsement key", keystore.ErrInvalid)
 	}
-	return enrollment.Chain, nil
+	return enrollment, nil
 }
 
-// predictBoot returns the PCR values that a machine will have after it measured the binary and the configuration, provided that it boots
+// predictBoot returns the PCR values that a machine will have after it measured the binary, the configuration and the genesis, provided that it boots
 // otherwise as it did now and has not measured them yet.
-func predictBoot(tpm keystore.Attester, binary, config string) ([]keystore.PCRValue, error) {
-	measurements, err := boot.Measure(binary, config)
+func predictBoot(tpm keystore.Attester, binary, config string, founding [32]byte) ([]keystore.PCRValue, error) {
+	measurements, err := measurements(binary, config, founding)
 	if err != nil {
 		return nil, err
 	}
@@ -146,17 +185,4 @@ func predictBoot(tpm keystore.Attester, binary, config string) ([]keystore.PCRVa
 		return nil, err
 	}
 	return boot.Predict(now, measurements), nil
-}
-
-// approveBoot signs a boot state and gives the approval to the TPM, which then unseals in it.
-func approveBoot(random io.Reader, ks keystore.Keystore, key *ecdsa.PrivateKey, values []keystore.PCRValue) error {
-	status, err := ks.Status()
-	if err != nil {
-		return err
-	}
-	approval, err := keystore.Approve(random, key, keystore.BootState{PCRs: values, Version: status.ApprovalVersion})
-	if err != nil {
-		return err
-	}
-	return ks.(keystore.Attester).AddApproval(approval)
 }

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery/attest"
 	"github.com/reseal-bft/reseal/recovery/governance"
@@ -40,22 +39,15 @@ func (p *Plan) genesis(founders []founder, operator ed25519.PublicKey, approval 
 	if g.BootApproval, err = x509.MarshalPKIXPublicKey(&approval.PublicKey); err != nil {
 		return nil, err
 	}
-	g.Attestation = attest.Attestation{Required: true, PCRs: keystore.DefaultPCRs.Indexes(), Approved: approvedStates(founders)}
-	for i := range g.Attestation.Approved {
-		state := &g.Attestation.Approved[i]
-		state.Approvals, err = g.Approve(p.Rand, approval, state, func(id bft.ReplicaID) uint64 { return g.Members[id-1].ApprovalVersion })
-		if err != nil {
-			return nil, err
-		}
-	}
+	g.Attestation = attest.Attestation{Required: true, PCRs: keystore.DefaultPCRs.Indexes()}
 	return g, nil
 }
 
-// approvedStates lists the different boot states of the founders; on machines of one kind there is one.
-func approvedStates(founders []founder) []attest.ApprovedState {
+// approvedStates names the different boot states of the founders; on machines of one kind there is one.
+func approvedStates(founders [][]keystore.PCRValue) []attest.ApprovedState {
 	var states []attest.ApprovedState
-	for _, f := range founders {
-		state := approvedState(fmt.Sprintf("genesis-%d", len(states)+1), f.boot)
+	for _, values := range founders {
+		state := approvedState(fmt.Sprintf("genesis-%d", len(states)+1), values)
 		if !slices.ContainsFunc(states, func(s attest.ApprovedState) bool { return maps.Equal(s.PCRs, state.PCRs) }) {
 			states = append(states, state)
 		}

@@ -4,14 +4,19 @@ import (
 	"bytes"
 	"context"
 	"crypto/ecdsa"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/keystore/device"
+	"github.com/reseal-bft/reseal/keystore/tpm"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 // Kind is a kind of keystore that init makes.
@@ -70,7 +75,7 @@ func resolve(dir ReplicaDir, uri string) (string, error) {
 	return uri, nil
 }
 
-// OpenKeystore opens a replica's keystore.
+// OpenKeystore opens a replica's keystore. Whose approvals open a TPM, by which registers, and which TPM it has to be, is taken from the genesis.
 func OpenKeystore(ctx context.Context, dir ReplicaDir, r *Replica) (keystore.Keystore, error) {
 	return OpenKeystoreAt(ctx, dir, r, dir.Keystore())
 }
@@ -81,11 +86,55 @@ func OpenKeystoreAt(ctx context.Context, dir ReplicaDir, r *Replica, sealed stri
 	if err != nil {
 		return nil, err
 	}
+	if strings.HasPrefix(uri, tpm.Scheme+":") {
+		genesis, err := governance.Load(r.Genesis)
+		if err != nil {
+			return nil, err
+		}
+		founded, err := foundedOptions(genesis, r.ID)
+		if err != nil {
+			return nil, fmt.Errorf("keystore of replica %d: %w", r.ID, err)
+		}
+		options = append(options, founded...)
+	}
 	ks, err := device.Open(ctx, uri, options...)
 	if err != nil {
 		return nil, fmt.Errorf("keystore of replica %d: %w", r.ID, err)
 	}
 	return ks, nil
+}
+
+// KeystoreOptions are what a genesis says of a replica's keystore.
+func KeystoreOptions(genesis string, id bft.ReplicaID) ([]keystore.Option, error) {
+	g, err := governance.Load(genesis)
+	if err != nil {
+		return nil, err
+	}
+	return foundedOptions(g, id)
+}
+
+// foundedOptions are what the genesis says of a replica's TPM.
+func foundedOptions(genesis *governance.Genesis, id bft.ReplicaID) ([]keystore.Option, error) {
+	if id < 1 || int(id) > len(genesis.Members) {
+		return nil, fmt.Errorf("replica %d is not in the genesis, which has members 1 to %d", id, len(genesis.Members))
+	}
+	if len(genesis.BootApproval) == 0 || !genesis.Attestation.Required {
+		return nil, errors.New("the genesis says nothing of a TPM of this replica: this is another cluster's, or the replica needs another keystore")
+	}
+	parsed, err := x509.ParsePKIXPublicKey(genesis.BootApproval)
+	if err != nil {
+		return nil, fmt.Errorf("genesis: boot_approval: %w", err)
+	}
+	approval, ok := parsed.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("genesis: boot_approval: %T is not an ECDSA key", parsed)
+	}
+	pcrs, err := keystore.Select(genesis.Attestation.PCRs...)
+	if err != nil {
+		return nil, err
+	}
+	root := genesis.Members[id-1].StorageRoot
+	return []keystore.Option{keystore.WithOperatorKey(approval), keystore.WithPCRs(pcrs), keystore.WithRoot(root)}, nil
 }
 
 // initKeystore makes a replica's keystore. Approval is the key that approves boot states; file keystores have no use for it.

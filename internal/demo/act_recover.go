@@ -91,11 +91,25 @@ func (d *demo) offerOldShare(ctx context.Context, m *stage.Machine, epoch bft.Ep
 	if err != nil {
 		return err
 	}
-	refusal, err := m.Offer(ctx, d.backup(m), epoch)
+	if d.hasTPMs() {
+		d.offers = append(d.offers, offer{m, epoch}) // it takes a reset of the machine: see settle
+		return nil
+	}
+	return offer{m, epoch}.play(ctx, d)
+}
+
+// offer is the share of a past epoch, in a backup, to be offered to the device that sealed it.
+type offer struct {
+	machine *stage.Machine
+	epoch   bft.Epoch
+}
+
+func (o offer) play(ctx context.Context, d *demo) error {
+	refusal, err := o.machine.Offer(ctx, d.Program, d.backup(o.machine), o.epoch)
 	if err != nil {
 		return err
 	}
 	d.report.OldSharesRefused++
-	d.Show.Event("  its share of epoch %d, from a backup: the %s refuses, %v", epoch, refusal.Device, refusal.Reason)
+	d.Show.Event("  the share of replica %d of epoch %d, from a backup: the %s refuses, %v", o.machine.ID, o.epoch, refusal.Device, refusal.Reason)
 	return nil
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/reseal-bft/reseal/internal/stage"
 )
 
-// tamperOne boots a replica that is due with a tampered binary, shows that it gets no share, and then restores it.
+// tamperOne boots a replica that is due with a tampered binary, shows that its own TPM refuses it the keys, so that it neither attests nor gets a
+// share, and then restores it.
 func (d *demo) tamperOne(ctx context.Context) error {
 	before, err := d.OpenRound(ctx)
 	if err != nil {
@@ -32,12 +33,17 @@ func (d *demo) tamperOne(ctx context.Context) error {
 	}
 	d.Show.Event("replica %d reboots with a binary that somebody changed by one byte", m.ID)
 	from := d.Load.Meter.Mark()
+	lastWords, err := m.AwaitStop(ctx)
+	if err != nil {
+		return err
+	}
+	d.Show.Event("its own TPM refuses it the keys, and it stops; the others wait for its evidence until the deadline")
 	after, err := d.AwaitEpoch(ctx, before.Epoch+1)
 	if err != nil {
 		return err
 	}
 	now := after.Member(m.ID)
-	d.report.Tampered = Tampered{Replica: m.ID, Admitted: now.HoldsShare, Reason: now.Status}
+	d.report.Tampered = Tampered{Replica: m.ID, Admitted: now.HoldsShare, Reason: lastWords}
 	if now.HoldsShare {
 		return fmt.Errorf("replica %d was given a share of epoch %d with a tampered binary", m.ID, after.Epoch)
 	}

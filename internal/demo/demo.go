@@ -65,6 +65,7 @@ type demo struct {
 
 	quiet   stage.Rate // operations while nothing is being recovered
 	healing stage.Rate // and during the recoveries of act 3
+	offers  []offer    // of shares that are over, for the end
 	steps   int
 	doing   string
 }

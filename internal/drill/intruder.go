@@ -41,12 +41,16 @@ func (r *Rehearsal) recover(ctx context.Context, id bft.ReplicaID) (before, afte
 	return before, after, r.AwaitBack(ctx, m, after)
 }
 
-// refusal offers a copy of a keystore to the machine's own device.
+// refuses offers a copy of a keystore to the machine's own device. A machine with a TPM is reset for it, and boots again.
 func (r *Rehearsal) refuses(ctx context.Context, m *stage.Machine, backup string, epoch bft.Epoch) {
-	refusal, err := m.Offer(ctx, backup, epoch)
+	refusal, err := m.Offer(ctx, r.Program, backup, epoch)
 	detail := fmt.Sprint(err)
 	if refusal != nil {
 		detail = refusal.Error()
+	}
+	if m.TPM != nil {
+		err = r.Reboot(m)
+		r.Check(err == nil, "the machine boots again", "%v", err)
 	}
 	r.Check(refusal != nil && errors.Is(refusal, keystore.ErrErased), fmt.Sprintf("the device opens no share of epoch %d", epoch), "%s", detail)
 }

@@ -89,6 +89,22 @@ func (m *Machine) Died() error {
 	}
 }
 
+// AwaitStop waits until the replica has ended by itself, and returns its last words. It is expected to, and [Stage.Until] does not mind.
+func (m *Machine) AwaitStop(ctx context.Context) (lastWords string, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("replica %d runs, and should not", m.ID))
+	defer cancel()
+	select {
+	case <-m.replica.Done():
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+	if err := m.replica.Err(); err != nil {
+		lastWords = err.Error()
+	}
+	m.replica = nil
+	return lastWords, nil
+}
+
 // PowerCycle takes the power from the crashed machine and gives it back: its PCRs are zero, its reset count is one more.
 func (m *Machine) PowerCycle() error {
 	if m.TPM == nil {
@@ -129,8 +145,18 @@ func (m *Machine) SealedEpoch(ctx context.Context) (epoch bft.Epoch, err error) 
 }
 
 // Offer gives sealed secrets from a backup to the machine's own device and asks for the share of an epoch. It returns the refusal; that the
-// device unseals it is an error.
-func (m *Machine) Offer(ctx context.Context, backup string, epoch bft.Epoch) (refusal *keystore.RefusedError, err error) {
+// device unseals it is an error. A TPM opens nothing in a boot that the replica claimed: the machine is reset, its approved program measured, and
+// the TPM asked before anybody claims that boot. The machine is off afterwards.
+func (m *Machine) Offer(ctx context.Context, program, backup string, epoch bft.Epoch) (refusal *keystore.RefusedError, err error) {
+	if m.TPM != nil {
+		m.Crash()
+		if err := m.PowerCycle(); err != nil {
+			return nil, err
+		}
+		if _, err := cluster.MeasureBoot(ctx, m.Dir, m.Settings, program); err != nil {
+			return nil, err
+		}
+	}
 	ks, err := cluster.OpenKeystoreAt(ctx, m.Dir, m.Settings, backup)
 	if err != nil {
 		return nil, err

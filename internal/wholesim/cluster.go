@@ -64,7 +64,7 @@ func newCluster(seed uint64, o Options) (*cluster, error) {
 			Required: true, PCRs: []int{bootPCR},
 			Approved: []attest.ApprovedState{{Name: "v1", PCRs: map[int]attest.Measurement{bootPCR: bootValue}}},
 		},
-		RoundInterval: governance.Duration(c.profile.interval), RoundDeadline: governance.Duration(c.profile.deadline),
+		RoundInterval: governance.Duration(c.profile.interval), AllowWear: true, RoundDeadline: governance.Duration(c.profile.deadline),
 		Window: c.plan.window, Timeouts: c.profile.timeouts,
 	}
 	for i := range c.genesis.Size().N() {
@@ -124,7 +124,7 @@ func (c *cluster) addMachine(id bft.ReplicaID) error {
 	}
 	c.genesis.Members = append(c.genesis.Members, governance.GenesisMember{
 		ID: id, Address: fmt.Sprintf("10.0.0.%d:7000", id), Identity: der, EpochKey: key,
-		AttestationKey: device.tpm.public(), ResetCount: device.tpm.resets(),
+		AttestationKey: device.tpm.public(), StorageRoot: device.tpm.public(), ResetCount: device.tpm.resets(),
 	})
 	return nil
 }

@@ -117,6 +117,7 @@ func (s *session) Close() error { return nil }
 
 func (s *session) AttestationKey() []byte                      { return s.tpm.public() }
 func (s *session) Quote(nonce []byte) (*keystore.Quote, error) { return s.tpm.quote(nonce) }
+func (s *session) DeviceID() [32]byte                          { return [32]byte{} }
 func (s *session) Enrollment() (*keystore.Enrollment, error)   { return nil, errNotSimulated }
 func (s *session) ReadPCRs() ([]keystore.PCRValue, error)      { return nil, errNotSimulated }
 func (s *session) Extend(int, [32]byte) error                  { return errNotSimulated }

@@ -34,6 +34,8 @@ type Place struct {
 
 	ctx     context.Context
 	clean   func() error
+	evict   func() error // nil: there are none
+	reset   func() error // nil: it knows no boots
 	cleaned bool
 }
 
@@ -82,7 +84,7 @@ func (p *Place) Approve(k keystore.Keystore) error {
 		return err
 	}
 	approval, err := keystore.Approve(rand.Reader, p.Operator,
-		keystore.BootState{PCRs: values, Version: st.ApprovalVersion, Slot: checkSlot})
+		keystore.BootState{Device: a.DeviceID(), PCRs: values, Version: st.ApprovalVersion, Slot: checkSlot})
 	if err != nil {
 		return err
 	}
@@ -104,8 +106,10 @@ func (p *Place) onTPM(o keystore.Options) error {
 	if values[0].Digest != [32]byte{} {
 		return fmt.Errorf("PCR %d is in use: this check needs it", checkPCR)
 	}
+	p.reset = func() error { return tpm.ResetPCR(p.ctx, p.URI, checkPCR, o) }
+	p.evict = func() error { return tpm.EvictKeys(p.ctx, p.URI, o) }
 	p.clean = func() error {
-		err := errors.Join(tpm.ResetPCR(p.ctx, p.URI, checkPCR, o), tpm.Remove(p.ctx, p.URI, o))
+		err := errors.Join(p.reset(), tpm.Remove(p.ctx, p.URI, o))
 		if !slices.Contains(before, tpm.RootHandle) {
 			err = errors.Join(err, tpm.RemoveRoot(p.ctx, p.URI, o))
 		}
@@ -116,6 +120,23 @@ func (p *Place) onTPM(o keystore.Options) error {
 		return errors.Join(err, listErr)
 	}
 	return nil
+}
+
+// Reset brings the device back into the boot state in which nobody claimed it, where
+// it knows such states: the PCR of checks is one that can be set back.
+func (p *Place) Reset() error {
+	if p.reset == nil {
+		return nil
+	}
+	return p.reset()
+}
+
+// EvictKeys removes the keys that the keystore has in the device and can make again.
+func (p *Place) EvictKeys() error {
+	if p.evict == nil {
+		return nil
+	}
+	return p.evict()
 }
 
 // onToken takes a name that nobody uses.

@@ -24,8 +24,6 @@ const noAttestation = "Nobody else can tell what this machine booted: replicas w
 // steps are the checks in their order; each builds on the ones before.
 func steps() []step {
 	return []step{
-		{name: "identity signs", run: identitySigns,
-			means: "The identity key is in the device and signs for it (ECDSA P-256)."},
 		{name: "approve the boot state", run: approveBoot,
 			means: "An operator's approval opens secrets in this boot state.",
 			lacks: "Secrets open whatever this machine booted."},
@@ -46,20 +44,99 @@ func steps() []step {
 		{name: "attack: a revoked approval", run: revokedApproval,
 			means: "An approval that was revoked does not open the share any more.",
 			lacks: "There are no approvals to revoke."},
+		{name: "claim the boot", run: claim,
+			means: "This process has the keys for as long as the machine is up."},
+		{name: "identity signs", run: identitySigns,
+			means: "The identity key is in the device and signs for it (ECDSA P-256)."},
+		{name: "attack: unseal in a claimed boot", run: unsealClaimed, lacks: noBoots,
+			means: "Who comes later in the same boot opens nothing: the device refuses."},
+		{name: "attack: a second process", run: secondProcess, lacks: noBoots,
+			means: "A process that did not claim the boot neither signs nor attests, though it has the device and a copy of the directory."},
 		{name: "quote the boot state", run: quote, lacks: noAttestation,
-			means: "The device proves to others what this machine booted, and how often."},
+			means: "The device proves to others what this machine booted, how often and when."},
 		{name: "attack: replay a quote", run: replayQuote, lacks: noAttestation,
 			means: "A quote for one question does not pass for the answer to another."},
+		{name: "attack: evict the keys", run: evicted, lacks: noBoots,
+			means: "Who removes keys from the device ends nothing: they are made again, the same."},
 		{name: "identity and attestation key in one device", run: enroll, lacks: noAttestation,
-			means: "Others can check that the identity key lives where the quotes come from."},
+			means: "Others can check that the identity key lives where the quotes come from, and who may use both."},
 		{name: "endorsement certificate", run: endorsement,
 			means: "The maker certified this TPM: a verifier who trusts the maker needs no other proof.",
 			lacks: "No maker's certificate: register the endorsement key by hand."},
 		{name: "credential activation", run: activate, lacks: noAttestation,
 			means: "The attestation key is in the TPM with that endorsement key."},
+		{name: "attack: another device's approval", run: foreignApproval, lacks: "There are no approvals.",
+			means: "An approval that was made for another TPM is not taken."},
 		{name: "four callers at once", run: concurrent,
 			means: "Concurrent use is safe."},
 	}
+}
+
+const noBoots = "The device does not know one boot from another: whoever has it and the PIN or passphrase is the replica."
+
+func claim(b *bench) error {
+	if err := b.store.Claim(); err != nil {
+		return err
+	}
+	return b.store.Claim()
+}
+
+func unsealClaimed(b *bench) error {
+	if _, err := b.attester(); err != nil {
+		return err
+	}
+	_, err := b.store.Unseal(3)
+	return expect(err, keystore.ErrClaimed)
+}
+
+func secondProcess(b *bench) (err error) {
+	if _, err := b.attester(); err != nil {
+		return err
+	}
+	other, err := b.reopen()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, other.Close()) }()
+	if _, err := other.Unseal(3); expect(err, keystore.ErrClaimed) != nil {
+		return fmt.Errorf("unseal: %w", expect(err, keystore.ErrClaimed))
+	}
+	if err := expect(other.Claim(), keystore.ErrClaimed); err != nil {
+		return fmt.Errorf("claim: %w", err)
+	}
+	digest := sha256.Sum256(nil)
+	if _, err := other.Identity().Sign(rand.Reader, digest[:], crypto.SHA256); expect(err, keystore.ErrUnclaimed) != nil {
+		return fmt.Errorf("sign: %w", expect(err, keystore.ErrUnclaimed))
+	}
+	_, err = other.(keystore.Attester).Quote(nonce)
+	return expect(err, keystore.ErrUnclaimed)
+}
+
+func evicted(b *bench) error {
+	if _, err := b.attester(); err != nil {
+		return err
+	}
+	if err := b.place.EvictKeys(); err != nil {
+		return err
+	}
+	return errors.Join(identitySigns(b), quote(b))
+}
+
+func foreignApproval(b *bench) error {
+	a, err := b.attester()
+	if err != nil {
+		return err
+	}
+	values, err := a.ReadPCRs()
+	if err != nil {
+		return err
+	}
+	approval, err := keystore.Approve(rand.Reader, b.place.Operator, keystore.BootState{
+		Device: keystore.DeviceID([]byte("another TPM")), PCRs: values, Version: 1 << 40, Slot: checkSlot})
+	if err != nil {
+		return err
+	}
+	return expect(a.AddApproval(approval), keystore.ErrForeignDevice)
 }
 
 func identitySigns(b *bench) error {
@@ -310,7 +387,7 @@ func activate(b *bench) error {
 func concurrent(b *bench) error {
 	var g errgroup.Group
 	for range 4 {
-		g.Go(func() error { return errors.Join(identitySigns(b), opens(b.store, 3)) })
+		g.Go(func() error { return errors.Join(identitySigns(b), b.store.Seal(4, share)) })
 	}
 	return g.Wait()
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -21,6 +22,9 @@ type Device struct {
 	Dir string
 	// Open opens the keystore that Dir, or a copy of it, belongs to.
 	Open func(t *testing.T, dir string) keystore.Keystore
+	// Reboot resets the machine, and brings it back into the state in which Unseal
+	// works. Nil: the device knows no boots.
+	Reboot func(t *testing.T)
 }
 
 // Run runs the suite. fresh makes a device with a new keystore in whose present
@@ -31,6 +35,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Device) {
 		test func(t *testing.T, d Device)
 	}{
 		{"identity signs", testIdentity},
+		{"a boot is claimed once", testClaim},
 		{"identity is the same when opened again", testReopen},
 		{"seal, advance, unseal", testRound},
 		{"a secret of any size", testSizes},
@@ -71,14 +76,73 @@ func testIdentity(t *testing.T, d Device) {
 	pub, ok := k.Identity().Public().(*ecdsa.PublicKey)
 	require.True(t, ok, "the identity key is an *ecdsa.PublicKey")
 	require.Equal(t, "P-256", pub.Curve.Params().Name)
+	require.NoError(t, k.Claim())
+	requireSigns(t, k)
 	digest := sha256.Sum256([]byte("message"))
-	sig, err := k.Identity().Sign(rand.Reader, digest[:], crypto.SHA256)
-	require.NoError(t, err)
-	require.True(t, ecdsa.VerifyASN1(pub, digest[:], sig))
-	_, err = k.Identity().Sign(rand.Reader, digest[:20], crypto.SHA1)
+	_, err := k.Identity().Sign(rand.Reader, digest[:20], crypto.SHA1)
 	require.ErrorIs(t, err, keystore.ErrUnsupported)
 	_, err = k.Identity().Sign(rand.Reader, digest[:20], crypto.SHA256)
 	require.ErrorIs(t, err, keystore.ErrUnsupported)
+}
+
+// requireSigns checks that the identity key signs.
+func requireSigns(t *testing.T, k keystore.Keystore) {
+	t.Helper()
+	digest := sha256.Sum256([]byte("message"))
+	sig, err := k.Identity().Sign(rand.Reader, digest[:], crypto.SHA256)
+	require.NoError(t, err)
+	require.True(t, ecdsa.VerifyASN1(k.Identity().Public().(*ecdsa.PublicKey), digest[:], sig))
+}
+
+// testClaim: after Claim, what has to do with the next epochs works. On a device that
+// knows boots nobody opens anything any more in this one, and nobody else signs.
+func testClaim(t *testing.T, d Device) {
+	k := d.open(t, d.Dir)
+	require.NoError(t, k.Seal(0, []byte("zero")))
+	require.NoError(t, k.Seal(1, []byte("one")))
+	copied := copyDir(t, d.Dir)
+	requireSecret(t, k, 0, "zero")
+	requireSecret(t, k, 1, "one")
+	require.NoError(t, k.Claim())
+	require.NoError(t, k.Claim(), "twice is once")
+	requireSigns(t, k)
+	if d.Reboot != nil {
+		requireClaimed(t, k)
+		for _, dir := range []string{d.Dir, copied} {
+			other := d.open(t, dir)
+			requireClaimed(t, other)
+			require.ErrorIs(t, other.Claim(), keystore.ErrClaimed)
+			digest := sha256.Sum256(nil)
+			_, err := other.Identity().Sign(rand.Reader, digest[:], crypto.SHA256)
+			require.ErrorIs(t, err, keystore.ErrUnclaimed)
+		}
+	}
+	require.NoError(t, k.Seal(1, []byte("one, again")))
+	require.NoError(t, k.Advance(1))
+	require.NoError(t, k.Seal(2, []byte("two")))
+	requireSigns(t, k)
+	if d.Reboot != nil {
+		d.Reboot(t)
+		digest := sha256.Sum256(nil)
+		_, err := k.Identity().Sign(rand.Reader, digest[:], crypto.SHA256)
+		require.ErrorIs(t, err, keystore.ErrUnclaimed, "what held the boot before is worth nothing")
+	}
+	k = d.open(t, d.Dir)
+	requireSecret(t, k, 1, "one, again")
+	requireSecret(t, k, 2, "two")
+	_, err := k.Unseal(0)
+	require.ErrorIs(t, err, keystore.ErrErased)
+	require.NoError(t, k.Claim())
+	requireSigns(t, k)
+}
+
+// requireClaimed checks that the device refuses to open a secret in a claimed boot.
+func requireClaimed(t *testing.T, k keystore.Keystore) {
+	t.Helper()
+	_, err := k.Unseal(0)
+	require.ErrorIs(t, err, keystore.ErrClaimed)
+	var refused *keystore.RefusedError
+	require.ErrorAs(t, err, &refused, "the device refuses, not the bookkeeping")
 }
 
 func testReopen(t *testing.T, d Device) {
@@ -292,26 +356,35 @@ func testDamage(t *testing.T, d Device) {
 func testConcurrent(t *testing.T, d Device) {
 	k := d.open(t, d.Dir)
 	require.NoError(t, k.Seal(0, []byte("zero")))
-	pub := k.Identity().Public().(*ecdsa.PublicKey)
-	var wg sync.WaitGroup
-	for i := range 4 {
-		wg.Go(func() {
-			digest := sha256.Sum256([]byte{byte(i)})
-			for range 3 {
-				sig, err := k.Identity().Sign(rand.Reader, digest[:], crypto.SHA256)
-				if err != nil || !ecdsa.VerifyASN1(pub, digest[:], sig) {
-					t.Errorf("sign: %v", err)
+	at := func(what func(i int) error) {
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() {
+				for range 3 {
+					if err := what(i); err != nil {
+						t.Error(err)
+					}
 				}
-				if secret, err := k.Unseal(0); err != nil || string(secret) != "zero" {
-					t.Errorf("unseal: %v", err)
-				}
-				if err := k.Seal(1, digest[:]); err != nil {
-					t.Errorf("seal: %v", err)
-				}
-			}
-		})
+			})
+		}
+		wg.Wait()
 	}
-	wg.Wait()
+	at(func(i int) error {
+		if secret, err := k.Unseal(0); err != nil || string(secret) != "zero" {
+			return fmt.Errorf("unseal: %w", err)
+		}
+		return k.Seal(1, []byte{byte(i)})
+	})
+	at(func(int) error { return k.Claim() })
+	pub := k.Identity().Public().(*ecdsa.PublicKey)
+	at(func(i int) error {
+		digest := sha256.Sum256([]byte{byte(i)})
+		sig, err := k.Identity().Sign(rand.Reader, digest[:], crypto.SHA256)
+		if err != nil || !ecdsa.VerifyASN1(pub, digest[:], sig) {
+			return fmt.Errorf("sign: %w", err)
+		}
+		return k.Seal(1, digest[:])
+	})
 }
 
 // testSealAhead seals for the epoch that begins at any moment: the last secret

@@ -32,6 +32,8 @@ const cmdInit = 2
 var (
 	tpmStartupClear  = []byte{0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0}
 	tpmShutdownClear = []byte{0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x45, 0, 0}
+	tpmStartupState  = []byte{0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 1}
+	tpmShutdownState = []byte{0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x45, 0, 1}
 )
 
 // TPM is a running software TPM. Its methods are safe for concurrent use; those
@@ -142,6 +144,21 @@ func (t *TPM) PowerCut() error {
 	}
 	if err := t.command(tpmStartupClear); err != nil {
 		return fmt.Errorf("swtpm: startup: %w", err)
+	}
+	return nil
+}
+
+// Suspend does what a machine that is suspended to memory and resumed does: PCRs and
+// resetCount stay, restartCount is one more, and the TPM's time begins again.
+func (t *TPM) Suspend() error {
+	if err := t.command(tpmShutdownState); err != nil {
+		return fmt.Errorf("swtpm: suspend: %w", err)
+	}
+	if err := t.control(cmdInit, 0); err != nil {
+		return fmt.Errorf("swtpm: power cycle: %w", err)
+	}
+	if err := t.command(tpmStartupState); err != nil {
+		return fmt.Errorf("swtpm: resume: %w", err)
 	}
 	return nil
 }

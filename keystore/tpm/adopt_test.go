@@ -11,38 +11,50 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestLostDirectory: the identity outlives the directory, and what was sealed
-// does not.
+// TestLostDirectory: without the directory nobody has the identity; with a backup it
+// goes on, and what was sealed is erased.
 func TestLostDirectory(t *testing.T) {
 	dev := newTPM(t, ours)
 	lost, old := newStore(t, dev.URI())
 	require.NoError(t, lost.Seal(0, []byte("share")))
+	backup, err := tpm.Backup(old)
+	require.NoError(t, err)
+
+	stranger, _ := newStore(t, newTPM(t, theirs).URI())
+	require.NotEqual(t, lost.Identity().Public(), stranger.Identity().Public())
 	o := options(filepath.Join(t.TempDir(), "new"))
-	_, err := tpm.Init(t.Context(), dev.URI(), o)
-	require.ErrorIs(t, err, keystore.ErrExists)
-	require.ErrorContains(t, err, "--adopt")
-	o.Adopt = true
+	o.Backup = backup
 	s, err := tpm.Init(t.Context(), dev.URI(), o)
 	require.NoError(t, err)
 	require.Equal(t, lost.Identity().Public(), s.Identity().Public())
+	require.Equal(t, lost.AttestationKey(), s.AttestationKey())
+	require.ErrorIs(t, s.Claim(), keystore.ErrNotApproved, "approvals are not in the backup")
 	approvePresent(t, s)
+	copySealed(t, old, o.Dir)
+	_, err = s.Unseal(0)
+	require.ErrorIs(t, err, keystore.ErrErased)
 	require.NoError(t, s.Seal(0, []byte("new share")))
 	secret, err := s.Unseal(0)
 	require.NoError(t, err)
 	require.Equal(t, "new share", string(secret))
-
-	// The old directory, when it turns up again, opens nothing.
-	found := openStore(t, dev.URI(), old)
-	_, err = found.Unseal(0)
-	require.Error(t, err)
-
-	// Not even with the authorization of the new counters.
-	copySealed(t, old, o.Dir)
-	_, err = s.Unseal(0)
-	require.ErrorIs(t, err, keystore.ErrErased)
+	require.NoError(t, s.Claim())
+	_, err = s.Quote(nonce)
+	require.NoError(t, err)
 
 	_, err = tpm.Init(t.Context(), dev.URI(), o)
 	require.ErrorIs(t, err, keystore.ErrExists, "the directory is in use")
+	for name, bad := range map[string][]byte{"empty": {}, "garbage": []byte("{"), "another kind": []byte(`{"kind":"pkcs11","version":2}`), "nothing in it": []byte(`{"kind":"tpm","version":2}`)} {
+		o := options(filepath.Join(t.TempDir(), "bad"))
+		if o.Backup = bad; len(bad) == 0 {
+			continue
+		}
+		_, err = tpm.Init(t.Context(), dev.URI(), o)
+		require.Error(t, err, name)
+	}
+	o = options(filepath.Join(t.TempDir(), "elsewhere"))
+	o.Backup = backup
+	_, err = tpm.Init(t.Context(), newTPM(t, theirs).URI(), o)
+	require.ErrorIs(t, err, keystore.ErrForeignDevice)
 }
 
 // TestOverTCP reaches the TPM by TCP, where a response arrives in parts.

@@ -5,11 +5,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/reseal-bft/reseal/keystore"
-	"github.com/reseal-bft/reseal/keystore/statedir"
 )
 
 // AddApproval implements keystore.Attester. It checks the signature and that
@@ -43,18 +43,20 @@ func (s *Store) fits(a *keystore.Approval) error {
 	if err != nil {
 		return fmt.Errorf("approval: %w", err)
 	}
-	if selection != s.cfg.PCRs {
-		return fmt.Errorf("approval: it is for PCRs %v, and this keystore seals to PCRs %v", selection, s.cfg.PCRs)
+	if selection != s.pcrs {
+		return fmt.Errorf("approval: it is for PCRs %v, and this keystore is for PCRs %v", selection, s.pcrs)
 	}
-	if a.State.Slot != s.cfg.Slot {
-		return fmt.Errorf("approval: it is for slot %d, and this keystore is in slot %d", a.State.Slot, s.cfg.Slot)
+	if a.State.Slot != s.slot {
+		return fmt.Errorf("approval: it is for slot %d, and this keystore is in slot %d", a.State.Slot, s.slot)
+	}
+	if a.State.Device != s.device {
+		return fmt.Errorf("approval: %w: it is for another TPM", keystore.ErrForeignDevice)
 	}
 	return nil
 }
 
-// approvals reads the approvals that are for this keystore, the latest version
-// first. Their signatures were verified when they were added, and the TPM
-// verifies them again when they are used.
+// approvals reads the approvals that the operator signed for this keystore, the
+// latest version first. What else is under such a name is left alone.
 func (s *Store) approvals() ([]*keystore.Approval, error) {
 	names, err := s.dir.Names(approvalPrefix)
 	if err != nil {
@@ -63,10 +65,13 @@ func (s *Store) approvals() ([]*keystore.Approval, error) {
 	var out []*keystore.Approval
 	for _, name := range names {
 		data, err := s.dir.Read(name)
+		if errors.Is(err, keystore.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		if a, err := keystore.ParseApproval(data); err == nil && s.fits(a) == nil {
+		if a, err := keystore.ParseApproval(data); err == nil && s.fits(a) == nil && a.Verify(s.operator) == nil {
 			out = append(out, a)
 		}
 	}
@@ -117,49 +122,73 @@ func (s *Store) RevokeApprovals(upTo uint64) (uint64, error) {
 	return max(value, upTo+1), nil
 }
 
-// approvedSession returns a policy session that proved one of the approvals.
-// Those that match the present PCRs come first; when none does, the TPM is
-// asked about the latest all the same, so that it is the TPM that refuses.
-func (s *Store) approvedSession(c *conn, sealed *statedir.Sealed, approvals []*keystore.Approval, read tpm2.Session) (tpm2.Session, func(), error) {
+// refusal is why the TPM did not accept any approval, in its own words.
+type refusal struct {
+	reason error // ErrNotApproved or ErrClaimed
+	detail string
+}
+
+func (r *refusal) Error() string { return fmt.Sprintf("%v (%s)", r.reason, r.detail) }
+func (r *refusal) Unwrap() error { return r.reason }
+
+// approvedSession returns a policy session that proved one of the approvals, for a
+// command whose parameters it encrypts as d says. Those that match the present PCRs
+// come first; when none does, the TPM is asked about the latest all the same, so that
+// it is the TPM that refuses.
+func (s *Store) approvedSession(c *conn, approvals []*keystore.Approval, d direction) (tpm2.Session, func(), error) {
 	if len(approvals) == 0 {
-		return nil, nil, fmt.Errorf("unseal epoch %d: %w: no boot state was approved yet", sealed.Epoch, keystore.ErrNotApproved)
+		return nil, nil, fmt.Errorf("%w: the directory holds no approval of any boot state: give it one (reseal order approve)", keystore.ErrNotApproved)
 	}
-	candidates, err := s.candidates(c, approvals)
+	present, err := readPCRs(c, s.pcrs)
 	if err != nil {
 		return nil, nil, err
 	}
-	var refusal error
-	for _, a := range candidates {
-		session, end, err := s.root.policySession(c, out)
-		if err != nil {
-			return nil, nil, err
+	// PolicyNV is authorized by the counter's own authorization.
+	read, endRead, err := tpm2.HMACSession(c, tpm2.TPMAlgSHA256, nonceSize, s.root.options(in, s.cfg.CounterAuth)...)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = endRead() }()
+	session, end, err := s.root.policySession(c, d)
+	if err != nil {
+		return nil, nil, err
+	}
+	candidates := candidates(approvals, present)
+	for i, a := range candidates {
+		if i > 0 {
+			if err := policyRestart(c, session.Handle()); err != nil {
+				end()
+				return nil, nil, err
+			}
 		}
 		if err = s.proveApproval(c, session, a, read); err == nil {
 			return session, end, nil
 		}
-		end()
 		if !unapproved(err) {
-			return nil, nil, fmt.Errorf("unseal epoch %d: %w", sealed.Epoch, err)
+			break
 		}
-		refusal = err
 	}
-	present, err := readPCRs(c, s.cfg.PCRs)
-	if err != nil {
+	end()
+	if !unapproved(err) {
 		return nil, nil, err
 	}
-	return nil, nil, s.refused(sealed, keystore.ErrNotApproved, "%v; %s", refusal, difference(candidates[0].State.PCRs, present))
+	reason := keystore.ErrNotApproved
+	if claimedBefore(approvals, present) {
+		reason = keystore.ErrClaimed
+	}
+	return nil, nil, &refusal{reason, fmt.Sprintf("%v; %s", err, difference(candidates[0].State.PCRs, present))}
+}
+
+// claimedBefore reports whether PCRs are those of an approved state after Claim.
+func claimedBefore(approvals []*keystore.Approval, present []keystore.PCRValue) bool {
+	return slices.ContainsFunc(approvals, func(a *keystore.Approval) bool {
+		return slices.Equal(keystore.Capped(a.State.PCRs), present)
+	})
 }
 
 // candidates returns the approvals to try: those for the present PCRs, or, when
 // there is none, the latest.
-func (s *Store) candidates(c *conn, approvals []*keystore.Approval) ([]*keystore.Approval, error) {
-	if len(approvals) == 1 {
-		return approvals, nil
-	}
-	present, err := readPCRs(c, s.cfg.PCRs)
-	if err != nil {
-		return nil, err
-	}
+func candidates(approvals []*keystore.Approval, present []keystore.PCRValue) []*keystore.Approval {
 	var matching []*keystore.Approval
 	for _, a := range approvals {
 		if slices.Equal(a.State.PCRs, present) {
@@ -167,9 +196,9 @@ func (s *Store) candidates(c *conn, approvals []*keystore.Approval) ([]*keystore
 		}
 	}
 	if len(matching) == 0 {
-		return approvals[:1], nil
+		return approvals[:1]
 	}
-	return matching, nil
+	return matching
 }
 
 // unapproved reports the errors by which a TPM says that an approval does not
@@ -183,7 +212,7 @@ func unapproved(err error) bool {
 // are, the approval's version not revoked, and the operator's signature, which
 // replaces the digest so far by the name of the operator's key.
 func (s *Store) proveApproval(c *conn, session tpm2.Session, a *keystore.Approval, read tpm2.Session) error {
-	_, err := tpm2.PolicyPCR{PolicySession: session.Handle(), Pcrs: pcrSelection(s.cfg.PCRs)}.Execute(c)
+	_, err := tpm2.PolicyPCR{PolicySession: session.Handle(), Pcrs: pcrSelection(s.pcrs)}.Execute(c)
 	if err != nil {
 		return fmt.Errorf("PolicyPCR: %w", err)
 	}
@@ -194,14 +223,15 @@ func (s *Store) proveApproval(c *conn, session tpm2.Session, a *keystore.Approva
 	if err != nil {
 		return err
 	}
-	ticket, keyName, err := s.verifyInTPM(c, approved, a.Signature)
+	ref := keystore.ApprovalRef(s.device, s.slot)
+	ticket, keyName, err := verifyInTPM(c, s.operatorPublic, sha256.Sum256(append(approved[:], ref[:]...)), a.Signature)
 	if err != nil {
-		return err
+		return fmt.Errorf("the operator's signature: %w", err)
 	}
 	_, err = tpm2.PolicyAuthorize{
 		PolicySession:  session.Handle(),
 		ApprovedPolicy: tpm2.TPM2BDigest{Buffer: approved[:]},
-		PolicyRef:      tpm2.TPM2BDigest{Buffer: []byte(keystore.ApprovalRef)},
+		PolicyRef:      tpm2.TPM2BDigest{Buffer: ref[:]},
 		KeySign:        keyName,
 		CheckTicket:    *ticket,
 	}.Execute(c)
@@ -211,33 +241,37 @@ func (s *Store) proveApproval(c *conn, session tpm2.Session, a *keystore.Approva
 	return nil
 }
 
-// verifyInTPM lets the TPM verify the operator's signature and returns its
-// ticket and the operator key's name.
-func (s *Store) verifyInTPM(c *conn, approved [sha256.Size]byte, sig []byte) (*tpm2.TPMTTKVerified, tpm2.TPM2BName, error) {
+// verifyInTPM lets the TPM verify a signature by a key and returns its ticket and the
+// key's name.
+func verifyInTPM(c *conn, public []byte, digest [sha256.Size]byte, sig []byte) (*tpm2.TPMTTKVerified, tpm2.TPM2BName, error) {
 	key, err := tpm2.LoadExternal{
-		InPublic:  tpm2.BytesAs2B[tpm2.TPMTPublic](s.operatorPublic),
+		InPublic:  tpm2.BytesAs2B[tpm2.TPMTPublic](public),
 		Hierarchy: tpm2.TPMRHOwner,
 	}.Execute(c)
 	if err != nil {
-		return nil, tpm2.TPM2BName{}, fmt.Errorf("load the operator key: %w", err)
+		return nil, tpm2.TPM2BName{}, fmt.Errorf("load the public key: %w", err)
 	}
-	digest := sha256.Sum256(append(approved[:], keystore.ApprovalRef...))
 	rsp, err := tpm2.VerifySignature{
 		KeyHandle: tpm2.NamedHandle{Handle: key.ObjectHandle, Name: key.Name},
 		Digest:    tpm2.TPM2BDigest{Buffer: digest[:]},
-		Signature: tpm2.TPMTSignature{
-			SigAlg: tpm2.TPMAlgECDSA,
-			Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgECDSA, &tpm2.TPMSSignatureECC{
-				Hash:       tpm2.TPMAlgSHA256,
-				SignatureR: tpm2.TPM2BECCParameter{Buffer: sig[:len(sig)/2]},
-				SignatureS: tpm2.TPM2BECCParameter{Buffer: sig[len(sig)/2:]},
-			}),
-		},
+		Signature: tpmSignature(sig),
 	}.Execute(c)
 	if err = errors.Join(err, c.flush(key.ObjectHandle)); err != nil {
-		return nil, tpm2.TPM2BName{}, fmt.Errorf("verify the operator's signature: %w", err)
+		return nil, tpm2.TPM2BName{}, fmt.Errorf("verify: %w", err)
 	}
 	return &rsp.Validation, key.Name, nil
+}
+
+// tpmSignature is the TPM's form of a signature, see keystore.EncodeSignature.
+func tpmSignature(sig []byte) tpm2.TPMTSignature {
+	return tpm2.TPMTSignature{
+		SigAlg: tpm2.TPMAlgECDSA,
+		Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgECDSA, &tpm2.TPMSSignatureECC{
+			Hash:       tpm2.TPMAlgSHA256,
+			SignatureR: tpm2.TPM2BECCParameter{Buffer: sig[:len(sig)/2]},
+			SignatureS: tpm2.TPM2BECCParameter{Buffer: sig[len(sig)/2:]},
+		}),
+	}
 }
 
 // difference says which PCRs are not as approved.

@@ -1,6 +1,8 @@
 package tpm
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -25,50 +27,131 @@ const (
 )
 
 // AttestationKey implements keystore.Attester.
-func (s *Store) AttestationKey() []byte { return append([]byte(nil), s.cfg.Attestation...) }
+func (s *Store) AttestationKey() []byte { return bytes.Clone(s.cfg.Attestation) }
+
+// DeviceID implements keystore.Attester.
+func (s *Store) DeviceID() [sha256.Size]byte { return s.device }
 
 // Quote implements keystore.Attester.
 func (s *Store) Quote(nonce []byte) (q *keystore.Quote, err error) {
 	if len(nonce) < keystore.MinNonce || len(nonce) > keystore.MaxNonce {
 		return nil, fmt.Errorf("quote: a nonce has %d to %d bytes, not %d", keystore.MinNonce, keystore.MaxNonce, len(nonce))
 	}
-	err = s.run(func(c *conn) error {
-		for range quoteTries {
-			if q, err = s.quote(c, nonce); err != nil {
-				return err
+	h, err := s.claimed()
+	if err != nil {
+		return nil, fmt.Errorf("quote: %w", err)
+	}
+	err = s.operate(func(c *conn) error {
+		return s.withAttestation(c, h, func(ak *attester) error {
+			for range quoteTries {
+				if q, err = s.quote(ak, nonce); err != nil {
+					return err
+				}
+				if _, err = keystore.VerifyQuote(s.cfg.Attestation, nonce, q); err == nil {
+					return nil
+				}
 			}
-			if _, err = keystore.VerifyQuote(s.cfg.Attestation, nonce, q); err == nil {
-				return nil
-			}
-		}
-		return fmt.Errorf("quote: the TPM's own quote does not verify: %w", err)
+			return fmt.Errorf("the TPM's own quote does not verify: %w", err)
+		})
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("quote: %w", err)
 	}
 	return q, nil
 }
 
-// quote asks for one quote and then for the PCRs.
-func (s *Store) quote(c *conn, nonce []byte) (*keystore.Quote, error) {
-	rsp, err := tpm2.Quote{
-		SignHandle:     s.root.authorize(s.attestation.handle, s.attestation.name, both, ""),
-		QualifyingData: tpm2.TPM2BData{Buffer: nonce},
-		InScheme:       ecdsaScheme(),
-		PCRSelect:      pcrSelection(s.cfg.PCRs),
-	}.Execute(c)
+// attester is the attestation key in the hands of who holds the boot.
+type attester struct {
+	conn     *conn
+	key      *root
+	holder   *holder
+	session  tpm2.Session
+	branches tpm2.TPMLDigest
+}
+
+// withAttestation calls f with the attestation key.
+func (s *Store) withAttestation(c *conn, h *holder, f func(ak *attester) error) error {
+	key, err := s.attestationKey(c)
 	if err != nil {
-		return nil, fmt.Errorf("quote: %w", err)
+		return err
 	}
-	sig, err := signature(&rsp.Signature)
+	session, end, err := s.root.policySession(c, plain)
 	if err != nil {
-		return nil, fmt.Errorf("quote: %w", err)
+		return err
 	}
-	values, err := readPCRs(c, s.cfg.PCRs)
+	defer end()
+	ak := &attester{conn: c, key: key, holder: h, session: session}
+	for _, b := range keystore.AttestationBranches(s.cfg.Gate.Public, s.cfg.ResetCount, s.cfg.Enroller) {
+		ak.branches.Digests = append(ak.branches.Digests, tpm2.TPM2BDigest{Buffer: b[:]})
+	}
+	return f(ak)
+}
+
+// authorize authorizes one statement.
+func (ak *attester) authorize() (tpm2.AuthHandle, error) {
+	if err := ak.holder.prove(ak.conn, ak.session); err != nil {
+		return tpm2.AuthHandle{}, err
+	}
+	if _, err := (tpm2.PolicyOr{PolicySession: ak.session.Handle(), PHashList: ak.branches}).Execute(ak.conn); err != nil {
+		return tpm2.AuthHandle{}, fmt.Errorf("PolicyOR: %w", err)
+	}
+	return tpm2.AuthHandle{Handle: ak.key.handle, Name: ak.key.name, Auth: ak.session}, nil
+}
+
+// statement lets the attestation key sign what a command says.
+func (ak *attester) statement(command func(by tpm2.AuthHandle) (tpm2.TPM2BAttest, tpm2.TPMTSignature, error)) (keystore.Statement, error) {
+	by, err := ak.authorize()
+	if err != nil {
+		return keystore.Statement{}, err
+	}
+	said, signed, err := command(by)
+	if err != nil {
+		return keystore.Statement{}, err
+	}
+	sig, err := signature(&signed)
+	return keystore.Statement{Attest: said.Bytes(), Signature: sig}, err
+}
+
+// quote asks for one quote and then for the PCRs, the time, and the approval counter.
+func (s *Store) quote(ak *attester, nonce []byte) (*keystore.Quote, error) {
+	data := tpm2.TPM2BData{Buffer: nonce}
+	quoted, err := ak.statement(func(by tpm2.AuthHandle) (tpm2.TPM2BAttest, tpm2.TPMTSignature, error) {
+		rsp, err := tpm2.Quote{SignHandle: by, QualifyingData: data, InScheme: ecdsaScheme(), PCRSelect: pcrSelection(s.pcrs)}.Execute(ak.conn)
+		if err != nil {
+			return tpm2.TPM2BAttest{}, tpm2.TPMTSignature{}, err
+		}
+		return rsp.Quoted, rsp.Signature, nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &keystore.Quote{Attest: rsp.Quoted.Bytes(), Signature: sig, PCRs: values}, nil
+	q := &keystore.Quote{Attest: quoted.Attest, Signature: quoted.Signature}
+	if q.PCRs, err = readPCRs(ak.conn, s.pcrs); err != nil {
+		return nil, err
+	}
+	q.Time, err = ak.statement(func(by tpm2.AuthHandle) (tpm2.TPM2BAttest, tpm2.TPMTSignature, error) {
+		rsp, err := tpm2.GetTime{
+			PrivacyAdminHandle: tpm2.TPMRHEndorsement, SignHandle: by, QualifyingData: data, InScheme: ecdsaScheme(),
+		}.Execute(ak.conn)
+		if err != nil {
+			return tpm2.TPM2BAttest{}, tpm2.TPMTSignature{}, fmt.Errorf("time: %w", err)
+		}
+		return rsp.TimeInfo, rsp.Signature, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	q.Counter, err = ak.statement(func(by tpm2.AuthHandle) (tpm2.TPM2BAttest, tpm2.TPMTSignature, error) {
+		rsp, err := tpm2.NVCertify{
+			SignHandle: by, AuthHandle: s.approvalCounter.handle(plain), NVIndex: s.approvalCounter.named(),
+			QualifyingData: data, InScheme: ecdsaScheme(), Size: 8,
+		}.Execute(ak.conn)
+		if err != nil {
+			return tpm2.TPM2BAttest{}, tpm2.TPMTSignature{}, fmt.Errorf("approval counter: %w", err)
+		}
+		return rsp.CertifyInfo, rsp.Signature, nil
+	})
+	return q, err
 }
 
 // signature brings a signature into its one form.
@@ -80,22 +163,37 @@ func signature(sig *tpm2.TPMTSignature) ([]byte, error) {
 	return keystore.EncodeSignature(r, s)
 }
 
-// Enrollment implements keystore.Attester.
+// Enrollment implements keystore.Attester. The process that made the keystore can
+// enrol at once, others after Claim.
 func (s *Store) Enrollment() (*keystore.Enrollment, error) {
-	e := &keystore.Enrollment{Identity: s.cfg.Identity, Attestation: s.cfg.Attestation}
-	err := s.run(func(c *conn) error {
-		rsp, err := tpm2.Certify{
-			ObjectHandle:   s.root.authorize(s.identity.handle, s.identity.name, plain, ""),
-			SignHandle:     s.root.authorize(s.attestation.handle, s.attestation.name, plain, ""),
-			QualifyingData: tpm2.TPM2BData{Buffer: []byte(keystore.IdentityRef)},
-			InScheme:       ecdsaScheme(),
-		}.Execute(c)
-		if err != nil {
-			return fmt.Errorf("certify the identity key: %w", err)
+	s.mu.Lock()
+	h, closed := s.holder, s.closed
+	s.mu.Unlock()
+	switch {
+	case closed:
+		return nil, keystore.ErrClosed
+	case h == nil:
+		return nil, fmt.Errorf("enrol: %w", keystore.ErrUnclaimed)
+	}
+	e := &keystore.Enrollment{
+		Identity: s.cfg.Identity.Public, Attestation: s.cfg.Attestation, Gate: s.cfg.Gate.Public, Root: s.cfg.Root,
+		Enroller: s.cfg.Enroller, ResetCount: s.cfg.ResetCount,
+	}
+	err := s.operate(func(c *conn) (err error) {
+		if e.Approvals, err = s.approvalCounter.read(c); err != nil {
+			return err
 		}
-		e.Certification = rsp.CertifyInfo.Bytes()
-		if e.Signature, err = signature(&rsp.Signature); err != nil {
-			return fmt.Errorf("certify the identity key: %w", err)
+		err = s.withAttestation(c, h, func(ak *attester) (err error) {
+			if e.Certification, err = s.certify(ak, s.cfg.Identity, keystore.IdentityRef); err != nil {
+				return fmt.Errorf("certify the identity key: %w", err)
+			}
+			if e.GateCertification, err = s.certify(ak, s.cfg.Gate, keystore.GateRef); err != nil {
+				return fmt.Errorf("certify the gate key: %w", err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 		return s.withEndorsementKey(c, func(ek *root, certificate []byte) error {
 			key, err := tpm2.Pub(ek.public)
@@ -110,9 +208,28 @@ func (s *Store) Enrollment() (*keystore.Enrollment, error) {
 		})
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("enrol: %w", err)
 	}
 	return e, nil
+}
+
+// certify loads a key and lets the attestation key say that it is there.
+func (s *Store) certify(ak *attester, b blob, ref string) (keystore.Statement, error) {
+	return ak.statement(func(by tpm2.AuthHandle) (tpm2.TPM2BAttest, tpm2.TPMTSignature, error) {
+		var none tpm2.TPM2BAttest
+		key, unload, err := s.root.load(ak.conn, b)
+		if err != nil {
+			return none, tpm2.TPMTSignature{}, err
+		}
+		rsp, err := tpm2.Certify{
+			ObjectHandle: emptyAuth(key.handle, key.name), SignHandle: by,
+			QualifyingData: tpm2.TPM2BData{Buffer: []byte(ref)}, InScheme: ecdsaScheme(),
+		}.Execute(ak.conn)
+		if err = errors.Join(err, unload()); err != nil {
+			return none, tpm2.TPMTSignature{}, err
+		}
+		return rsp.CertifyInfo, rsp.Signature, nil
+	})
 }
 
 // withEndorsementKey calls f with the endorsement key that has a certificate,
@@ -137,7 +254,7 @@ func (s *Store) withEndorsementKey(c *conn, f func(ek *root, certificate []byte)
 	if !errors.Is(err, tpm2.TPMRCHandle) {
 		return err
 	}
-	ek, err := createPrimary(c, tpm2.TPMRHEndorsement, choice.template, s.root)
+	ek, err := createPrimary(c, tpm2.TPMRHEndorsement, choice.template)
 	if err != nil {
 		return fmt.Errorf("make the endorsement key: %w", err)
 	}
@@ -197,15 +314,19 @@ func (s *Store) ActivateCredential(cred *keystore.Credential) (secret []byte, er
 			}
 			defer end()
 			_, err = tpm2.PolicySecret{
-				AuthHandle:    s.root.hierarchy(tpm2.TPMRHEndorsement, plain),
+				AuthHandle:    c.hierarchy(tpm2.TPMRHEndorsement),
 				PolicySession: session.Handle(),
 				NonceTPM:      session.NonceTPM(),
 			}.Execute(c)
 			if err != nil {
 				return fmt.Errorf("authorize the endorsement key: %w", err)
 			}
+			ak, err := s.attestationKey(c)
+			if err != nil {
+				return err
+			}
 			rsp, err := tpm2.ActivateCredential{
-				ActivateHandle: s.root.authorize(s.attestation.handle, s.attestation.name, plain, ""),
+				ActivateHandle: emptyAuth(ak.handle, ak.name),
 				KeyHandle:      tpm2.AuthHandle{Handle: ek.handle, Name: ek.name, Auth: session},
 				CredentialBlob: tpm2.TPM2BIDObject{Buffer: cred.Blob},
 				Secret:         tpm2.TPM2BEncryptedSecret{Buffer: cred.Secret},

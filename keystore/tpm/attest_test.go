@@ -2,11 +2,13 @@ package tpm_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -30,38 +32,47 @@ func TestMeasuredBoot(t *testing.T) {
 	require.ErrorIs(t, err, keystore.ErrNotApproved, "no state is approved yet")
 
 	binary, configuration := sha256.Sum256([]byte("binary")), sha256.Sum256([]byte("configuration"))
-	boot := func(measurements ...[32]byte) *keystore.Claims {
+	boot := func(measurements ...[32]byte) {
 		require.NoError(t, dev.Reboot())
 		for _, m := range measurements {
 			require.NoError(t, tpm.Extend(t.Context(), dev.URI(), 14, m, options("")))
 		}
+	}
+	quote := func() *keystore.Claims {
 		q, err := s.Quote(nonce)
 		require.NoError(t, err)
 		claims, err := keystore.VerifyQuote(s.AttestationKey(), nonce, q)
 		require.NoError(t, err)
 		return claims
 	}
-	before := boot()
-	after := boot(binary, configuration)
-	require.Equal(t, before.ResetCount+1, after.ResetCount, "the reboot is proven")
-	require.True(t, after.Safe)
-	require.NotZero(t, after.Firmware)
-	last := after.PCRs[len(after.PCRs)-1]
-	require.Equal(t, 14, last.Index)
-	require.Equal(t, keystore.PredictPCR(binary, configuration), last.Digest)
-
-	predicted := before.PCRs
+	boot()
+	predicted, err := s.ReadPCRs()
+	require.NoError(t, err)
 	predicted[len(predicted)-1].Digest = keystore.PredictPCR(binary, configuration)
 	approve(t, s, predicted)
+	requireNotApproved(t, s, "PCRs [14] are not as approved")
+	require.ErrorIs(t, s.Claim(), keystore.ErrNotApproved)
+
+	boot(binary, configuration)
+	_, err = s.Quote(nonce)
+	require.ErrorIs(t, err, keystore.ErrUnclaimed)
 	secret, err := s.Unseal(1)
 	require.NoError(t, err)
 	require.Equal(t, "share", string(secret))
+	require.NoError(t, s.Claim())
+	before := quote()
+	require.Equal(t, keystore.Capped(predicted), before.PCRs)
+	require.True(t, before.Safe)
+	require.NotZero(t, before.Firmware)
+	require.Less(t, before.SinceReset, uint64(60_000))
 
 	// After a change of a PCR, and after a boot of something else.
+	boot(binary, configuration)
 	require.NoError(t, s.Extend(14, sha256.Sum256([]byte("more"))))
 	requireNotApproved(t, s, "PCRs [14] are not as approved")
 	boot(sha256.Sum256([]byte("tampered")), configuration)
 	requireNotApproved(t, s, "PCRs [14] are not as approved")
+	require.ErrorIs(t, s.Claim(), keystore.ErrNotApproved)
 	boot(binary, configuration)
 	secret, err = s.Unseal(1)
 	require.NoError(t, err)
@@ -69,12 +80,13 @@ func TestMeasuredBoot(t *testing.T) {
 
 	// A power cut is a reset too; that the clock is not safe forbids nothing.
 	require.NoError(t, dev.PowerCut())
-	q, err := s.Quote(nonce)
-	require.NoError(t, err)
-	claims, err := keystore.VerifyQuote(s.AttestationKey(), nonce, q)
-	require.NoError(t, err)
-	require.Equal(t, after.ResetCount+3, claims.ResetCount)
 	requireNotApproved(t, s, "")
+	require.NoError(t, s.Extend(14, binary))
+	require.NoError(t, s.Extend(14, configuration))
+	require.NoError(t, s.Claim())
+	after := quote()
+	require.Equal(t, before.ResetCount+4, after.ResetCount, "the reboots are proven")
+	require.Less(t, after.SinceReset, uint64(10_000))
 }
 
 func requireNotApproved(t *testing.T, s *tpm.Store, detail string) {
@@ -114,12 +126,15 @@ func TestForeignApproval(t *testing.T) {
 	s, dir := newStore(t, dev.URI())
 	values, err := s.ReadPCRs()
 	require.NoError(t, err)
-	a, err := keystore.Approve(rand.Reader, shared.operator, keystore.BootState{PCRs: values, Version: 1000})
+	a, err := keystore.Approve(rand.Reader, shared.operator, keystore.BootState{Device: s.DeviceID(), PCRs: values, Version: 1000})
 	require.NoError(t, err)
 	forged := *a
 	forged.State.Version++
 	require.ErrorIs(t, s.AddApproval(&forged), keystore.ErrInvalid)
-	for _, state := range []keystore.BootState{{PCRs: values[1:], Version: 1000}, {PCRs: values, Version: 1000, Slot: 3}} {
+	for _, state := range []keystore.BootState{
+		{Device: s.DeviceID(), PCRs: values[1:], Version: 1000}, {Device: s.DeviceID(), PCRs: values, Version: 1000, Slot: 3},
+		{PCRs: values, Version: 1000}, {Device: [32]byte{1}, PCRs: values, Version: 1000},
+	} {
 		other, err := keystore.Approve(rand.Reader, shared.operator, state)
 		require.NoError(t, err)
 		require.Error(t, s.AddApproval(other))
@@ -140,7 +155,7 @@ func TestForeignApproval(t *testing.T) {
 // TestEnrollment proves which TPM holds the identity key, in two steps.
 func TestEnrollment(t *testing.T) {
 	dev, other := newTPM(t, ours), newTPM(t, theirs)
-	s, _ := newStore(t, dev.URI())
+	s, dir := newStore(t, dev.URI())
 	foreign, _ := newStore(t, other.URI())
 	e, err := s.Enrollment()
 	require.NoError(t, err)
@@ -170,16 +185,38 @@ func TestEnrollment(t *testing.T) {
 	// Parts of two devices do not make one.
 	f, err := foreign.Enrollment()
 	require.NoError(t, err)
-	for name, mix := range map[string]keystore.Enrollment{
-		"identity":      {Identity: f.Identity, Attestation: e.Attestation, Certification: e.Certification, Signature: e.Signature},
-		"attestation":   {Identity: e.Identity, Attestation: f.Attestation, Certification: e.Certification, Signature: e.Signature},
-		"certification": {Identity: e.Identity, Attestation: f.Attestation, Certification: f.Certification, Signature: f.Signature},
-		"signature":     {Identity: e.Identity, Attestation: e.Attestation, Certification: e.Certification, Signature: f.Signature},
-		"swapped":       {Identity: e.Attestation, Attestation: e.Attestation, Certification: e.Certification, Signature: e.Signature},
+	for name, mix := range map[string]func(e *keystore.Enrollment){
+		"identity":           func(e *keystore.Enrollment) { e.Identity = f.Identity },
+		"attestation":        func(e *keystore.Enrollment) { e.Attestation = f.Attestation },
+		"gate":               func(e *keystore.Enrollment) { e.Gate = f.Gate },
+		"enroller":           func(e *keystore.Enrollment) { e.Enroller = f.Enroller },
+		"boot":               func(e *keystore.Enrollment) { e.ResetCount++ },
+		"certification":      func(e *keystore.Enrollment) { e.Certification = f.Certification },
+		"gate certification": func(e *keystore.Enrollment) { e.GateCertification = f.GateCertification },
+		"swapped":            func(e *keystore.Enrollment) { e.Identity, e.Certification = e.Gate, e.GateCertification },
+		"other two": func(e *keystore.Enrollment) {
+			e.Identity, e.Certification, e.Gate, e.GateCertification = f.Identity, f.Certification, f.Gate, f.GateCertification
+		},
 	} {
-		_, err := keystore.VerifyIdentity(&mix)
+		mixed := *e
+		mix(&mixed)
+		_, err := keystore.VerifyIdentity(&mixed)
 		require.ErrorIs(t, err, keystore.ErrInvalid, name)
 	}
+	require.NoError(t, keystore.VerifyGate(e, &shared.operator.PublicKey, 0))
+	require.ErrorIs(t, keystore.VerifyGate(e, &shared.operator.PublicKey, 1), keystore.ErrInvalid)
+	require.ErrorIs(t, keystore.VerifyGate(e, s.Identity().Public().(*ecdsa.PublicKey), 0), keystore.ErrInvalid)
+
+	// Another process can enrol when it has claimed the boot.
+	again := openStore(t, dev.URI(), dir)
+	_, err = again.Enrollment()
+	require.ErrorIs(t, err, keystore.ErrUnclaimed)
+	require.NoError(t, again.Claim())
+	claimed, err := again.Enrollment()
+	require.NoError(t, err)
+	_, err = keystore.VerifyIdentity(claimed)
+	require.NoError(t, err)
+	require.Equal(t, e.Identity, claimed.Identity)
 	swapped := *e
 	swapped.Chain = f.Chain
 	_, err = keystore.VerifyEnrollment(&swapped, roots, time.Now())
@@ -189,56 +226,127 @@ func TestEnrollment(t *testing.T) {
 // TestQuoteAttacks offers quotes that prove nothing.
 func TestQuoteAttacks(t *testing.T) {
 	dev, other := newTPM(t, ours), newTPM(t, theirs)
-	s, _ := newStore(t, dev.URI())
-	foreign, _ := newStore(t, other.URI())
+	s, _ := claimedStore(t, dev.URI())
+	foreign, _ := claimedStore(t, other.URI())
 	q, err := s.Quote(nonce)
 	require.NoError(t, err)
+	second, err := s.Quote(bytes.Repeat([]byte{8}, 32))
+	require.NoError(t, err)
+	f, err := foreign.Quote(nonce)
+	require.NoError(t, err)
+	e, err := s.Enrollment()
+	require.NoError(t, err)
 	ak := s.AttestationKey()
+	_, err = keystore.VerifyQuote(ak, nonce, q)
+	require.NoError(t, err)
 
 	_, err = keystore.VerifyQuote(ak, bytes.Repeat([]byte{8}, 32), q)
 	require.ErrorContains(t, err, "answers another nonce", "a replayed quote")
 	_, err = keystore.VerifyQuote(foreign.AttestationKey(), nonce, q)
 	require.ErrorContains(t, err, "not that of the attestation key")
-	values := append([]keystore.PCRValue(nil), q.PCRs...)
-	values[0].Digest[0] ^= 1
-	_, err = keystore.VerifyQuote(ak, nonce, &keystore.Quote{Attest: q.Attest, Signature: q.Signature, PCRs: values})
-	require.ErrorContains(t, err, "not the quoted ones")
-	_, err = keystore.VerifyQuote(ak, nonce, &keystore.Quote{Attest: q.Attest, Signature: q.Signature, PCRs: q.PCRs[1:]})
-	require.ErrorContains(t, err, "are quoted but")
-
-	e, err := s.Enrollment()
-	require.NoError(t, err)
 	_, err = keystore.VerifyQuote(e.Identity, nonce, q)
 	require.ErrorContains(t, err, "not a restricted signing key", "the identity key signs what it is given")
-	_, err = keystore.VerifyQuote(ak, []byte(keystore.IdentityRef), &keystore.Quote{Attest: e.Certification, Signature: e.Signature, PCRs: q.PCRs})
-	require.ErrorIs(t, err, keystore.ErrInvalid, "a certification is no quote")
+	for name, forge := range map[string]func(q *keystore.Quote){
+		"another PCR value":               func(q *keystore.Quote) { q.PCRs = slices.Clone(q.PCRs); q.PCRs[0].Digest[0] ^= 1 },
+		"a PCR less":                      func(q *keystore.Quote) { q.PCRs = q.PCRs[1:] },
+		"the time of another nonce":       func(q *keystore.Quote) { q.Time = second.Time },
+		"the counter of another nonce":    func(q *keystore.Quote) { q.Counter = second.Counter },
+		"the time of another TPM":         func(q *keystore.Quote) { q.Time = f.Time },
+		"the counter of another TPM":      func(q *keystore.Quote) { q.Counter = f.Counter },
+		"the counter for the time":        func(q *keystore.Quote) { q.Time = q.Counter },
+		"the quote for the time":          func(q *keystore.Quote) { q.Time = keystore.Statement{Attest: q.Attest, Signature: q.Signature} },
+		"no time":                         func(q *keystore.Quote) { q.Time = keystore.Statement{} },
+		"no counter":                      func(q *keystore.Quote) { q.Counter = keystore.Statement{} },
+		"a certification for the quote":   func(q *keystore.Quote) { q.Attest, q.Signature = e.Certification.Attest, e.Certification.Signature },
+		"a certification for the counter": func(q *keystore.Quote) { q.Counter = e.Certification },
+	} {
+		forged := *q
+		forge(&forged)
+		_, err = keystore.VerifyQuote(ak, nonce, &forged)
+		require.ErrorIs(t, err, keystore.ErrInvalid, name)
+	}
 }
 
-// TestClearedTPM: after TPM2_Clear the attestation key can be made again with
-// the same name, but resetCount has fallen and the identity is gone.
+// TestPartsOfTwoBoots: the time after a reboot does not go with the PCRs before it.
+func TestPartsOfTwoBoots(t *testing.T) {
+	dev := newTPM(t, ours)
+	s, _ := claimedStore(t, dev.URI())
+	before, err := s.Quote(nonce)
+	require.NoError(t, err)
+	require.NoError(t, dev.Reboot())
+	require.NoError(t, s.Claim())
+	after, err := s.Quote(nonce)
+	require.NoError(t, err)
+	before.Time = after.Time
+	_, err = keystore.VerifyQuote(s.AttestationKey(), nonce, before)
+	require.ErrorContains(t, err, "different boots")
+	after.Counter = before.Counter
+	_, err = keystore.VerifyQuote(s.AttestationKey(), nonce, after)
+	require.ErrorContains(t, err, "different boots")
+}
+
+// TestSuspended: after a suspend the TPM's time counts from the resume, which would
+// pass for a reset that never was; the restart count tells.
+func TestSuspended(t *testing.T) {
+	dev := newTPM(t, ours)
+	s, _ := claimedStore(t, dev.URI())
+	for restarts := range uint32(2) {
+		q, err := s.Quote(nonce)
+		require.NoError(t, err)
+		claims, err := keystore.VerifyQuote(s.AttestationKey(), nonce, q)
+		require.NoError(t, err)
+		require.Equal(t, restarts, claims.RestartCount)
+		require.NoError(t, dev.Suspend())
+	}
+}
+
+// TestClearedTPM: TPM2_Clear is refused to everybody who is not the firmware. When the
+// firmware did it, the keystore is told apart from a broken one, and resetCount has
+// fallen.
 func TestClearedTPM(t *testing.T) {
 	dev := newTPM(t, ours)
-	s, dir := newStore(t, dev.URI())
+	s, dir := claimedStore(t, dev.URI())
 	require.NoError(t, s.Seal(0, []byte("share")))
 	require.NoError(t, dev.Reboot())
 	require.NoError(t, dev.Reboot())
+	require.NoError(t, s.Claim())
 	before, err := s.Quote(nonce)
-	require.NoError(t, err)
-	out, err := exec.Command("tpm2_clear", "-T", "swtpm:path="+dev.Socket(), "-c", "p").CombinedOutput()
-	require.NoError(t, err, "%s (run `apt-get install tpm2-tools`)", out)
-
-	_, err = tpm.Open(t.Context(), dev.URI(), options(dir))
-	require.ErrorIs(t, err, keystore.ErrForeignDevice)
-	_, err = s.Unseal(0)
-	require.Error(t, err)
-	again, _ := newStore(t, dev.URI())
-	require.Equal(t, s.AttestationKey(), again.AttestationKey(), "the endorsement seed survives")
-	require.NotEqual(t, s.Identity().Public(), again.Identity().Public())
-	after, err := again.Quote(nonce)
 	require.NoError(t, err)
 	b, err := keystore.VerifyQuote(s.AttestationKey(), nonce, before)
 	require.NoError(t, err)
-	a, err := keystore.VerifyQuote(s.AttestationKey(), nonce, after)
+
+	tcti := []string{"-T", "swtpm:path=" + dev.Socket()}
+	refused := func(name string, args ...string) {
+		t.Helper()
+		out, err := exec.Command("tpm2_"+name, append(tcti, args...)...).CombinedOutput()
+		require.Error(t, err, "%s", out)
+	}
+	refused("clear", "-c", "l")
+	refused("clearcontrol", "-C", "l", "c")
+	refused("changeauth", "-c", "l", "mine")
+	require.NoError(t, tpm.DisablePlatform(t.Context(), dev.URI(), options("")))
+	require.NoError(t, tpm.DisablePlatform(t.Context(), dev.URI(), options("")), "twice is once")
+	refused("clear", "-c", "p")
+	refused("clearcontrol", "-C", "p", "c")
+	_, err = s.Quote(nonce)
+	require.NoError(t, err)
+
+	// The firmware, after a reset.
+	require.NoError(t, dev.Reboot())
+	tool(t, "clearcontrol", append(tcti, "-C", "p", "c")...)
+	tool(t, "clear", append(tcti, "-c", "p")...)
+	_, err = tpm.Open(t.Context(), dev.URI(), options(dir))
+	require.ErrorIs(t, err, keystore.ErrForeignDevice)
+	require.ErrorContains(t, err, "enrol this machine again")
+	_, err = s.Unseal(0)
+	require.Error(t, err)
+	again, _ := claimedStore(t, dev.URI())
+	require.NotEqual(t, s.Identity().Public(), again.Identity().Public())
+	after, err := again.Quote(nonce)
+	require.NoError(t, err)
+	_, err = keystore.VerifyQuote(s.AttestationKey(), nonce, after)
+	require.ErrorIs(t, err, keystore.ErrInvalid)
+	a, err := keystore.VerifyQuote(again.AttestationKey(), nonce, after)
 	require.NoError(t, err)
 	require.Less(t, a.ResetCount, b.ResetCount, "what a verifier must take as an alarm")
 }

@@ -1,9 +1,8 @@
 package tpm
 
 import (
-	"crypto/ecdsa"
-	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,33 +17,45 @@ const (
 	configFile     = "keystore.json"
 	epochFile      = "epoch.json"
 	approvalPrefix = "approval-"
-	configVersion  = 1
+	configVersion  = 2
 	kindName       = "tpm"
 	maxApprovals   = 16
 	maxRevoked     = 256 // versions at once
 	maxAhead       = 8   // of the counter, that an envelope may be bound to
-	authSize       = 16  // bytes of randomness in the counters' authorization, which are 32 as text
+	authSize       = 16  // bytes of randomness in an authorization, which is 32 as text
 )
 
 // Persistent handles, see the package comment.
 const (
 	rootHandle      = tpm2.TPMHandle(0x81000001)
-	identityBase    = 0x81005200
+	rootBase        = 0x81005200
 	attestationBase = 0x81005201
 	handlesPerSlot  = 0x10
+	checkSlot       = 255 // of keystores that are made to be tried, and removed
 )
 
-// config is what Init writes once.
+// config is what Init writes once: what is needed to load the keys again. Who can
+// write it can make the keystore useless; what he writes in it opens nothing, as
+// neither the operator's key nor the PCRs nor what a verifier registered is there.
 type config struct {
-	Version     int                `json:"version"`
-	Kind        string             `json:"kind"`
-	Slot        uint8              `json:"slot"`
-	PCRs        keystore.Selection `json:"pcrs"`
-	Operator    []byte             `json:"operator"`     // PKIX DER
-	Root        []byte             `json:"root"`         // TPMT_PUBLIC of the storage root key
-	Identity    []byte             `json:"identity"`     // TPMT_PUBLIC
-	Attestation []byte             `json:"attestation"`  // TPMT_PUBLIC
-	Auth        authorization      `json:"counter_auth"` // of the counters
+	Version     int    `json:"version"`
+	Kind        string `json:"kind"`
+	Slot        uint8  `json:"slot"`
+	Root        []byte `json:"root"`        // TPMT_PUBLIC of the storage root key
+	Gate        blob   `json:"gate"`        // the key that lets a boot use the others
+	Identity    blob   `json:"identity"`    // under the root key, as the gate
+	Attestation []byte `json:"attestation"` // TPMT_PUBLIC
+	Enroller    []byte `json:"enroller"`    // TPMT_PUBLIC of the key of the process that ran Init,
+	ResetCount  uint32 `json:"reset_count"` // in this boot; both are in the attestation key's policy
+
+	CounterAuth authorization `json:"counter_auth"`
+	LockoutAuth authorization `json:"lockout_auth,omitempty"` // empty: somebody else set it
+}
+
+// blob is an object of the TPM while it is not loaded.
+type blob struct {
+	Public  []byte `json:"public"`  // TPMT_PUBLIC
+	Private []byte `json:"private"` // TPM2B_PRIVATE without its size; only this TPM can read it
 }
 
 // authorization is a secret that the directory keeps. It does not print.
@@ -82,35 +93,38 @@ func readConfig(dir *statedir.Dir) (*config, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", dir.Path(), keystore.ErrNoKeystore)
 	}
+	if errors.Is(err, keystore.ErrCorrupt) {
+		return nil, fmt.Errorf("%w (%s)", err, restoreHelp)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if c.Version != configVersion || c.Kind != kindName {
-		return nil, fmt.Errorf("%s holds a keystore of kind %q, version %d: open it by its own URI", dir.Path(), c.Kind, c.Version)
-	}
-	if err := c.PCRs.Validate(); err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", dir.Path(), keystore.ErrCorrupt, err)
+	if c.Kind != kindName || c.Version != configVersion {
+		return nil, fmt.Errorf("%s holds a keystore of kind %q, version %d: open it by its own URI, or make it again", dir.Path(), c.Kind, c.Version)
 	}
 	return &c, nil
 }
 
-// operatorKey parses the operator's key.
-func (c *config) operatorKey() (*ecdsa.PublicKey, error) {
-	key, err := x509.ParsePKIXPublicKey(c.Operator)
-	if err != nil {
-		return nil, fmt.Errorf("operator key: %w", err)
-	}
-	operator, ok := key.(*ecdsa.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("operator key: %T is not an ECDSA key", key)
-	}
-	return operator, nil
-}
+const restoreHelp = "make the directory again from its backup: reseal keystore init URI --dir NEW --backup FILE"
 
-func (c *config) identityHandle() tpm2.TPMHandle {
-	return tpm2.TPMHandle(identityBase + uint32(c.Slot)*handlesPerSlot)
+// parseBackup reads a copy of the file that Init wrote.
+func parseBackup(data []byte) (*config, error) {
+	var c config
+	if err := json.Unmarshal(data, &c); err != nil {
+		return nil, fmt.Errorf("backup: %w: %w", keystore.ErrCorrupt, err)
+	}
+	if c.Kind != kindName || c.Version != configVersion {
+		return nil, fmt.Errorf("backup: it is of a keystore of kind %q, version %d", c.Kind, c.Version)
+	}
+	return &c, nil
 }
 
 func (c *config) attestationHandle() tpm2.TPMHandle {
 	return tpm2.TPMHandle(attestationBase + uint32(c.Slot)*handlesPerSlot)
+}
+
+// rootHandles are where the storage root key may be persistent: where the TCG
+// recommends it, or, when other software has another key there, at our own.
+func (c *config) rootHandles() []tpm2.TPMHandle {
+	return []tpm2.TPMHandle{rootHandle, tpm2.TPMHandle(rootBase + uint32(c.Slot)*handlesPerSlot)}
 }

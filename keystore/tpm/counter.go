@@ -15,10 +15,10 @@ type counter struct {
 	index tpm2.TPMHandle
 	name  tpm2.TPM2BName
 	auth  authorization
-	root  *root
+	root  func() *root // salts the sessions
 }
 
-func newCounter(index uint32, auth authorization, r *root) *counter {
+func newCounter(index uint32, auth authorization, r func() *root) *counter {
 	return &counter{
 		index: tpm2.TPMHandle(index),
 		name:  tpm2.TPM2BName{Buffer: keystore.CounterName(index)},
@@ -34,7 +34,7 @@ func (k *counter) define(c *conn) error {
 		return err
 	}
 	_, err := tpm2.NVDefineSpace{
-		AuthHandle: k.root.hierarchy(tpm2.TPMRHOwner, in),
+		AuthHandle: k.root().hierarchy(c, tpm2.TPMRHOwner, in),
 		Auth:       tpm2.TPM2BAuth{Buffer: []byte(k.auth)},
 		PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
 			NVIndex: k.index,
@@ -65,7 +65,7 @@ func (k *counter) undefine(c *conn) error {
 		return fmt.Errorf("read counter %#x: %w", uint32(k.index), err)
 	}
 	_, err = tpm2.NVUndefineSpace{
-		AuthHandle: k.root.hierarchy(tpm2.TPMRHOwner, plain),
+		AuthHandle: c.hierarchy(tpm2.TPMRHOwner),
 		NVIndex:    tpm2.NamedHandle{Handle: k.index, Name: name},
 	}.Execute(c)
 	if err != nil {
@@ -85,7 +85,7 @@ func (k *counter) currentName(c *conn) (tpm2.TPM2BName, error) {
 
 // handle authorizes the use of the counter by its own authorization.
 func (k *counter) handle(d direction) tpm2.AuthHandle {
-	return k.root.authorize(k.index, k.name, d, k.auth)
+	return k.root().authorize(k.index, k.name, d, k.auth)
 }
 
 // named is the counter where a command needs no authorization for it.
@@ -105,12 +105,29 @@ func (k *counter) read(c *conn) (uint64, error) {
 	return binary.BigEndian.Uint64(rsp.Data.Buffer), nil
 }
 
+// lost reports the errors by which a TPM says that the counter is not there, or not
+// as this keystore made it: somebody undefined it, or put something in its place.
+func lost(err error) bool {
+	return errors.Is(err, tpm2.TPMRCHandle) || errors.Is(err, tpm2.TPMRCNVUninitialized) ||
+		errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCNVAuthorization)
+}
+
+// ensure makes the counter again when it is lost, and reports whether it did. A TPM
+// never lets a counter begin below what any counter in it has shown, so what was bound
+// to the lost one is over.
+func (k *counter) ensure(c *conn) (again bool, err error) {
+	if _, err = k.read(c); !lost(err) {
+		return false, err
+	}
+	return true, k.define(c)
+}
+
 // increment adds one.
 func (k *counter) increment(c *conn) error { return k.incrementNamed(c, k.name) }
 
 func (k *counter) incrementNamed(c *conn, name tpm2.TPM2BName) error {
 	_, err := tpm2.NVIncrement{
-		AuthHandle: k.root.authorize(k.index, name, plain, k.auth),
+		AuthHandle: k.root().authorize(k.index, name, plain, k.auth),
 		NVIndex:    tpm2.NamedHandle{Handle: k.index, Name: name},
 	}.Execute(c)
 	if err != nil {

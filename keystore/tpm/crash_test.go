@@ -28,10 +28,11 @@ var errCrash = errors.New("crashed")
 // disk and the commands to the TPM, each of which may be cut before it happens,
 // or after it happened but before its answer arrived.
 type world struct {
-	disk    *vfs.MemFS
-	steps   int  // taken so far
-	crashAt int  // 0: never
-	after   bool // the step at which it crashes still happens
+	disk     *vfs.MemFS
+	steps    int // taken so far
+	crashAt  int // 0: never
+	operator *ecdsa.PublicKey
+	after    bool // the step at which it crashes still happens
 }
 
 // step counts a step, calls f unless the process crashed, and says whether the
@@ -124,7 +125,7 @@ func (c worldConn) Write(p []byte) (n int, err error) {
 // device returns the TPM as this world's process sees it.
 func (w *world) device(t *testing.T, uri string) *device {
 	t.Helper()
-	d, err := deviceAt(uri, keystore.NewOptions())
+	d, _, err := deviceAt(uri, keystore.NewOptions())
 	require.NoError(t, err)
 	dial := d.dial
 	d.dial = func(ctx context.Context) (io.ReadWriteCloser, error) {
@@ -139,7 +140,7 @@ func (w *world) process(t *testing.T, uri string) *Store {
 	t.Helper()
 	dir, err := statedir.NewFS(worldFS{w}, "keystore")
 	require.NoError(t, err)
-	s, err := open(t.Context(), w.device(t, uri), dir, 0, keystore.NewOptions())
+	s, err := open(t.Context(), w.device(t, uri), dir, 0, keystore.NewOptions(keystore.WithOperatorKey(w.operator)))
 	require.NoError(t, err)
 	return s
 }
@@ -158,14 +159,14 @@ func TestCrashAtEveryStep(t *testing.T) {
 	counts := make(map[string]int)
 	for _, after := range []bool{false, true} {
 		for crashAt := 1; ; crashAt++ {
-			w := &world{disk: disk}
+			w := &world{disk: disk, operator: first.operator}
 			s := w.process(t, dev.URI())
 			w.steps, w.crashAt, w.after = 0, crashAt, after
 			err := errors.Join(s.Seal(old+1, share(old+1)), s.Advance(old+1))
 			finished := err == nil && w.steps < crashAt
 			disk = w.crash()
-			counts[requireOneOpens(t, disk, dev.URI(), old, fmt.Sprintf("crash at step %d, after it: %v", crashAt, after))]++
-			disk = goOn(t, disk, dev.URI(), old)
+			counts[requireOneOpens(t, &world{disk: disk, operator: first.operator}, dev.URI(), old, fmt.Sprintf("crash at step %d, after it: %v", crashAt, after))]++
+			disk = goOn(t, &world{disk: disk, operator: first.operator}, dev.URI(), old)
 			old++
 			if finished {
 				break
@@ -197,6 +198,7 @@ func prepareKeystore(t *testing.T, w *world, uri string) {
 	t.Helper()
 	operator, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
+	w.operator = &operator.PublicKey
 	dir, err := statedir.NewFS(worldFS{w}, "keystore")
 	require.NoError(t, err)
 	s, err := initialize(t.Context(), w.device(t, uri), dir, 0, keystore.NewOptions(keystore.WithOperatorKey(&operator.PublicKey)))
@@ -205,7 +207,7 @@ func prepareKeystore(t *testing.T, w *world, uri string) {
 	require.NoError(t, err)
 	st, err := s.Status()
 	require.NoError(t, err)
-	a, err := keystore.Approve(rand.Reader, operator, keystore.BootState{PCRs: values, Version: st.ApprovalVersion})
+	a, err := keystore.Approve(rand.Reader, operator, keystore.BootState{Device: s.DeviceID(), PCRs: values, Version: st.ApprovalVersion})
 	require.NoError(t, err)
 	require.NoError(t, s.AddApproval(a))
 	require.NoError(t, s.Seal(1, share(1)))
@@ -225,9 +227,9 @@ func syncRoot(disk *vfs.MemFS) error {
 // requireOneOpens checks that the share of the epoch that is current after a
 // crash opens: the old one until the commit, beside which the new one may, and
 // from then on the new one alone. It returns which epoch it is.
-func requireOneOpens(t *testing.T, disk *vfs.MemFS, uri string, old uint64, crash string) string {
+func requireOneOpens(t *testing.T, w *world, uri string, old uint64, crash string) string {
 	t.Helper()
-	s := (&world{disk: disk}).process(t, uri)
+	s := w.process(t, uri)
 	oldShare, oldErr := s.Unseal(old)
 	newShare, newErr := s.Unseal(old + 1)
 	if newErr == nil {
@@ -244,9 +246,8 @@ func requireOneOpens(t *testing.T, disk *vfs.MemFS, uri string, old uint64, cras
 
 // goOn repeats the handoff after the crash, as the replica does, and checks that
 // it ends as if there had been none.
-func goOn(t *testing.T, disk *vfs.MemFS, uri string, old uint64) *vfs.MemFS {
+func goOn(t *testing.T, w *world, uri string, old uint64) *vfs.MemFS {
 	t.Helper()
-	w := &world{disk: disk}
 	s := w.process(t, uri)
 	if err := s.Seal(old+1, share(old+1)); err != nil {
 		require.ErrorIs(t, err, keystore.ErrErased)
@@ -268,7 +269,7 @@ func TestFullDisk(t *testing.T) {
 	prepareKeystore(t, w, uri)
 	dir, err := statedir.NewFS(fullFS{worldFS{w}}, "keystore")
 	require.NoError(t, err)
-	s, err := open(t.Context(), w.device(t, uri), dir, 0, keystore.NewOptions())
+	s, err := open(t.Context(), w.device(t, uri), dir, 0, keystore.NewOptions(keystore.WithOperatorKey(w.operator)))
 	require.NoError(t, err)
 	require.ErrorIs(t, s.Seal(2, share(2)), syscall.ENOSPC)
 	require.ErrorIs(t, s.Advance(2), syscall.ENOSPC)

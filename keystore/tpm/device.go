@@ -31,15 +31,17 @@ type device struct {
 	address string
 	managed bool // a resource manager flushes what a client leaves behind
 	timeout time.Duration
+	owner   authorization // of the owner hierarchy; mostly empty
 	dial    func(ctx context.Context) (io.ReadWriteCloser, error)
 
 	mu   sync.Mutex   // one operation at a time
 	busy atomic.Int64 // nanoseconds that the TPM took for commands
+	sent atomic.Int64 // commands
 }
 
 // newDevice understands what follows "tpm:" in a URI, without the query.
-func newDevice(address string, timeout time.Duration) (*device, error) {
-	d := &device{address: address, timeout: timeout}
+func newDevice(address string, o keystore.Options) (*device, error) {
+	d := &device{address: address, timeout: o.Timeout, owner: authorization(o.OwnerAuth.Reveal())}
 	var dialer net.Dialer
 	switch {
 	case strings.HasPrefix(address, "unix:"):
@@ -74,6 +76,7 @@ func (d *device) run(ctx context.Context, f func(c *conn) error) error {
 	}
 	c := &conn{rw: rw, ctx: ctx, device: d}
 	defer func() { _ = rw.Close() }()
+	defer c.flushPassing()
 	if nc, ok := rw.(net.Conn); ok {
 		// Wakes what waits for the TPM. A character device cannot be woken.
 		stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(0, 0)) })
@@ -81,6 +84,7 @@ func (d *device) run(ctx context.Context, f func(c *conn) error) error {
 	}
 	err = f(c)
 	if !d.managed && outOfRoom(err) {
+		c.flushPassing()
 		if flushErr := c.flushAll(); flushErr != nil {
 			return errors.Join(err, flushErr)
 		}
@@ -115,6 +119,17 @@ type conn struct {
 	rw     io.ReadWriteCloser
 	ctx    context.Context
 	device *device
+	// passing are objects that are flushed with the connection.
+	passing []tpm2.TPMHandle
+}
+
+// flushPassing flushes what was loaded for the duration of the connection. When
+// the TPM does not answer any more there is nothing to flush.
+func (c *conn) flushPassing() {
+	for _, h := range c.passing {
+		_ = c.flush(h)
+	}
+	c.passing = nil
 }
 
 // Send sends a command and returns the response, after as many tries as the
@@ -142,6 +157,7 @@ func (c *conn) Send(cmd []byte) ([]byte, error) {
 // the response to one read; a socket may give it in parts.
 func (c *conn) exchange(cmd []byte) ([]byte, error) {
 	start := time.Now()
+	c.device.sent.Add(1)
 	defer func() { c.device.busy.Add(int64(time.Since(start))) }()
 	if _, err := c.rw.Write(cmd); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package tpm_test
 
 import (
+	"crypto"
 	"crypto/rand"
 	"net"
 	"testing"
@@ -27,8 +28,6 @@ func TestNothingLeaks(t *testing.T) {
 	require.NoError(t, s.Seal(0, []byte("zero")))
 	require.NoError(t, s.Seal(1, []byte("one")))
 	require.NoError(t, s.Advance(1))
-	_, err := s.Quote(nonce)
-	require.NoError(t, err)
 	e, err := foreign.Enrollment()
 	require.NoError(t, err)
 	cred, err := keystore.MakeCredential(rand.Reader, e, nonce)
@@ -40,6 +39,14 @@ func TestNothingLeaks(t *testing.T) {
 		require.NoError(t, err)
 		_, err = s.ActivateCredential(cred)
 		require.ErrorIs(t, err, keystore.ErrForeignDevice)
+	}
+	require.NoError(t, s.Claim())
+	for range 5 {
+		_, err = s.Quote(nonce)
+		require.NoError(t, err)
+		_, err = s.Identity().Sign(nil, nonce, crypto.SHA256)
+		require.NoError(t, err)
+		require.ErrorIs(t, openStore(t, dev.URI(), dir).Claim(), keystore.ErrClaimed)
 	}
 	require.NoError(t, s.Extend(14, [32]byte{1}))
 	for range 5 {
@@ -76,6 +83,11 @@ func TestExhaustedByOthers(t *testing.T) {
 	require.NoError(t, s.Seal(1, []byte("share")))
 	fill()
 	require.NoError(t, s.Advance(1))
+	fill()
+	require.NoError(t, s.Claim())
+	fill()
+	_, err = s.Identity().Sign(nil, nonce, crypto.SHA256)
+	require.NoError(t, err)
 	fill()
 	_, err = s.Quote(nonce)
 	require.NoError(t, err)

@@ -3,6 +3,7 @@ package tpm
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
@@ -12,16 +13,37 @@ import (
 // Extend folds a measurement into a PCR of the SHA-256 bank of the TPM at uri.
 // It is for launchers, which measure before there is a keystore.
 func Extend(ctx context.Context, uri string, pcr int, digest [32]byte, o keystore.Options) error {
-	dev, err := deviceAt(uri, o)
+	dev, _, err := deviceAt(uri, o)
 	if err != nil {
 		return err
 	}
 	return dev.run(ctx, func(c *conn) error { return extend(c, pcr, digest) })
 }
 
+// DisablePlatform ends the use of the platform hierarchy of the TPM at uri until its
+// next reset. Firmware does so before it starts an operating system; a launcher that
+// stands for the firmware of a software TPM has to do it, or everybody who reaches the
+// TPM can clear it.
+func DisablePlatform(ctx context.Context, uri string, o keystore.Options) error {
+	dev, _, err := deviceAt(uri, o)
+	if err != nil {
+		return err
+	}
+	return dev.run(ctx, func(c *conn) error {
+		err := disablePlatform(c)
+		if errors.Is(err, tpm2.TPMRCHierarchy) || errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail) {
+			return nil // it is, or the firmware has it
+		}
+		if err != nil {
+			return fmt.Errorf("disable the platform hierarchy: %w", err)
+		}
+		return nil
+	})
+}
+
 // ReadPCRs returns PCRs of the SHA-256 bank of the TPM at uri.
 func ReadPCRs(ctx context.Context, uri string, s keystore.Selection, o keystore.Options) (values []keystore.PCRValue, err error) {
-	dev, err := deviceAt(uri, o)
+	dev, _, err := deviceAt(uri, o)
 	if err != nil {
 		return nil, err
 	}
@@ -32,14 +54,6 @@ func ReadPCRs(ctx context.Context, uri string, s keystore.Selection, o keystore.
 	return values, err
 }
 
-func deviceAt(uri string, o keystore.Options) (*device, error) {
-	address, _, err := parseURI(uri)
-	if err != nil {
-		return nil, err
-	}
-	return newDevice(address, o.Timeout)
-}
-
 // Extend implements keystore.Attester.
 func (s *Store) Extend(pcr int, digest [32]byte) error {
 	return s.run(func(c *conn) error { return extend(c, pcr, digest) })
@@ -48,7 +62,7 @@ func (s *Store) Extend(pcr int, digest [32]byte) error {
 // ReadPCRs implements keystore.Attester.
 func (s *Store) ReadPCRs() (values []keystore.PCRValue, err error) {
 	err = s.run(func(c *conn) error {
-		values, err = readPCRs(c, s.cfg.PCRs)
+		values, err = readPCRs(c, s.pcrs)
 		return err
 	})
 	return values, err

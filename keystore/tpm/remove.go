@@ -10,30 +10,40 @@ import (
 	"github.com/reseal-bft/reseal/keystore"
 )
 
-// Remove evicts the keystore of a slot from the TPM at uri, identity and all. The
-// storage root key stays, as other software may use it.
-func Remove(ctx context.Context, uri string, o keystore.Options) error {
-	address, slot, err := parseURI(uri)
+// EvictKeys removes the persistent keys of a slot of the TPM at uri. They are made
+// again when they are needed.
+func EvictKeys(ctx context.Context, uri string, o keystore.Options) error {
+	dev, slot, err := deviceAt(uri, o)
 	if err != nil {
 		return err
 	}
-	dev, err := newDevice(address, o.Timeout)
+	return dev.run(ctx, func(c *conn) error { return evictKeys(c, &config{Slot: slot}) })
+}
+
+func evictKeys(c *conn, cfg *config) error {
+	for _, h := range []tpm2.TPMHandle{cfg.attestationHandle(), cfg.rootHandles()[1]} {
+		if err := evict(c, h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Remove removes what a keystore has in the TPM at uri: the counters and the
+// attestation key of its slot. The identity is gone with its directory. The storage
+// root key stays, as other software may use it, and so does the lockout.
+func Remove(ctx context.Context, uri string, o keystore.Options) error {
+	dev, slot, err := deviceAt(uri, o)
 	if err != nil {
 		return err
 	}
 	cfg := &config{Slot: slot}
 	return dev.run(ctx, func(c *conn) error {
-		r, err := ensureRoot(c)
-		if err != nil {
+		if err := evictKeys(c, cfg); err != nil {
 			return err
 		}
-		for _, h := range []tpm2.TPMHandle{cfg.identityHandle(), cfg.attestationHandle()} {
-			if err := evict(c, r, h); err != nil {
-				return err
-			}
-		}
 		for _, index := range []uint32{keystore.EpochCounter(slot), keystore.ApprovalCounter(slot)} {
-			if err := newCounter(index, "", r).undefine(c); err != nil {
+			if err := newCounter(index, "", nil).undefine(c); err != nil {
 				return err
 			}
 		}
@@ -42,7 +52,7 @@ func Remove(ctx context.Context, uri string, o keystore.Options) error {
 }
 
 // evict removes a persistent key, if it is there.
-func evict(c *conn, r *root, h tpm2.TPMHandle) error {
+func evict(c *conn, h tpm2.TPMHandle) error {
 	_, name, err := readPublic(c, h)
 	if errors.Is(err, tpm2.TPMRCHandle) {
 		return nil
@@ -51,7 +61,7 @@ func evict(c *conn, r *root, h tpm2.TPMHandle) error {
 		return err
 	}
 	_, err = tpm2.EvictControl{
-		Auth:             r.hierarchy(tpm2.TPMRHOwner, plain),
+		Auth:             c.hierarchy(tpm2.TPMRHOwner),
 		ObjectHandle:     tpm2.NamedHandle{Handle: h, Name: name},
 		PersistentHandle: h,
 	}.Execute(c)
@@ -64,17 +74,11 @@ func evict(c *conn, r *root, h tpm2.TPMHandle) error {
 // RemoveRoot evicts the storage root key. Only who made it should: what other
 // software keeps under it does not load until it is made again.
 func RemoveRoot(ctx context.Context, uri string, o keystore.Options) error {
-	dev, err := deviceAt(uri, o)
+	dev, _, err := deviceAt(uri, o)
 	if err != nil {
 		return err
 	}
-	return dev.run(ctx, func(c *conn) error {
-		r, err := ensureRoot(c)
-		if err != nil {
-			return err
-		}
-		return evict(c, r, rootHandle)
-	})
+	return dev.run(ctx, func(c *conn) error { return evict(c, rootHandle) })
 }
 
 // RootHandle is the persistent handle of the storage root key.
@@ -87,7 +91,7 @@ var inventoried = []uint32{0x01000000, 0x02000000, 0x03000000, 0x80000000, 0x810
 // Inventory lists the handles of everything that is in the TPM at uri at the
 // moment, ascending: NV indices, sessions, transient and persistent objects.
 func Inventory(ctx context.Context, uri string, o keystore.Options) ([]uint32, error) {
-	dev, err := deviceAt(uri, o)
+	dev, _, err := deviceAt(uri, o)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +115,7 @@ func Inventory(ctx context.Context, uri string, o keystore.Options) ([]uint32, e
 // ResetPCR sets a PCR to zero. TPMs allow it for PCRs 16 (debug) and 23
 // (application) only.
 func ResetPCR(ctx context.Context, uri string, pcr int, o keystore.Options) error {
-	dev, err := deviceAt(uri, o)
+	dev, _, err := deviceAt(uri, o)
 	if err != nil {
 		return err
 	}

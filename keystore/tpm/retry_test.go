@@ -131,11 +131,11 @@ func TestURIs(t *testing.T) {
 		"tpm:/dev/tpmrm0?slot=1;%z": "query",
 		"file:/dev/tpmrm0":          "tpm:/dev/tpmrm0",
 	} {
-		_, err := deviceAt(uri, keystore.NewOptions())
+		_, _, err := deviceAt(uri, keystore.NewOptions())
 		require.ErrorContains(t, err, want, uri)
 	}
 	for _, uri := range []string{"tpm:/dev/tpmrm0", "tpm:/dev/tpmrm0?slot=255", "tpm:unix:/run/s", "tpm:tcp:[::1]:2321"} {
-		_, err := deviceAt(uri, keystore.NewOptions())
+		_, _, err := deviceAt(uri, keystore.NewOptions())
 		require.NoError(t, err, uri)
 	}
 }

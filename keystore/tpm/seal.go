@@ -47,7 +47,7 @@ func (s *Store) Seal(epoch uint64, secret []byte) error {
 // wrap makes an object of the TPM that holds key, under the policy for a value
 // of the counter.
 func (s *Store) wrap(c *conn, value uint64, key []byte) ([]byte, error) {
-	policy := keystore.SealPolicy(s.operatorPublic, s.cfg.Slot, value)
+	policy := keystore.SealPolicy(s.operatorPublic, s.device, s.slot, value)
 	rsp, err := tpm2.Create{
 		ParentHandle: s.root.authorize(s.root.handle, s.root.name, both, ""),
 		InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
@@ -127,23 +127,28 @@ func (s *Store) open(sealed *statedir.Sealed) ([]byte, error) {
 // unwrap loads the object of an envelope and proves its policy.
 func (s *Store) unwrap(c *conn, sealed *statedir.Sealed, approvals []*keystore.Approval) ([]byte, error) {
 	var private, public cryptobyte.String
-	in2 := cryptobyte.String(sealed.Wrapped)
-	if !in2.ReadUint16LengthPrefixed(&private) || !in2.ReadUint16LengthPrefixed(&public) || !in2.Empty() {
+	wrapped := cryptobyte.String(sealed.Wrapped)
+	if !wrapped.ReadUint16LengthPrefixed(&private) || !wrapped.ReadUint16LengthPrefixed(&public) || !wrapped.Empty() {
 		return nil, fmt.Errorf("epoch %d: %w: not an object of a TPM", sealed.Epoch, keystore.ErrCorrupt)
 	}
-	object, err := tpm2.Load{
-		ParentHandle: s.root.authorize(s.root.handle, s.root.name, in, ""),
-		InPrivate:    tpm2.TPM2BPrivate{Buffer: private},
-		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](public),
-	}.Execute(c)
+	session, end, err := s.approvedSession(c, approvals, out)
+	var refusal *refusal
+	if errors.As(err, &refusal) {
+		return nil, s.refused(sealed, refusal.reason, "%s", refusal.detail)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("unseal epoch %d: %w", sealed.Epoch, err)
+	}
+	defer end()
+	object, unload, err := s.root.load(c, blob{Public: public, Private: private})
 	if damaged(err) {
 		return nil, s.refused(sealed, errNotLoaded, "it does not load what was sealed: %v", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("unseal epoch %d: load: %w", sealed.Epoch, err)
 	}
-	key, err := s.unsealObject(c, sealed, object, approvals)
-	return key, errors.Join(err, c.flush(object.ObjectHandle))
+	key, err := s.unsealObject(c, sealed, object, session)
+	return key, errors.Join(err, unload())
 }
 
 // errNotLoaded: a TPM cannot tell what another one made from what was changed.
@@ -160,24 +165,13 @@ func damaged(err error) bool {
 	return isParameter
 }
 
-// unsealObject proves the policy of a loaded object and reads its data.
-func (s *Store) unsealObject(c *conn, sealed *statedir.Sealed, object *tpm2.LoadResponse, approvals []*keystore.Approval) ([]byte, error) {
-	read, endRead, err := tpm2.HMACSession(c, tpm2.TPMAlgSHA256, nonceSize, s.root.options(in, s.cfg.Auth)...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = endRead() }()
-	session, end, err := s.approvedSession(c, sealed, approvals, read)
-	if err != nil {
-		return nil, err
-	}
-	defer end()
+// unsealObject proves the rest of the policy of a loaded object and reads its data.
+func (s *Store) unsealObject(c *conn, sealed *statedir.Sealed, object *root, session tpm2.Session) ([]byte, error) {
+	read := s.root.once(plain, s.cfg.CounterAuth)
 	if err := s.epochCounter.policy(c, session, read, tpm2.TPMEOUnsignedLE, sealed.Binding); err != nil {
 		return nil, s.counterRefused(c, sealed, err)
 	}
-	rsp, err := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{
-		Handle: object.ObjectHandle, Name: object.Name, Auth: session,
-	}}.Execute(c)
+	rsp, err := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{Handle: object.handle, Name: object.name, Auth: session}}.Execute(c)
 	if errors.Is(err, tpm2.TPMRCPolicyFail) {
 		return nil, s.refused(sealed, keystore.ErrCorrupt, "it was sealed under another policy: %v", err)
 	}

@@ -19,11 +19,12 @@ const (
 	both
 )
 
-// root is the loaded storage root key: it salts sessions and wraps objects.
+// root is a loaded key; the storage root key salts sessions and wraps objects.
 type root struct {
-	handle tpm2.TPMHandle
-	name   tpm2.TPM2BName
-	public tpm2.TPMTPublic
+	handle  tpm2.TPMHandle
+	name    tpm2.TPM2BName
+	public  tpm2.TPMTPublic
+	passing bool // it is flushed with the connection
 }
 
 // options returns the options of a salted session.
@@ -53,13 +54,34 @@ func (r *root) authorize(h tpm2.TPMHandle, name tpm2.TPM2BName, d direction, aut
 	return tpm2.AuthHandle{Handle: h, Name: name, Auth: r.once(d, auth)}
 }
 
-// hierarchy authorizes the use of a hierarchy whose authorization is empty.
-func (r *root) hierarchy(h tpm2.TPMHandle, d direction) tpm2.AuthHandle {
-	return r.authorize(h, tpm2.HandleName(h), d, "")
+// emptyAuth uses an object whose authorization is empty in a command that carries
+// no secret, without a session.
+func emptyAuth(h tpm2.TPMHandle, name tpm2.TPM2BName) tpm2.AuthHandle {
+	return tpm2.AuthHandle{Handle: h, Name: name, Auth: tpm2.PasswordAuth(nil)}
+}
+
+// hierarchy authorizes the use of a hierarchy in a command that carries no secret.
+// The owner's authorization, where there is one, is proven by a session.
+func (c *conn) hierarchy(h tpm2.TPMHandle) tpm2.AuthHandle {
+	if h == tpm2.TPMRHOwner && c.device.owner != "" {
+		return tpm2.AuthHandle{Handle: h, Name: tpm2.HandleName(h),
+			Auth: tpm2.HMAC(tpm2.TPMAlgSHA256, nonceSize, tpm2.Auth([]byte(c.device.owner)))}
+	}
+	return emptyAuth(h, tpm2.HandleName(h))
+}
+
+// hierarchy authorizes the use of a hierarchy in a command that carries a secret.
+func (r *root) hierarchy(c *conn, h tpm2.TPMHandle, d direction) tpm2.AuthHandle {
+	var auth authorization
+	if h == tpm2.TPMRHOwner {
+		auth = c.device.owner
+	}
+	return r.authorize(h, tpm2.HandleName(h), d, auth)
 }
 
 // policySession starts a salted policy session; end flushes it whatever
-// happened to the commands in between.
+// happened to the commands in between. A TPM sets it back to its beginning
+// whenever it was used.
 func (r *root) policySession(c *conn, d direction) (s tpm2.Session, end func(), err error) {
 	s, closer, err := tpm2.PolicySession(c, tpm2.TPMAlgSHA256, nonceSize, r.options(d, "")...)
 	if err != nil {
@@ -82,7 +104,7 @@ func readPublic(c *conn, h tpm2.TPMHandle) (*tpm2.TPMTPublic, tpm2.TPM2BName, er
 }
 
 // named computes the name of an object from its public area, so that a session
-// is bound to what the directory pinned and not to what the TPM says.
+// is bound to what is expected and not to what the TPM says.
 func named(h tpm2.TPMHandle, public []byte) (*root, error) {
 	p, err := tpm2.Unmarshal[tpm2.TPMTPublic](public)
 	if err != nil {

@@ -20,11 +20,12 @@ const (
 // Status implements keystore.Keystore.
 func (s *Store) Status() (keystore.Status, error) {
 	st := keystore.Status{
-		Kind: kindName, PCRs: s.cfg.PCRs, Identity: keystore.Fingerprint(s.identityKey),
+		Kind: kindName, PCRs: s.pcrs, Identity: keystore.Fingerprint(s.identityKey),
 		Capabilities: []string{
 			"The identity key was made in the TPM and cannot leave it.",
-			"Secrets open only in boot states that the operator's key approved, and only until the next epoch begins; the TPM enforces both.",
-			"The TPM proves by quotes what the machine booted, and how often.",
+			"Secrets open only in boot states that the operator's key approved, once in a boot, and only until the next epoch begins; the TPM enforces all three.",
+			"The identity key and the attestation key answer to the process that claimed the boot alone; the TPM enforces it.",
+			"The TPM proves by quotes what the machine booted, how often and when, and which approvals it refuses.",
 		},
 		Cautions: []string{
 			"A session that was authorized before an epoch ended can unseal it until the TPM is reset.",
@@ -40,12 +41,14 @@ func (s *Store) Status() (keystore.Status, error) {
 		if st.Device, st.Software, err = describe(c); err != nil {
 			return err
 		}
-		clock, err := tpm2.ReadClock{}.Execute(c)
-		if err != nil {
-			return fmt.Errorf("read the clock: %w", err)
+		if st.ResetCount, err = resetCount(c); err != nil {
+			return err
 		}
-		st.ResetCount = clock.CurrentTime.ClockInfo.ResetCount
-		return nil
+		protected, err := isClearDisabled(c)
+		if !protected && err == nil {
+			st.Cautions = append(st.Cautions, "TPM2_Clear is not disabled: who has the lockout authorization ends the keystore with one command.")
+		}
+		return err
 	})
 	if err != nil {
 		return keystore.Status{}, err
@@ -70,10 +73,26 @@ func (s *Store) Status() (keystore.Status, error) {
 
 // opens tries whether the secret of an epoch opens. The caller holds s.mu.
 func (s *Store) opens(epoch uint64) error {
+	if _, opened := s.proven[epoch]; opened && s.holder != nil && s.holder.ticket != nil {
+		return nil // before this process claimed the boot; now nothing opens
+	}
 	secret, err := s.unseal(epoch)
 	clear(secret)
 	return err
 }
+
+// resetCount reads how often the machine was reset since the TPM was cleared.
+func resetCount(c *conn) (uint32, error) {
+	clock, err := tpm2.ReadClock{}.Execute(c)
+	if err != nil {
+		return 0, fmt.Errorf("read the clock: %w", err)
+	}
+	return clock.CurrentTime.ClockInfo.ResetCount, nil
+}
+
+// DeviceCommands returns how many commands this keystore sent to the TPM so far. A
+// real one takes 20 to 200 ms for most of them.
+func (s *Store) DeviceCommands() int64 { return s.dev.sent.Load() }
 
 // DeviceTime returns how long the TPM took for this keystore's commands so far,
 // their way there and back included: what remains of an operation's time is

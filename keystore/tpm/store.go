@@ -1,7 +1,6 @@
 package tpm
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -9,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"sync"
 
@@ -20,19 +20,27 @@ import (
 // Store is a keystore in a TPM. It implements keystore.Keystore and
 // keystore.Attester.
 type Store struct {
-	dev            *device
-	dir            *statedir.Dir
-	cfg            *config
-	rand           io.Reader
+	dev  *device
+	dir  *statedir.Dir
+	rand io.Reader
+	log  *slog.Logger
+
+	// What the caller said, and not the directory.
+	slot           uint8
+	pcrs           keystore.Selection
 	operator       *ecdsa.PublicKey
 	operatorPublic []byte // TPMT_PUBLIC
 
-	root, identity, attestation   *root
+	cfg                           *config
+	device                        [32]byte // keystore.DeviceID
 	identityKey                   *ecdsa.PublicKey
 	epochCounter, approvalCounter *counter
 
-	mu     sync.Mutex // the directory, and the order of Seal and Advance
+	root *root // as it was found last; used while the device is
+
+	mu     sync.Mutex // the directory, and the order of Seal, Advance and Claim
 	closed bool
+	holder *holder // nil before Claim
 	// proven are the epochs whose secrets this process sealed or opened, and the
 	// values of the counter that the TPM bound them to; settled is the last
 	// Advance of this process. What the directory says of them is a hint.
@@ -46,13 +54,10 @@ var (
 )
 
 // Open opens the keystore that Init made. The TPM must be the one it was made
-// on.
+// on. It needs the operator's key and the PCRs, which are not taken from the
+// directory. Counters that somebody removed are made again.
 func Open(ctx context.Context, uri string, o keystore.Options) (*Store, error) {
-	address, slot, err := parseURI(uri)
-	if err != nil {
-		return nil, err
-	}
-	dev, err := newDevice(address, o.Timeout)
+	dev, slot, err := deviceAt(uri, o)
 	if err != nil {
 		return nil, err
 	}
@@ -69,63 +74,105 @@ func open(ctx context.Context, dev *device, dir *statedir.Dir, slot uint8, o key
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Slot != slot {
-		return nil, fmt.Errorf("%s belongs to slot %d of its TPM: add ?slot=%d to the URI", dir.Path(), cfg.Slot, cfg.Slot)
-	}
-	s, err := newStore(dev, dir, cfg, o)
+	s, err := newStore(dev, dir, slot, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := dev.run(ctx, s.checkDevice); err != nil {
+	if err := s.connect(ctx, cfg, o); err != nil {
+		return nil, fmt.Errorf("tpm:%s: %s: %w", dev.address, dir.Path(), err)
+	}
+	return s, nil
+}
+
+// newStore takes what the caller says.
+func newStore(dev *device, dir *statedir.Dir, slot uint8, o keystore.Options) (*Store, error) {
+	s := &Store{dev: dev, dir: dir, rand: o.Rand, log: o.Log, slot: slot, pcrs: o.PCRs, operator: o.OperatorKey, proven: make(map[uint64]uint64)}
+	if o.OperatorKey == nil {
+		return nil, errors.New("a keystore in a TPM needs the public key by which operators approve boot states (--operator-key)")
+	}
+	var err error
+	if s.operatorPublic, err = keystore.OperatorPublic(o.OperatorKey); err != nil {
 		return nil, err
 	}
+	if err := o.PCRs.Validate(); err != nil {
+		return nil, err
+	}
+	if o.PCRs&keystore.Resettable != 0 && slot != checkSlot {
+		return nil, fmt.Errorf("PCRs %v can be set back to zero by everybody: choose others than %v", o.PCRs&keystore.Resettable, keystore.Resettable)
+	}
 	return s, nil
 }
 
-// newStore derives what follows from the configuration.
-func newStore(dev *device, dir *statedir.Dir, cfg *config, o keystore.Options) (*Store, error) {
-	s := &Store{dev: dev, dir: dir, cfg: cfg, rand: o.Rand, proven: make(map[uint64]uint64)}
-	var err error
-	if s.operator, err = cfg.operatorKey(); err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", dir.Path(), keystore.ErrCorrupt, err)
+// connect finds the keys in the TPM and makes counters again that are lost.
+func (s *Store) connect(ctx context.Context, cfg *config, o keystore.Options) error {
+	if cfg.Slot != s.slot {
+		return fmt.Errorf("it belongs to slot %d of its TPM: add ?slot=%d to the URI", cfg.Slot, cfg.Slot)
 	}
-	if s.operatorPublic, err = keystore.OperatorPublic(s.operator); err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", dir.Path(), keystore.ErrCorrupt, err)
+	if len(o.Root) > 0 && string(o.Root) != string(cfg.Root) {
+		return fmt.Errorf("%w: it belongs to another TPM than the one that was registered", keystore.ErrForeignDevice)
 	}
-	if s.identityKey, err = keystore.PublicKey(cfg.Identity); err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", dir.Path(), keystore.ErrCorrupt, err)
+	if err := s.adopt(cfg); err != nil {
+		return fmt.Errorf("%w: %w (%s)", keystore.ErrCorrupt, err, restoreHelp)
 	}
-	for _, k := range []struct {
-		out    **root
-		handle tpm2.TPMHandle
-		public []byte
-	}{
-		{&s.root, rootHandle, cfg.Root},
-		{&s.identity, cfg.identityHandle(), cfg.Identity},
-		{&s.attestation, cfg.attestationHandle(), cfg.Attestation},
-	} {
-		if *k.out, err = named(k.handle, k.public); err != nil {
-			return nil, fmt.Errorf("%s: %w: %w", dir.Path(), keystore.ErrCorrupt, err)
-		}
-	}
-	s.epochCounter = newCounter(keystore.EpochCounter(cfg.Slot), cfg.Auth, s.root)
-	s.approvalCounter = newCounter(keystore.ApprovalCounter(cfg.Slot), cfg.Auth, s.root)
-	return s, nil
-}
-
-// checkDevice checks that the TPM holds this keystore's keys.
-func (s *Store) checkDevice(c *conn) error {
-	for _, key := range []*root{s.root, s.identity, s.attestation} {
-		_, name, err := readPublic(c, key.handle)
-		if err != nil && !errors.Is(err, tpm2.TPMRCHandle) {
+	return s.dev.run(ctx, func(c *conn) error {
+		if err := s.refind(c); err != nil {
 			return err
 		}
-		if err != nil || !bytes.Equal(name.Buffer, key.name.Buffer) {
-			return fmt.Errorf("tpm:%s: %w: the keys of %s are not in it (another TPM, or it was cleared)",
-				s.dev.address, keystore.ErrForeignDevice, s.dir.Path())
+		_, unload, err := s.root.load(c, cfg.Identity)
+		if err != nil {
+			return s.foreign(fmt.Errorf("load the identity key: %w", err))
+		}
+		if err := unload(); err != nil {
+			return err
+		}
+		for name, k := range map[string]*counter{"of the epochs": s.epochCounter, "of the approvals": s.approvalCounter} {
+			again, err := k.ensure(c)
+			if err != nil {
+				return err
+			}
+			if again {
+				s.log.Warn("the TPM's counter "+name+" was lost, and was made again: what was bound to it is over", "counter", fmt.Sprintf("%#x", uint32(k.index)))
+			}
+		}
+		return nil
+	})
+}
+
+// adopt takes what the directory says: which keys to load. None of it is believed: the
+// TPM loads what it made itself, and a key that is not the registered one is refused
+// by those who registered it.
+func (s *Store) adopt(cfg *config) (err error) {
+	if s.identityKey, err = keystore.PublicKey(cfg.Identity.Public); err != nil {
+		return fmt.Errorf("identity key: %w", err)
+	}
+	for what, public := range map[string][]byte{"storage root key": cfg.Root, "gate key": cfg.Gate.Public, "attestation key": cfg.Attestation} {
+		if _, err := named(0, public); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
+	s.cfg, s.device = cfg, keystore.DeviceID(cfg.Root)
+	root := func() *root { return s.root }
+	s.epochCounter = newCounter(keystore.EpochCounter(s.slot), cfg.CounterAuth, root)
+	s.approvalCounter = newCounter(keystore.ApprovalCounter(s.slot), cfg.CounterAuth, root)
 	return nil
+}
+
+// refind finds the storage root key.
+func (s *Store) refind(c *conn) error {
+	want, err := named(0, s.cfg.Root)
+	if err != nil {
+		return err
+	}
+	s.root, err = findRoot(c, s.cfg, want.name)
+	return err
+}
+
+// foreign explains that a key of the directory does not load.
+func (s *Store) foreign(err error) error {
+	if damaged(err) {
+		return fmt.Errorf("%w: %w: or %s", errNotLoaded, err, restoreHelp)
+	}
+	return err
 }
 
 // run calls f on the TPM unless the keystore is closed.
@@ -141,15 +188,48 @@ func (s *Store) run(f func(c *conn) error) error {
 
 // operate calls f on the TPM. The operations of a keystore take no context: they
 // are bounded by the timeout of the options, and are not cut short in between.
-func (s *Store) operate(f func(c *conn) error) error { return s.dev.run(context.Background(), f) }
+// When somebody evicted the storage root key it is made again first.
+func (s *Store) operate(f func(c *conn) error) error {
+	return s.dev.run(context.Background(), func(c *conn) error {
+		if s.root == nil || s.root.passing {
+			if err := s.refind(c); err != nil {
+				return err
+			}
+		}
+		err := f(c)
+		if !errors.Is(err, tpm2.TPMRCHandle) {
+			return err
+		}
+		if _, _, rootErr := readPublic(c, s.root.handle); !errors.Is(rootErr, tpm2.TPMRCHandle) {
+			return err
+		}
+		if err := s.refind(c); err != nil {
+			return err
+		}
+		return f(c)
+	})
+}
 
-// Close makes further operations fail. The TPM is connected only during
-// operations, so there is nothing else to release.
+// Close makes further operations fail, and forgets the key of this boot. The TPM
+// is connected only during operations, so there is nothing else to release.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed = true
+	s.closed, s.holder = true, nil
 	return nil
+}
+
+// claimed returns what holds the boot.
+func (s *Store) claimed() (*holder, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return nil, keystore.ErrClosed
+	case s.holder == nil || s.holder.ticket == nil:
+		return nil, keystore.ErrUnclaimed
+	}
+	return s.holder, nil
 }
 
 // Identity returns the identity key.
@@ -166,25 +246,50 @@ func (k signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte
 	if opts.HashFunc() != crypto.SHA256 || len(digest) != crypto.SHA256.Size() {
 		return nil, fmt.Errorf("identity: %w: it signs SHA-256 digests only", keystore.ErrUnsupported)
 	}
+	h, err := k.s.claimed()
+	if err != nil {
+		return nil, fmt.Errorf("identity: sign: %w", err)
+	}
 	var der []byte
-	err := k.s.run(func(c *conn) error {
-		rsp, err := tpm2.Sign{
-			KeyHandle:  k.s.root.authorize(k.s.identity.handle, k.s.identity.name, in, ""),
-			Digest:     tpm2.TPM2BDigest{Buffer: digest},
-			InScheme:   ecdsaScheme(),
-			Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck, Hierarchy: tpm2.TPMRHNull},
-		}.Execute(c)
+	err = k.s.operate(func(c *conn) error {
+		rsp, err := k.s.sign(c, h, digest)
 		if err != nil {
-			return fmt.Errorf("identity: sign: %w", err)
+			return err
 		}
 		r, sig, err := rs(&rsp.Signature)
 		if err != nil {
-			return fmt.Errorf("identity: sign: %w", err)
+			return err
 		}
 		der, err = asn1.Marshal(struct{ R, S *big.Int }{r, sig})
 		return err
 	})
-	return der, err
+	if err != nil {
+		return nil, fmt.Errorf("identity: sign: %w", err)
+	}
+	return der, nil
+}
+
+// sign loads the identity key for one signature.
+func (s *Store) sign(c *conn, h *holder, digest []byte) (*tpm2.SignResponse, error) {
+	session, end, err := s.root.policySession(c, plain)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if err := h.prove(c, session); err != nil {
+		return nil, err
+	}
+	key, unload, err := s.root.load(c, s.cfg.Identity)
+	if err != nil {
+		return nil, s.foreign(err)
+	}
+	rsp, err := tpm2.Sign{
+		KeyHandle:  tpm2.AuthHandle{Handle: key.handle, Name: key.name, Auth: session},
+		Digest:     tpm2.TPM2BDigest{Buffer: digest},
+		InScheme:   ecdsaScheme(),
+		Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck, Hierarchy: tpm2.TPMRHNull},
+	}.Execute(c)
+	return rsp, errors.Join(err, unload())
 }
 
 // ecdsaScheme is ECDSA with SHA-256.

@@ -111,14 +111,28 @@ func approvePresent(t testing.TB, s *tpm.Store) {
 
 func approve(t testing.TB, s *tpm.Store, values []keystore.PCRValue) {
 	t.Helper()
+	approveAt(t, s, values, 0)
+}
+
+func approveAt(t testing.TB, s *tpm.Store, values []keystore.PCRValue, slot uint8) {
+	t.Helper()
 	st, err := s.Status()
 	require.NoError(t, err)
-	a, err := keystore.Approve(rand.Reader, shared.operator, keystore.BootState{PCRs: values, Version: st.ApprovalVersion})
+	a, err := keystore.Approve(rand.Reader, shared.operator, keystore.BootState{
+		Device: s.DeviceID(), PCRs: values, Version: st.ApprovalVersion, Slot: slot})
 	require.NoError(t, err)
 	require.NoError(t, s.AddApproval(a))
 }
 
-func openStore(t *testing.T, uri, dir string) *tpm.Store {
+// claimedStore is newStore after Claim.
+func claimedStore(t testing.TB, uri string) (*tpm.Store, string) {
+	t.Helper()
+	s, dir := newStore(t, uri)
+	require.NoError(t, s.Claim())
+	return s, dir
+}
+
+func openStore(t testing.TB, uri, dir string) *tpm.Store {
 	t.Helper()
 	s, err := tpm.Open(t.Context(), uri, options(dir))
 	require.NoError(t, err)
@@ -129,21 +143,18 @@ func TestConformance(t *testing.T) {
 	dev := newTPM(t, ours)
 	var slot int
 	keystoretest.Run(t, func(t *testing.T) keystoretest.Device {
+		require.NoError(t, dev.Reboot())
 		uri := fmt.Sprintf("%s?slot=%d", dev.URI(), slot)
 		dir := filepath.Join(t.TempDir(), "keystore")
 		s, err := tpm.Init(t.Context(), uri, options(dir))
 		require.NoError(t, err)
 		values, err := s.ReadPCRs()
 		require.NoError(t, err)
-		st, err := s.Status()
-		require.NoError(t, err)
-		a, err := keystore.Approve(rand.Reader, shared.operator,
-			keystore.BootState{PCRs: values, Version: st.ApprovalVersion, Slot: uint8(slot)})
-		require.NoError(t, err)
-		require.NoError(t, s.AddApproval(a))
+		approveAt(t, s, values, uint8(slot))
 		t.Cleanup(func() { require.NoError(t, tpm.Remove(context.Background(), uri, options(dir))) })
 		slot++
-		return keystoretest.Device{Dir: dir, Open: func(t *testing.T, dir string) keystore.Keystore {
+		reboot := func(t *testing.T) { require.NoError(t, dev.Reboot()) }
+		return keystoretest.Device{Dir: dir, Reboot: reboot, Open: func(t *testing.T, dir string) keystore.Keystore {
 			return openStore(t, uri, dir)
 		}}
 	})

@@ -29,7 +29,7 @@ func (g *Genesis) Approval(state *attest.ApprovedState, a *attest.DeviceApproval
 // bootState is a boot state as the boot-approval key signs it for the TPM of a member.
 func (g *Genesis) bootState(state *attest.ApprovedState, id bft.ReplicaID, version uint64) keystore.BootState {
 	m := &g.Members[id-1]
-	return keystore.BootState{PCRs: state.Values(g.Attestation.PCRs), Version: version, Slot: m.Slot}
+	return keystore.BootState{Device: keystore.DeviceID(m.StorageRoot), PCRs: state.Values(g.Attestation.PCRs), Version: version, Slot: m.Slot}
 }
 
 // checkApprovals checks that a state has a good approval for each member with a TPM, of a version in bounds, and none else.

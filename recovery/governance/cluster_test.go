@@ -44,8 +44,10 @@ const blockTime = 100 // milliseconds
 
 type option func(*Genesis)
 
-func interval(d time.Duration) option { return func(g *Genesis) { g.RoundInterval = Duration(d) } }
-func size(f, c int) option            { return func(g *Genesis) { g.F, g.C = f, c } }
+func interval(d time.Duration) option {
+	return func(g *Genesis) { g.RoundInterval, g.AllowWear = Duration(d), true }
+}
+func size(f, c int) option { return func(g *Genesis) { g.F, g.C = f, c } }
 
 func withoutTPM(g *Genesis) { g.Attestation = attest.Attestation{} }
 
@@ -137,7 +139,8 @@ func (c *cluster) enrol(g *Genesis, id bft.ReplicaID) {
 	c.identities[id], c.epochKeys[id], c.tpms[id] = identity, private, newFakeTPM(c.t)
 	m := GenesisMember{ID: id, Address: fmt.Sprintf("127.0.0.1:%d", 7000+int(id)), Identity: der, EpochKey: public}
 	if g.Attestation.Required {
-		m.AttestationKey, m.ResetCount = c.tpms[id].public(), c.tpms[id].resetCount
+		m.AttestationKey, m.ResetCount = c.tpms[id].Public(), c.tpms[id].ResetCount
+		m.StorageRoot = m.AttestationKey[1:] // any bytes do here
 	}
 	g.Members = append(g.Members, m)
 }

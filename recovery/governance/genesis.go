@@ -39,6 +39,8 @@ type Genesis struct {
 	Attestation  attest.Attestation `json:"attestation"`
 	// RoundInterval is the block time from the begin of an epoch to its recovery round; 0: rounds begin by order or accusation only.
 	RoundInterval Duration `json:"round_interval"`
+	// AllowWear accepts a RoundInterval that writes the counters in the members' TPMs to death within five years, see [keystore.LeastEpoch].
+	AllowWear bool `json:"allow_wear,omitempty"`
 	// RoundDeadline is the block time that replicas have to attest, and dealers to deal; the latter doubles with each attempt, up to 16 times.
 	RoundDeadline Duration `json:"round_deadline"`
 	// Window is the number of consecutive views that a leader serves.
@@ -60,7 +62,8 @@ type GenesisMember struct {
 	AttestationKey []byte `json:"attestation_key,omitempty"`
 	// ResetCount is the TPM's count of boots at enrolment: the first recovery must show a higher one.
 	ResetCount uint32 `json:"reset_count,omitempty"`
-	// StorageRoot is the public area of the TPM's storage root key, and Slot the keystore's on that TPM: approvals of boot states are bound to both.
+	// StorageRoot is the public area (TPMT_PUBLIC) of the TPM's storage root key, and Slot the keystore's on that TPM: approvals of boot states are
+	// bound to both, and the replica accepts no other TPM. Empty without TPM.
 	StorageRoot []byte `json:"storage_root,omitempty"`
 	Slot        uint8  `json:"slot,omitempty"`
 	// ApprovalVersion is the value of the TPM's approval counter at enrolment.
@@ -157,6 +160,18 @@ func (g *Genesis) ClusterID() bft.ClusterID {
 		b = []byte(err.Error())
 	}
 	return sha256.Sum256(append([]byte(genesisDomain), b...))
+}
+
+// FoundingDigest is the digest of all but the approved boot states: members, operators, who approves boot states, the rest of the policy. It is
+// measured into the boot state, which therefore cannot be in it.
+func (g *Genesis) FoundingDigest() [sha256.Size]byte {
+	c := g.canonical()
+	c.Attestation.Approved = nil
+	b, err := json.Marshal(c)
+	if err != nil { // a time beyond the year 9999: Validate refuses it
+		b = []byte(err.Error())
+	}
+	return sha256.Sum256(append([]byte(foundingDomain), b...))
 }
 
 // Size returns the cluster's size at genesis.

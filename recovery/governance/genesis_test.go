@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery/attest"
 )
 
@@ -48,6 +49,41 @@ func TestClusterIDIsOfTheContentNotTheLayout(t *testing.T) {
 	require.Equal(t, g.ClusterID(), again.ClusterID())
 	again.Members[3].Address = "127.0.0.1:1"
 	require.NotEqual(t, g.ClusterID(), again.ClusterID())
+}
+
+// TestWear: a short interval is for who accepts that the TPMs wear out, or has none.
+func TestWear(t *testing.T) {
+	require.Equal(t, "26m17s", keystore.LeastEpoch.Round(time.Second).String())
+	for _, bend := range []func(*Genesis){
+		func(g *Genesis) { g.RoundInterval = Duration(keystore.LeastEpoch) },
+		func(g *Genesis) { g.RoundInterval, g.AllowWear = Duration(time.Minute), true },
+		func(g *Genesis) { g.RoundInterval, g.Attestation.Required = Duration(time.Minute), false },
+	} {
+		g := newCluster(t).genesis
+		bend(g)
+		require.NoError(t, g.Validate())
+	}
+}
+
+// TestFoundingDigest: it is of everything but the approved states.
+func TestFoundingDigest(t *testing.T) {
+	g := newCluster(t).genesis
+	digest := g.FoundingDigest()
+	g.Attestation.Approved[0].PCRs[7] = good14
+	require.Equal(t, digest, g.FoundingDigest())
+	require.Equal(t, good14, g.Attestation.Approved[0].PCRs[7], "the genesis is not touched")
+	for name, bend := range map[string]func(*Genesis){
+		"operator":      func(g *Genesis) { g.Operators[0], g.Operators[1] = g.Operators[1], g.Operators[0] },
+		"boot approval": func(g *Genesis) { g.BootApproval = []byte{1} },
+		"member":        func(g *Genesis) { g.Members[1].AttestationKey = []byte{1} },
+		"PCRs":          func(g *Genesis) { g.Attestation.PCRs = []int{14} },
+		"required":      func(g *Genesis) { g.Attestation.Required = false },
+	} {
+		g := newCluster(t).genesis
+		before := g.FoundingDigest()
+		bend(g)
+		require.NotEqual(t, before, g.FoundingDigest(), name)
+	}
 }
 
 func TestGenesisRefusesWhatItDoesNotUnderstand(t *testing.T) {
@@ -92,6 +128,9 @@ func TestGenesisErrorsNameTheField(t *testing.T) {
 		"members[0].attestation_key: missing":                func(g *Genesis) { g.Members[0].AttestationKey = nil },
 		"members[0].attestation_key: 2000 bytes":             func(g *Genesis) { g.Members[0].AttestationKey = make([]byte, 2000) },
 		"members[5].attestation_key: the same":               func(g *Genesis) { g.Members[5].AttestationKey = g.Members[0].AttestationKey },
+		"members[0].storage_root: missing":                   func(g *Genesis) { g.Members[0].StorageRoot = nil },
+		"members[0].storage_root: 2000 bytes":                func(g *Genesis) { g.Members[0].StorageRoot = make([]byte, 2000) },
+		"members[5].storage_root: the same":                  func(g *Genesis) { g.Members[5].StorageRoot = g.Members[0].StorageRoot },
 		"members[0].ek_certificates: at most":                func(g *Genesis) { g.Members[0].EKCertificates = make([][]byte, 9) },
 		"operators: name 1 to 64":                            func(g *Genesis) { g.Operators = nil },
 		"operators[1]: 3 bytes":                              func(g *Genesis) { g.Operators[1] = make([]byte, 3) },
@@ -108,15 +147,16 @@ func TestGenesisErrorsNameTheField(t *testing.T) {
 		"approved[1]: the name \"v1\" is taken": func(g *Genesis) {
 			g.Attestation.Approved = append(g.Attestation.Approved, *state(g))
 		},
-		"round_interval: -1ns":   func(g *Genesis) { g.RoundInterval = -1 },
-		"round_deadline: 0s":     func(g *Genesis) { g.RoundDeadline = 0 },
-		"timeouts.view: 0s":      func(g *Genesis) { g.Timeouts.View = 0 },
-		"timeouts.view_max: 1ms": func(g *Genesis) { g.Timeouts.ViewMax = Duration(time.Millisecond) },
-		"timeouts.finalize: ":    func(g *Genesis) { g.Timeouts.Finalize = 0 },
-		"timeouts.idle: 1s":      func(g *Genesis) { g.Timeouts.Idle = g.Timeouts.View },
-		"timeouts.resend: ":      func(g *Genesis) { g.Timeouts.Resend = 0 },
-		"timeouts.ahead: ":       func(g *Genesis) { g.Timeouts.Ahead = 1 << 62 },
-		"window: 0":              func(g *Genesis) { g.Window = 0 },
+		"round_interval: 26m0s: each epoch writes a counter": func(g *Genesis) { g.RoundInterval = Duration(26 * time.Minute) },
+		"round_interval: -1ns":                               func(g *Genesis) { g.RoundInterval = -1 },
+		"round_deadline: 0s":                                 func(g *Genesis) { g.RoundDeadline = 0 },
+		"timeouts.view: 0s":                                  func(g *Genesis) { g.Timeouts.View = 0 },
+		"timeouts.view_max: 1ms":                             func(g *Genesis) { g.Timeouts.ViewMax = Duration(time.Millisecond) },
+		"timeouts.finalize: ":                                func(g *Genesis) { g.Timeouts.Finalize = 0 },
+		"timeouts.idle: 1s":                                  func(g *Genesis) { g.Timeouts.Idle = g.Timeouts.View },
+		"timeouts.resend: ":                                  func(g *Genesis) { g.Timeouts.Resend = 0 },
+		"timeouts.ahead: ":                                   func(g *Genesis) { g.Timeouts.Ahead = 1 << 62 },
+		"window: 0":                                          func(g *Genesis) { g.Window = 0 },
 	} {
 		g := newCluster(t).genesis
 		bend(g)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery/attest"
 	"github.com/reseal-bft/reseal/recovery/internal/wire"
 )
@@ -77,7 +78,7 @@ func (g *Genesis) validateMembers() error {
 			return fmt.Errorf("%s.%w", name, err)
 		}
 		for _, own := range []struct{ field, value string }{
-			{"address", m.Address}, {"identity", string(m.Identity)}, {"epoch_key", string(m.EpochKey)}, {"attestation_key", string(m.AttestationKey)},
+			{"address", m.Address}, {"identity", string(m.Identity)}, {"epoch_key", string(m.EpochKey)}, {"attestation_key", string(m.AttestationKey)}, {"storage_root", string(m.StorageRoot)},
 		} {
 			key := own.field + own.value
 			if other, taken := seen[key]; taken && own.value != "" {
@@ -107,6 +108,9 @@ func (m *GenesisMember) validate(i int, attested bool) error {
 	}
 	if len(m.AttestationKey) > maxAttestationKey {
 		return fmt.Errorf("attestation_key: %d bytes; a TPM's public area has at most %d", len(m.AttestationKey), maxAttestationKey)
+	}
+	if attested && len(m.StorageRoot) == 0 {
+		return errors.New("storage_root: missing, but attestation is required: enrol the member's TPM, or set attestation.required to false")
 	}
 	if len(m.StorageRoot) > maxAttestationKey {
 		return fmt.Errorf("storage_root: %d bytes; a TPM's public area has at most %d", len(m.StorageRoot), maxAttestationKey)
@@ -186,6 +190,10 @@ func (g *Genesis) validateTimes() error {
 	}
 	if err := g.Timeouts.Bounds().Validate(); err != nil {
 		return fmt.Errorf("timeouts.%w", err)
+	}
+	if i := time.Duration(g.RoundInterval); g.Attestation.Required && i > 0 && i < keystore.LeastEpoch && !g.AllowWear {
+		return fmt.Errorf("round_interval: %v: each epoch writes a counter in every TPM once, and in five years that is more than the %d times a TPM is good for: "+
+			"choose at least %v, or set allow_wear to true", i, keystore.CounterEndurance, keystore.LeastEpoch.Round(time.Second))
 	}
 	if g.Window < 1 || g.Window > maxWindow {
 		return fmt.Errorf("window: %d: choose 1 to %d views", g.Window, maxWindow)

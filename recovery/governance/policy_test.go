@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery/attest"
 )
 
@@ -24,7 +25,7 @@ func TestPolicy(t *testing.T) {
 		says    string
 	}{
 		{name: "clean", reason: attest.ReasonNone},
-		{name: "safe is not asked for, suspended in between", prepare: func(c *cluster) { c.tpms[3].resetCount += 7 }},
+		{name: "safe is not asked for, suspended in between", prepare: func(c *cluster) { c.tpms[3].ResetCount += 7 }},
 		{
 			name: "other identity", prepare: func(c *cluster) { c.identities[3] = c.identities[2] },
 			reason: attest.ReasonIdentity, says: "not signed by the identity key of replica 3",
@@ -92,28 +93,39 @@ func TestPolicy(t *testing.T) {
 			reason: attest.ReasonAttestationKey, says: "not that of the attestation key",
 		},
 		{
-			name: "tampered binary", prepare: func(c *cluster) { c.tpms[3].pcrs[14] = bad14 },
-			reason: attest.ReasonPCR, says: `PCR 14 is not approved: it holds ` + bad14.String()[:16] + `..., state "v1" gives`,
+			name: "tampered binary", prepare: func(c *cluster) { c.tpms[3].PCRs[14] = bad14 },
+			reason: attest.ReasonPCR, says: `PCR 14 is not approved: it holds ` + capped(bad14).String()[:16] + `..., state "v1" gives`,
 		},
 		{
-			name: "tampered boot loader", prepare: func(c *cluster) { c.tpms[3].pcrs[7] = bad14 },
+			name: "tampered boot loader", prepare: func(c *cluster) { c.tpms[3].PCRs[7] = bad14 },
 			reason: attest.ReasonPCR, says: "PCR 7",
 		},
 		{
-			name: "a register is not quoted", prepare: func(c *cluster) { delete(c.tpms[3].pcrs, 7) },
+			name: "a register is not quoted", prepare: func(c *cluster) { delete(c.tpms[3].PCRs, 7) },
 			reason: attest.ReasonPCR, says: "PCR 7 is not in the quote",
 		},
-		{name: "more registers than needed", prepare: func(c *cluster) { c.tpms[3].pcrs[23] = bad14 }},
 		{
-			name: "not rebooted", prepare: func(c *cluster) { c.tpms[3].resetCount-- },
+			name: "claimed in another register", prepare: func(c *cluster) { c.tpms[3].PCRs[23] = bad14 },
+			reason: attest.ReasonUnclaimed, says: "before it was claimed",
+		},
+		{
+			name: "not claimed", prepare: func(c *cluster) { c.tpms[3].Unclaimed = true },
+			reason: attest.ReasonUnclaimed, says: "before it was claimed",
+		},
+		{
+			name: "another keystore on the same TPM", prepare: func(c *cluster) { c.tpms[3].Slot = 1 },
+			reason: attest.ReasonQuote, says: "slot 1",
+		},
+		{
+			name: "not rebooted", prepare: func(c *cluster) { c.tpms[3].ResetCount-- },
 			reason: attest.ReasonNoReboot, says: "still 5",
 		},
 		{
-			name: "cleared", prepare: func(c *cluster) { c.tpms[3].resetCount = 1 },
+			name: "cleared", prepare: func(c *cluster) { c.tpms[3].ResetCount = 1 },
 			reason: attest.ReasonResetCountFell, says: "fell from 5 to 1",
 		},
 		{
-			name: "old firmware", prepare: func(c *cluster) { c.tpms[3].firmware = 0xf_ffff },
+			name: "old firmware", prepare: func(c *cluster) { c.tpms[3].Firmware = 0xf_ffff },
 			reason: attest.ReasonFirmware, says: "older than 0x100000",
 		},
 	} {
@@ -146,6 +158,11 @@ func TestPolicy(t *testing.T) {
 			}
 		})
 	}
+}
+
+// capped is what a register holds after the boot was claimed.
+func capped(m attest.Measurement) attest.Measurement {
+	return attest.Measurement(keystore.Capped([]keystore.PCRValue{{Digest: m}})[0].Digest)
 }
 
 // answer makes evidence for a challenge, bent or not.

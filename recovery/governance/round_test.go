@@ -49,7 +49,7 @@ func TestEveryReplicaRecoversInTurn(t *testing.T) {
 
 		m := c.state.View().Member(id)
 		require.True(t, m.Attested)
-		require.Equal(t, c.tpms[id].resetCount, m.ResetCount)
+		require.Equal(t, c.tpms[id].ResetCount, m.ResetCount)
 		require.Equal(t, "v1", m.State)
 		require.Equal(t, attest.Evidence.EpochKey, c.state.Membership().Member(id).EpochKey)
 		require.Nil(t, c.state.Membership().Member(id).NextKey)

