@@ -14,8 +14,11 @@ type answer struct {
 	err     error
 }
 
+// enough is why accept wants no further answers.
+type enough struct{ error }
+
 // ask calls a method of one replica after the other until accept takes an answer: the next one is asked when one is silent for the
-// client's patience or fails, while those before may still answer. When all have failed, they are asked again after a pause. It ends with ctx.
+// client's patience or fails, while those before may still answer. When all have failed, they are asked again after a pause. It ends with ctx, or when accept has [enough].
 func (c *Client) ask(ctx context.Context, method string, query []byte, accept func([]byte) error) error {
 	calls, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -53,6 +56,9 @@ func (c *Client) ask(ctx context.Context, method string, query []byte, accept fu
 				c.preferred.Store(uint32(a.replica))
 				c.took(time.Since(start))
 				return nil
+			}
+			if stop, ok := a.err.(enough); ok {
+				return stop.error
 			}
 			failure = fmt.Errorf("replica %d: %w", c.cfg.Peers[a.replica].ID, a.err)
 			c.cfg.Log.Debug("a replica did not help", "method", method, "error", failure)

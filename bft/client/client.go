@@ -36,6 +36,22 @@ type Config struct {
 	Patience time.Duration
 	// Log may be nil.
 	Log *slog.Logger
+	// Seen is what [Client.Seen] told an earlier client of the same cluster, 0 if there was none: proven answers that fall behind it are refused with a
+	// [WentBackError].
+	Seen bft.Height
+}
+
+// WentBackError says that what the cluster proves is older than what it proved to this client before: not one slow replica, but all that answered. The
+// cluster, or that part of it which can be reached, was put back to an earlier state, and what was acknowledged since is lost. Find out how before you go
+// on; to accept it, begin anew with Config.Seen 0.
+type WentBackError struct {
+	// Height is that of the newest state that a replica proves now, and Seen the one that was proven before.
+	Height, Seen bft.Height
+}
+
+func (e *WentBackError) Error() string {
+	return fmt.Sprintf("the cluster has gone back: a state of height %d was proven to this client before, and now it proves none above %d; it was put back to an "+
+		"earlier time, or the replicas that answer were", e.Seen, e.Height)
 }
 
 // Client talks to a cluster. Safe for concurrent use.
@@ -68,6 +84,7 @@ func New(cfg Config) (*Client, error) {
 		c.slots <- &slot{next: base + i}
 	}
 	// Keys are random: so clients spread over the replicas.
+	c.seen.Store(uint64(cfg.Seen))
 	c.preferred.Store(binary.BigEndian.Uint32(c.PublicKey()) % uint32(len(cfg.Peers)))
 	for _, peer := range cfg.Peers {
 		conn, err := transport.Dial(cfg.Cluster, peer)
@@ -116,6 +133,7 @@ func (c *Client) submit(ctx context.Context, space request.Space, operations [][
 	}
 	s.next += request.Window
 
+	seen := c.Seen() // a request that is made now is executed above every state that is proven already
 	var reply *request.Reply
 	err = c.ask(ctx, methodSubmit, r.Raw(), func(answer []byte) error {
 		parsed, err := request.ParseReply(answer)
@@ -134,6 +152,9 @@ func (c *Client) submit(ctx context.Context, space request.Space, operations [][
 	if err != nil {
 		return nil, fmt.Errorf("submit: %w", err)
 	}
+	if reply.Record.Height <= seen {
+		return nil, fmt.Errorf("submit: the operations were executed at height %d, but %w", reply.Record.Height, &WentBackError{reply.Record.Height, seen})
+	}
 	c.saw(reply.Record.Height)
 	return reply.Results, nil
 }
@@ -142,6 +163,7 @@ func (c *Client) submit(ctx context.Context, space request.Space, operations [][
 // any age), and no older than what this client has written or read before. Check verifies the answer against the reply's AppRoot in the way of the
 // application; it may be nil. Where a reply does not satisfy, another replica is asked, until ctx ends.
 func (c *Client) Query(ctx context.Context, query []byte, maxAge time.Duration, check func(*request.ReadReply) error) (*request.ReadReply, error) {
+	back, times := &WentBackError{}, 0
 	var reply *request.ReadReply
 	err := c.ask(ctx, methodQuery, query, func(answer []byte) error {
 		r, err := request.ParseReadReply(answer)
@@ -151,7 +173,11 @@ func (c *Client) Query(ctx context.Context, query []byte, maxAge time.Duration, 
 		if err := r.Verify(c.cfg.Cluster, c.cfg.GroupKey); err != nil {
 			return err
 		}
-		if seen := bft.Height(c.seen.Load()); r.Header.StateHeight < seen {
+		if seen := c.Seen(); r.Header.StateHeight < seen {
+			back.Height, back.Seen = max(back.Height, r.Header.StateHeight), seen
+			if times++; times >= 2*len(c.conns) {
+				return enough{back}
+			}
 			return fmt.Errorf("its state is of height %d, and this client has seen %d", r.Header.StateHeight, seen)
 		}
 		if age := time.Since(r.Time()); maxAge > 0 && age > maxAge {
@@ -165,12 +191,19 @@ func (c *Client) Query(ctx context.Context, query []byte, maxAge time.Duration, 
 		reply = r
 		return nil
 	})
+	if err != nil && back.Seen > 0 {
+		return nil, fmt.Errorf("query: %w (%w)", back, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("query: %w", err)
 	}
 	c.saw(reply.Header.StateHeight)
 	return reply, nil
 }
+
+// Seen returns the height of the newest state that was proven to this client. Kept, and given to a later client, it shows whether the cluster was put back in
+// between.
+func (c *Client) Seen() bft.Height { return bft.Height(c.seen.Load()) }
 
 // saw notes a height that later reads must not fall behind.
 func (c *Client) saw(h bft.Height) {

@@ -15,4 +15,7 @@
 //
 // An operation that reads, submitted like any other, is linearizable. [Client.Query] asks one replica and returns the answer with a
 // certified state of stated age; within one Client it never goes back behind what the client has written or read before.
+//
+// A cluster all of whose stores were put back to an earlier time proves what was true then. A client that has been shown a later state refuses that with a
+// [WentBackError]; one that keeps [Client.Seen] and gives it to the next (Config.Seen) notices it across processes too.
 package client

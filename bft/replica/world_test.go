@@ -90,8 +90,12 @@ func (w *world) payload(bytes int) []byte {
 	if bytes == 0 {
 		return nil
 	}
+	return w.write("key", bytes)
+}
+
+func (w *world) write(key string, bytes int) []byte {
 	w.sent++
-	operation, err := kv.Put([]byte("key"), make([]byte, bytes))
+	operation, err := kv.Put([]byte(key), make([]byte, bytes))
 	require.NoError(w.t, err)
 	r, err := request.New(w.id, w.client, w.sent, request.Application, [][]byte{operation})
 	require.NoError(w.t, err)
@@ -99,8 +103,14 @@ func (w *world) payload(bytes int) []byte {
 }
 
 // order makes the log longer by one final block.
-func (w *world) order(bytes int) *bft.Block {
-	payload := w.payload(bytes)
+func (w *world) order(bytes int) *bft.Block { return w.orderPayload(w.payload(bytes)) }
+
+// orderKey orders a write to a key of its own.
+func (w *world) orderKey(key string, bytes int) *bft.Block {
+	return w.orderPayload(w.write(key, bytes))
+}
+
+func (w *world) orderPayload(payload []byte) *bft.Block {
 	h := w.header(payload)
 	block := w.sign(h, payload)
 	require.NoError(w.t, w.tip.Extend(&h))
@@ -167,7 +177,7 @@ func (w *world) replica(s *store.Store, network Network) (*Replica, error) {
 	first := w.system.history[0]
 	return New(Config{
 		Cluster: w.id, Self: 1, Store: s, Network: network, Application: kv.New(), System: newEpochs(first, w.system.readyAt), Window: worldWindow,
-		Verifier: func(*Membership) (bft.Scheme, error) { return saysGood{}, nil }, Log: slog.New(slog.DiscardHandler),
+		Verifier: func(m *Membership) (bft.Scheme, error) { return saysGood{string(m.GroupKey)}, nil }, Log: slog.New(slog.DiscardHandler),
 	})
 }
 
@@ -178,17 +188,21 @@ func (w *world) store() *store.Store {
 	return s
 }
 
-// saysGood accepts the signature "good".
-type saysGood struct{}
+// saysGood accepts the signature "good" under the group key, and under another one the signature "evil".
+type saysGood struct{ groupKey string }
 
 func (saysGood) Name() string { return "says good" }
 func (saysGood) Combine([]byte, map[bft.ReplicaID][]byte) ([]byte, []bft.ReplicaID, error) {
 	return []byte("good"), nil, nil
 }
-func (saysGood) Verify(messages, signatures [][]byte) []bool {
+func (s saysGood) Verify(messages, signatures [][]byte) []bool {
+	want := "good"
+	if s.groupKey == "evil" {
+		want = "evil"
+	}
 	out := make([]bool, len(messages))
 	for i := range signatures {
-		out[i] = string(signatures[i]) == "good"
+		out[i] = string(signatures[i]) == want
 	}
 	return out
 }
@@ -252,7 +266,7 @@ func (s *epochs) Restore(snapshot []byte) error {
 
 // peers answer calls, each as its function says; without one it cannot be reached.
 type peers struct {
-	serve map[bft.ReplicaID]func(ctx context.Context, method string, call []byte) ([]byte, error)
+	serve map[bft.ReplicaID]serve
 	calls map[bft.ReplicaID]int
 }
 

@@ -11,7 +11,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
+	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/client"
 	"github.com/reseal-bft/reseal/bft/request"
 	"github.com/reseal-bft/reseal/recovery/governance"
@@ -28,6 +30,9 @@ type Access struct {
 	// Verifier verifies under the group public key; clients share it.
 	Verifier request.GroupKey
 	dir      Dir
+
+	mu      sync.Mutex
+	clients []*client.Client
 }
 
 // Connect prepares the use of a cluster. The group key is the one that is kept in its directory, or, at first, the one that f + 1 replicas tell, which
@@ -49,16 +54,38 @@ func Connect(ctx context.Context, dir Dir) (*Access, error) {
 	return &Access{Genesis: genesis, Members: members, Verifier: client.NewVerifier(key), dir: dir}, nil
 }
 
-// Close ends the connections to the members.
-func (a *Access) Close() { a.Members.Close() }
+// Close ends the connections to the members, and keeps the height that the clients were shown for those who come after.
+func (a *Access) Close() {
+	a.Members.Close()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	seen := bft.Height(0)
+	for _, c := range a.clients {
+		seen = max(seen, c.Seen())
+	}
+	if before, err := readSeen(a.dir, a.Genesis.ClusterID()); err == nil && seen > before {
+		_ = writeSeen(a.dir, a.Genesis.ClusterID(), seen) // the next client warns of less; a read-only directory is no failure of this one
+	}
+}
 
-// NewClient makes a client with a key of its own.
+// NewClient makes a client with a key of its own. It refuses what is older than what earlier clients of this directory were shown.
 func (a *Access) NewClient(random io.Reader) (*client.Client, error) {
 	_, key, err := ed25519.GenerateKey(random)
 	if err != nil {
 		return nil, err
 	}
-	return client.New(client.Config{Cluster: a.Genesis.ClusterID(), Peers: a.Members.peers, GroupKey: a.Verifier, Key: key})
+	seen, err := readSeen(a.dir, a.Genesis.ClusterID())
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.New(client.Config{Cluster: a.Genesis.ClusterID(), Peers: a.Members.peers, GroupKey: a.Verifier, Key: key, Seen: seen})
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.clients = append(a.clients, c)
+	return c, nil
 }
 
 // State asks the replicas for the state of the cluster.
