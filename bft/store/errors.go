@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -25,8 +26,8 @@ var (
 
 // corrupt says which record is damaged and what to do.
 func (s *Store) corrupt(what string) error {
-	return fmt.Errorf("%w: %s in %s: move the directory away and start again; the replica then fetches the log from the others",
-		ErrCorrupt, what, s.dir)
+	return fmt.Errorf("%w: %s in %s: move the directory away (not %s beside it) and start again; the replica then fetches the log from the others, "+
+		"and votes again from the next epoch on", ErrCorrupt, what, s.dir, filepath.Base(s.markPath()))
 }
 
 // explain turns an error of the file system into one line that says what to do.
@@ -36,6 +37,8 @@ func explain(dir string, err error) error {
 		return nil
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%w: free some space for %s and start again: %w", ErrFull, dir, err)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%s: the file system is read-only: remount it, and look for a failing disk: %w", dir, err)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%s: run as the user that owns the directory: %w", dir, err)
 	}

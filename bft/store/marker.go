@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -42,7 +43,7 @@ func (s *Store) claim() error {
 		}
 	}
 	if s.lock, err = s.fs.Lock(s.path(lockName)); err != nil {
-		if errors.Is(err, os.ErrPermission) {
+		if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {
 			return explain(s.dir, err)
 		}
 		return fmt.Errorf("%w: %s: stop the other process, or name another directory: %w", ErrLocked, s.dir, err)
@@ -89,6 +90,9 @@ func (s *Store) checkMarker() error {
 		return nil
 	}
 	format, _, _ := strings.Cut(markerFormat, "\n")
+	if strings.HasPrefix(want, got) {
+		return s.corrupt("the file " + markerName + " is cut short")
+	}
 	if !strings.HasPrefix(got, format+"\n") {
 		return fmt.Errorf("%w: %s was made by another version (%.40q): use that version, or name another directory", ErrForeign, s.dir, got)
 	}

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -79,17 +81,37 @@ func (s *Store) openDB() error {
 	if err := s.makeDir(s.path("db")); err != nil {
 		return explain(s.dir, err)
 	}
+	if err := s.checkManifest(); err != nil {
+		return err
+	}
 	db, err := pebble.Open(s.path("db"), s.pebbleOptions())
 	switch {
 	case err == nil:
 		s.db = db
-	case pebble.IsCorruptionError(err):
+	case pebble.IsCorruptionError(err), errors.Is(err, fs.ErrNotExist):
 		return s.corrupt(err.Error())
 	default:
 		return explain(s.dir, err)
 	}
 	if err := s.prepareSnapshots(); err != nil {
 		return errors.Join(err, db.Close())
+	}
+	return nil
+}
+
+// checkManifest refuses a database that has data and no manifest: opened, it would be an empty one.
+func (s *Store) checkManifest() error {
+	names, err := s.fs.List(s.path("db"))
+	if err != nil {
+		return explain(s.dir, err)
+	}
+	data, manifest := false, false
+	for _, name := range names {
+		data = data || strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
+		manifest = manifest || strings.HasPrefix(name, "MANIFEST-")
+	}
+	if data && !manifest {
+		return s.corrupt("the database has lost its MANIFEST")
 	}
 	return nil
 }
