@@ -8,13 +8,15 @@
 // A client's reply is proven, not voted on: results are recorded in the replicated state, a later block's header carries the root of
 // that state, and the block's notarization, 48 bytes under the group key, proves the header (ledger.go).
 //
-// A replica that was away fetches the log, in order, from any one peer (sync.go), or first a snapshot when it is far behind (snapshot.go): it believes a
-// piece of the log when a certificate proves its last block, and a snapshot when a certificate proves its root. After a restart it believes a snapshot on its disk no more than that (recover.go).
+// A replica that was away fetches the log, in order, from any one peer (catchup.go, log.go), or first a snapshot when it is far behind (transfer.go): it believes a
+// piece of the log when a chain of headers leads from it to a certificate, and a snapshot when one proves its root; nothing is stored before. After a restart it believes its
+// own disk no more than that (recover.go), and votes only if neither its mark beside the store nor f + 1 peers know of votes that the store has forgotten (mark.go, recall.go).
+// What it serves to others takes a bounded share of its time (share.go). docs/protocol.md, "State transfer", has the rules and bounds.
 //
 // Epochs are begun and ended by the replicated state, through the interface [System]; package recovery implements it.
 //
 // # What it does not promise
 //
-// Blocks on the own disk above the snapshot are replayed if they link up; that the log as a whole was replaced is noticed only when the next
+// Blocks on the own disk above the snapshot are replayed if they make a valid chain; that the log as a whole was replaced by another is noticed only when the next
 // certificate contradicts the state. A replica that finds its own state contradicted by a certificate stops voting and says so; it does not repair itself yet.
 package replica

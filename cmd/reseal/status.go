@@ -107,6 +107,8 @@ func memberStatus(state *cluster.State, answer cluster.Member) string {
 		text += "; does not answer: " + answer.Err
 	case answer.Info.Diverged:
 		text += "; its state diverged from the certified one"
+	case answer.Info.Amnesia:
+		text += "; does not vote before the next epoch: " + answer.Info.AmnesiaReason
 	}
 	return text
 }

@@ -20,6 +20,8 @@ type Info struct {
 	CertifiedHeight bft.Height `json:"certified_height"`
 	Voter           bool       `json:"voter"`
 	Diverged        bool       `json:"diverged"`
+	Amnesia         bool       `json:"amnesia"`
+	AmnesiaReason   string     `json:"amnesia_reason"`
 	Keystore        string     `json:"keystore"`
 	// State is the replicated state of the cluster: the same bytes from every replica that has come as far.
 	State json.RawMessage `json:"state"`
