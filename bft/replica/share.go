@@ -14,6 +14,9 @@ import (
 // one processor's time (and of the disk's) for the log and snapshots, and as much for single blocks, however many ask, however often.
 const restFactor = 3
 
+// longestRest bounds a rest: a replica that is slow because its machine is has to let others come back all the same.
+const longestRest = time.Second
+
 // maxWaiting bounds the calls of one peer that wait.
 const maxWaiting = 4
 
@@ -60,7 +63,7 @@ func (s *share) serve(ctx context.Context, from *transport.Sender, work func() (
 	began := time.Now()
 	answer, err := work()
 	took := time.Since(began)
-	s.rest = began.Add(took + restFactor*took)
+	s.rest = began.Add(took + min(restFactor*took, longestRest))
 	return answer, err
 }
 
