@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,37 +73,67 @@ func parsePosition(data []byte) (p position, err error) {
 
 // askWhatTheySaw asks all others for this replica's votes, and says why, by f + 1 of them, it has forgotten some; empty if it has not. Views up to the final
 // one do not matter: nobody votes in them again.
+//
+// It waits for those that are connected. Without a mark, which may have been removed, it waits for others too, until f + 1 correct ones have answered.
 func (r *Replica) askWhatTheySaw(ctx context.Context, m *Membership, restored *bft.Restored) string {
 	known := position{m.Epoch, restored.FinalView}
 	for _, v := range restored.Votes {
 		known.view = max(known.view, v.View)
 	}
+	unsure := len(r.found.raw) == 0 && r.ledger.latest.Load().height > 0
 	ctx, cancel := context.WithTimeout(ctx, recallTimeout)
 	defer cancel()
 	peers := r.askOrder(nil)
-	answers := make(chan position, len(peers))
+	answers := make(chan *position, len(peers))
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	defer cancel()
 	for _, peer := range peers {
-		asking.Go(func() {
-			var at position
-			if answer, err := r.cfg.Network.Call(ctx, peer, methodRecall, nil); err == nil {
-				if at, err = parsePosition(answer); err != nil {
-					at = position{}
-				}
-			}
-			answers <- at
-		})
+		asking.Go(func() { answers <- r.askWhatItSaw(ctx, peer, unsure) })
 	}
-	more := 0
+	heard, more := 0, 0
 	for range peers {
-		if at := <-answers; at.after(known) {
+		at := <-answers
+		if at == nil {
+			continue
+		}
+		heard++
+		if at.after(known) {
 			more++
 		}
 		if more > m.Size.F || more > 0 && broken("recall-of-one") {
 			return fmt.Sprintf("%d other replicas have had votes of this one that its store does not know, above view %d", more, known.view)
 		}
+		if unsure && heard > 2*m.Size.F && more == 0 {
+			break
+		}
 	}
 	return ""
 }
+
+// askWhatItSaw asks one peer, and again until the time is up while it is connected, or patient is set. It returns nil when there was no answer.
+func (r *Replica) askWhatItSaw(ctx context.Context, peer bft.ReplicaID, patient bool) *position {
+	for {
+		answer, err := r.cfg.Network.Call(ctx, peer, methodRecall, nil)
+		if err == nil {
+			at, err := parsePosition(answer)
+			if err != nil {
+				return nil
+			}
+			return &at
+		}
+		if !transport.Unavailable(err) || !patient && !slices.Contains(r.cfg.Network.Connected(), peer) {
+			return nil
+		}
+		timer := time.NewTimer(recallAgain)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+	}
+}
+
+// recallAgain is the pause before a peer that could not be reached is asked again.
+const recallAgain = 20 * time.Millisecond
