@@ -77,11 +77,19 @@ func (l *lock) start(t *testing.T, path, pin string) (log *bytes.Buffer, err err
 	return log, tok.connect()
 }
 
+// cheapPINs lowers the cost of remembering a PIN until it is undone.
+func cheapPINs() (undo func()) {
+	before := scryptN
+	scryptN = 1 << 4
+	return func() { scryptN = before }
+}
+
 // TestServiceWithWrongPIN: a service that is started again and again with a PIN that is wrong uses up one try.
 func TestServiceWithWrongPIN(t *testing.T) {
+	defer cheapPINs()()
 	path := filepath.Join(t.TempDir(), "keystore")
 	l := &lock{serial: "1", right: "right"}
-	for range 5 {
+	for range 3 {
 		_, err := l.start(t, path, "wrong")
 		require.ErrorIs(t, err, keystore.ErrWrongPIN)
 		require.NotContains(t, err.Error(), "wrong\"")
@@ -123,6 +131,7 @@ func TestServiceWithWrongPIN(t *testing.T) {
 
 // TestDamagedMemory: a file of refused PINs that somebody damaged costs one try, and keeps nobody out.
 func TestDamagedMemory(t *testing.T) {
+	defer cheapPINs()()
 	for _, content := range []string{"", "{", "null", `{"version":1,"serial":"1","salt":"AA==","hashes":["AA=="]}`, strings.Repeat("x", 1<<20)} {
 		path := t.TempDir()
 		require.NoError(t, os.WriteFile(filepath.Join(path, refusedFile), []byte(content), 0o600))

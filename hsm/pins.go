@@ -18,9 +18,12 @@ const (
 	maxRefused     = 8
 	saltLen        = 16
 	hashLen        = 32
-	// The cost of a guess, if somebody has the file and looks for PINs like the right one: 32 MiB.
-	scryptN, scryptR, scryptP = 1 << 15, 8, 1
+	scryptR        = 8
+	scryptP        = 1
 )
+
+// scryptN is the cost of a guess, if somebody has the file and looks for PINs like the right one: 16 MiB. Tests lower it.
+var scryptN = 1 << 14
 
 // pinMemory remembers in the directory which PINs a token refused. A service that is started again and again with a wrong
 // PIN would lock the token otherwise, a try at each start.

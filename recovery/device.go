@@ -3,11 +3,13 @@ package recovery
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/transport"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery/attest"
 	"github.com/reseal-bft/reseal/recovery/governance"
@@ -68,6 +70,16 @@ func (n *Node) obey(v *governance.View) error {
 		d.approved[name] = true
 	}
 	return failed
+}
+
+// methodEvidence gives clients the last accepted evidence of the member that they name; empty if there is none.
+const methodEvidence = "reseal/evidence"
+
+func (n *Node) serveEvidence(_ context.Context, _ *transport.Sender, request []byte) ([]byte, error) {
+	if len(request) != 2 {
+		return nil, errors.New("malformed call")
+	}
+	return n.state.View().Evidence(bft.ReplicaID(binary.BigEndian.Uint16(request))), nil
 }
 
 // considerPresence shows the boot that the machine is in, when the log wants to know: when this replica has become due and was not reset since, when

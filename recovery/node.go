@@ -185,6 +185,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	n.replica.Store(r)
+	n.transport.HandleClient(methodEvidence, n.serveEvidence)
 	if err := n.obey(n.state.View()); err != nil { // before anything else: the log on the disk may know of a revocation
 		n.log.Error("approvals and revocations are carried out again", "error", err)
 	}

@@ -36,8 +36,8 @@ func TestSharesDetermineEverybodys(t *testing.T) {
 	for _, i := range holders {
 		secrets = append(secrets, g.shares[i-1].copySecret())
 	}
-	stolen := &Share{index: 5, secret: curve.Inner(secrets, curve.Lagrange(holders, 5))}
+	stolen := &Share{index: 5, secret: inner(secrets, curve.Lagrange(holders, 5))}
 	require.True(t, stolen.Equal(g.shares[4]))
-	group := curve.Inner(secrets, curve.Lagrange(holders, 0))
+	group := inner(secrets, curve.Lagrange(holders, 0))
 	require.Equal(t, g.sharing.GroupKey().point, curve.Mult2(nil, &group))
 }

@@ -42,6 +42,9 @@ func VerifyBatch(rand io.Reader, items []BatchItem) error {
 	case 1:
 		return verifyEach(items)
 	}
+	if rand == nil {
+		return errMissing
+	}
 	seed := make([]byte, sha256.Size)
 	if _, err := io.ReadFull(rand, seed); err != nil {
 		return fmt.Errorf("threshold: reading randomness for a batch: %w", err)
@@ -71,7 +74,7 @@ func batchHolds(items []BatchItem, coefficients []byte) bool {
 	sigs := make([]curve.G1, len(items))
 	byKey := make(map[[PublicKeyLen]byte][]int, 1)
 	for i := range items {
-		if items[i].Key == nil || items[i].Key.lines == nil || items[i].Signature.decode(&sigs[i]) != nil {
+		if !items[i].Key.made() || items[i].Signature.decode(&sigs[i]) != nil {
 			return false
 		}
 		key := items[i].Key.encoded

@@ -29,10 +29,20 @@ type CertifiedDealing struct {
 }
 
 // Dealer returns the dealer's index.
-func (d *CertifiedDealing) Dealer() int { return d.dealer }
+func (d *CertifiedDealing) Dealer() int {
+	if d == nil {
+		return 0
+	}
+	return d.dealer
+}
 
 // Commitment returns the dealing's commitment.
-func (d *CertifiedDealing) Commitment() *Commitment { return d.commitment }
+func (d *CertifiedDealing) Commitment() *Commitment {
+	if d == nil {
+		return nil
+	}
+	return d.commitment
+}
 
 // errMissing says that an argument is nil, or the zero value of its type.
 var errMissing = errors.New("threshold: a value is missing: nil, or the zero value of its type, where a parsed or made one is needed")

@@ -27,6 +27,9 @@ func newCombination(t int) *combination {
 // With fewer than T valid ones the error wraps ErrTooFewPartials; bad is nil if there are not even T
 // distinct indices. Looking for bad ones takes time in proportion to len(ps): give one per receiver.
 func (s *Sharing) Combine(msg []byte, ps []PartialSignature) (sig Signature, bad []int, err error) {
+	if !s.made() {
+		return sig, nil, errMissing
+	}
 	c := s.combinations.Get().(*combination)
 	defer s.combinations.Put(c)
 	if s.gather(c, ps) {
@@ -53,6 +56,9 @@ func (s *Sharing) Combine(msg []byte, ps []PartialSignature) (sig Signature, bad
 // batch with other signatures say (VerifyBatch). It fails only if there are no T distinct indices with
 // partial signatures that decode.
 func (s *Sharing) CombineUnverified(ps []PartialSignature) (Signature, error) {
+	if !s.made() {
+		return Signature{}, errMissing
+	}
 	c := s.combinations.Get().(*combination)
 	defer s.combinations.Put(c)
 	if !s.gather(c, ps) {

@@ -27,7 +27,7 @@ type CertifiedKey struct {
 // Certify checks that a quorum certified k as the public key of what the dealer dealt: the message names the key by its encoding. The
 // certification's context is not looked at: the message binds it.
 func (k *PublicKey) Certify(by Certification) (*CertifiedKey, error) {
-	if k == nil || by.Verify == nil {
+	if !k.made() || by.Verify == nil {
 		return nil, errMissing
 	}
 	if by.Dealer < 1 || by.Dealer > MaxReceivers {
@@ -89,8 +89,8 @@ func combineKeys(keys []*PublicKey, combine func([]curve.G2) curve.G2) (*PublicK
 	}
 	points := make([]curve.G2, len(keys))
 	for i, k := range keys {
-		if k == nil {
-			return nil, errors.New("threshold: a public key is missing")
+		if !k.made() {
+			return nil, errMissing
 		}
 		points[i] = k.point
 	}

@@ -49,24 +49,44 @@ func (c *Commitment) finish() {
 func (c *Commitment) made() bool { return c != nil && c.verify != nil }
 
 // Params returns the numbers of the dealing.
-func (c *Commitment) Params() Params { return c.params }
+func (c *Commitment) Params() Params {
+	if c == nil {
+		return Params{}
+	}
+	return c.params
+}
 
 // Context returns the context that the dealer bound in. The caller compares it with what it expects.
-func (c *Commitment) Context() []byte { return append([]byte(nil), c.context...) }
+func (c *Commitment) Context() []byte {
+	if c == nil {
+		return nil
+	}
+	return append([]byte(nil), c.context...)
+}
 
 // Digest is the SHA-256 of the encoding: it binds scheme, numbers, context and every point. Receivers
 // acknowledge a dealing by signing it (see AcknowledgementMessage).
-func (c *Commitment) Digest() [32]byte { return c.digest }
+func (c *Commitment) Digest() [32]byte {
+	if c == nil {
+		return [32]byte{}
+	}
+	return c.digest
+}
 
 // Equal reports whether two commitments are the same bytes.
 func (c *Commitment) Equal(other *Commitment) bool {
-	return c != nil && other != nil && bytes.Equal(c.encoded, other.encoded)
+	return c.made() && other.made() && bytes.Equal(c.encoded, other.encoded)
 }
 
 // MarshalBinary encodes the commitment: scheme, N, T, F (2 bytes each), context (length in 2 bytes),
 // then the points, uncompressed (a square root for each would cost more than all checks): T*(F+1) of
 // 96 bytes and T of 192.
-func (c *Commitment) MarshalBinary() ([]byte, error) { return append([]byte(nil), c.encoded...), nil }
+func (c *Commitment) MarshalBinary() ([]byte, error) {
+	if !c.made() {
+		return nil, errMissing
+	}
+	return append([]byte(nil), c.encoded...), nil
+}
 
 func (c *Commitment) encode() []byte {
 	size := headerLen(commitmentScheme) + 2 + len(c.context) + pointsLen(c.params)
@@ -140,5 +160,6 @@ const acknowledgementDomain = "reseal/dealing-acknowledged/v1"
 // partial signatures of the current sharing on it combine into the certificate of the dealing: at
 // least T-F correct receivers hold their parts, and every other can complete its own.
 func (c *Commitment) AcknowledgementMessage() []byte {
-	return append([]byte(acknowledgementDomain), c.digest[:]...)
+	digest := c.Digest()
+	return append([]byte(acknowledgementDomain), digest[:]...)
 }

@@ -40,6 +40,9 @@ func deal(rand io.Reader, p Params, context []byte, secret *curve.Fr) (*Dealing,
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
+	if rand == nil {
+		return nil, errMissing
+	}
 	if len(context) > MaxContext {
 		return nil, fmt.Errorf("threshold: a context of %d bytes: at most %d", len(context), MaxContext)
 	}
@@ -67,12 +70,17 @@ func commit(p Params, context []byte, coefficients []curve.Fr) *Commitment {
 }
 
 // Commitment returns the public side of the dealing.
-func (d *Dealing) Commitment() *Commitment { return d.commitment }
+func (d *Dealing) Commitment() *Commitment {
+	if d == nil {
+		return nil
+	}
+	return d.commitment
+}
 
 // Part returns what receiver j is to get, over a confidential channel: its row phi(j, y) and its
 // column phi(x, j).
 func (d *Dealing) Part(j int) (*Part, error) {
-	if d.commitment == nil {
+	if !d.Commitment().made() {
 		return nil, errMissing
 	}
 	p := d.commitment.params
@@ -84,16 +92,19 @@ func (d *Dealing) Part(j int) (*Part, error) {
 	}
 	part := &Part{index: j, row: make([]curve.Fr, p.columns()), column: make([]curve.Fr, p.rows())}
 	for k := range part.row {
-		part.row[k] = curve.Eval(d.coefficients[k:], p.rows(), p.columns(), uint64(j))
+		part.row[k].Eval(d.coefficients[k:], p.rows(), p.columns(), uint64(j))
 	}
 	for l := range part.column {
-		part.column[l] = curve.Eval(d.coefficients[l*p.columns():], p.columns(), 1, uint64(j))
+		part.column[l].Eval(d.coefficients[l*p.columns():], p.columns(), 1, uint64(j))
 	}
 	return part, nil
 }
 
 // Wipe overwrites the polynomial. Parts already made are the receivers' to wipe.
 func (d *Dealing) Wipe() {
+	if d == nil {
+		return
+	}
 	curve.Wipe(d.coefficients)
 	d.coefficients = nil
 }
@@ -108,10 +119,15 @@ type Part struct {
 }
 
 // Index returns the receiver's index.
-func (p *Part) Index() int { return p.index }
+func (p *Part) Index() int {
+	if p == nil {
+		return 0
+	}
+	return p.index
+}
 
 // HasColumn reports whether Point works.
-func (p *Part) HasColumn() bool { return p.column != nil }
+func (p *Part) HasColumn() bool { return p != nil && p.column != nil }
 
 // ErrNoColumn says that a part has no column: it is no part of a dealer's, and makes no points.
 var ErrNoColumn = errors.New("threshold: this part was completed from points and makes none: ask a receiver that got its part from the dealer")
@@ -119,7 +135,7 @@ var ErrNoColumn = errors.New("threshold: this part was completed from points and
 // Point returns what helps receiver to complete the part that it missed: phi(to, index). For that
 // receiver only: F+1 such points are its whole row.
 func (p *Part) Point(to int) (Point, error) {
-	if p.row == nil {
+	if p == nil || p.row == nil {
 		return Point{}, ErrWiped
 	}
 	if p.column == nil {
@@ -128,12 +144,16 @@ func (p *Part) Point(to int) (Point, error) {
 	if to < 1 || to > MaxReceivers {
 		return Point{}, fmt.Errorf("threshold: index %d is outside 1..%d", to, MaxReceivers)
 	}
-	value := curve.Eval(p.column, len(p.column), 1, uint64(to))
-	return Point{From: p.index, To: to, value: &value}, nil
+	value := new(curve.Fr)
+	value.Eval(p.column, len(p.column), 1, uint64(to))
+	return Point{From: p.index, To: to, value: value}, nil
 }
 
 // Wipe overwrites the part.
 func (p *Part) Wipe() {
+	if p == nil {
+		return
+	}
 	curve.Wipe(p.row)
 	curve.Wipe(p.column)
 	p.row, p.column = nil, nil
@@ -141,6 +161,9 @@ func (p *Part) Wipe() {
 
 // Equal compares two parts, the secrets in constant time.
 func (p *Part) Equal(other *Part) bool {
+	if p == nil || other == nil {
+		return p == other
+	}
 	if p.index != other.index || len(p.row) != len(other.row) || len(p.column) != len(other.column) {
 		return false
 	}
@@ -164,7 +187,7 @@ type Point struct {
 
 // Wipe overwrites the value, that of copies too.
 func (p *Point) Wipe() {
-	if p.value != nil {
+	if p != nil && p.value != nil {
 		p.value.Wipe()
 	}
 }

@@ -23,7 +23,7 @@ const (
 // SecretBytes encodes the part: tag, index, lengths of row and column (2 bytes each), scalars.
 // The caller wipes the bytes. Nil once wiped.
 func (p *Part) SecretBytes() []byte {
-	if p.row == nil {
+	if p == nil || p.row == nil {
 		return nil
 	}
 	b := make([]byte, 0, partHeaderLen+(len(p.row)+len(p.column))*curve.ScalarLen)
@@ -96,7 +96,7 @@ func parsePart(b []byte, tag byte) (*Part, error) {
 // SecretBytes encodes the point: tag, From, To (2 bytes each), scalar. The caller wipes the bytes. Nil
 // for the zero Point.
 func (p *Point) SecretBytes() []byte {
-	if p.value == nil {
+	if p == nil || p.value == nil {
 		return nil
 	}
 	b := append(make([]byte, 0, pointLen), pointTag)

@@ -36,7 +36,7 @@ func TestMobileAdversary(t *testing.T) {
 	for i := 1; i <= p.T; i++ {
 		xs, ys = append(xs, uint16(i)), append(ys, stolen[i].copySecret())
 	}
-	secret := curve.Inner(ys, curve.Lagrange(xs, 0))
+	secret := inner(ys, curve.Lagrange(xs, 0))
 	require.NotEqual(t, key.point, curve.Mult2(nil, &secret))
 	for i, share := range stolen {
 		require.ErrorIs(t, g.sharing.CheckShare(share), ErrInconsistent)

@@ -6,7 +6,14 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/reseal-bft/reseal/threshold/internal/curve"
 )
+
+func inner(a, b []curve.Fr) (y curve.Fr) {
+	y.Inner(a, b)
+	return y
+}
 
 // testGroup is a sharing with all its shares; shares[i] is that of receiver i+1.
 type testGroup struct {

@@ -10,8 +10,8 @@ const linkDomain = "reseal/group-key-link/v1"
 
 // LinkMessage is what the old group key signs to pass its authority on to a new one.
 func LinkMessage(old, next *PublicKey) []byte {
-	b := append([]byte(linkDomain), old.encoded[:]...)
-	return append(b, next.encoded[:]...)
+	b := append([]byte(linkDomain), old.Bytes()...)
+	return append(b, next.Bytes()...)
 }
 
 // Link is one rotation of the group key: the next key, and the signature of the one before on
@@ -30,7 +30,7 @@ const MaxLinks = 4096
 // VerifyChain follows rotations from a key that the caller trusts and returns the last. A chain that
 // returns to a key that it left is refused: that key was given up for a reason.
 func VerifyChain(trusted *PublicKey, links []Link) (*PublicKey, error) {
-	if trusted == nil {
+	if !trusted.made() {
 		return nil, errors.New("threshold: a chain of group keys needs a trusted first key")
 	}
 	if len(links) > MaxLinks {
@@ -38,7 +38,7 @@ func VerifyChain(trusted *PublicKey, links []Link) (*PublicKey, error) {
 	}
 	seen := map[[PublicKeyLen]byte]bool{trusted.encoded: true}
 	for i, l := range links {
-		if l.Next == nil || seen[l.Next.encoded] {
+		if !l.Next.made() || seen[l.Next.encoded] {
 			return nil, fmt.Errorf("threshold: link %d of the chain of group keys leads nowhere new", i)
 		}
 		if err := trusted.Verify(LinkMessage(trusted, l.Next), l.Signature); err != nil {
@@ -52,7 +52,7 @@ func VerifyChain(trusted *PublicKey, links []Link) (*PublicKey, error) {
 
 // MarshalBinary encodes the link: the key, then the signature, 144 bytes.
 func (l Link) MarshalBinary() ([]byte, error) {
-	if l.Next == nil {
+	if !l.Next.made() {
 		return nil, errors.New("threshold: a link without a key")
 	}
 	return append(l.Next.Bytes(), l.Signature[:]...), nil

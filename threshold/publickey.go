@@ -17,6 +17,9 @@ type PublicKey struct {
 	lines   func() *curve.Lines // of the point, computed at the first verification
 }
 
+// made reports whether the key was made by newPublicKey.
+func (k *PublicKey) made() bool { return k != nil && k.lines != nil }
+
 // newPublicKey wraps a point of the subgroup.
 func newPublicKey(p curve.G2) (*PublicKey, error) {
 	if curve.IsZero2(&p) {
@@ -36,20 +39,26 @@ func ParsePublicKey(b []byte) (*PublicKey, error) {
 	return newPublicKey(p)
 }
 
-// Bytes returns the 96 bytes of the compressed key.
-func (k *PublicKey) Bytes() []byte { return append([]byte(nil), k.encoded[:]...) }
+// Bytes returns the 96 bytes of the compressed key; of a nil key, none.
+func (k *PublicKey) Bytes() []byte {
+	if k == nil {
+		return nil
+	}
+	return append([]byte(nil), k.encoded[:]...)
+}
 
 // String is the key in hexadecimal.
-func (k *PublicKey) String() string { return hex.EncodeToString(k.encoded[:]) }
+func (k *PublicKey) String() string { return hex.EncodeToString(k.Bytes()) }
 
 // Equal reports whether two keys are the same; a nil key equals none.
 func (k *PublicKey) Equal(other *PublicKey) bool {
 	return k != nil && other != nil && k.encoded == other.encoded
 }
 
-// Verify checks one signature on msg and returns nil or ErrInvalidSignature.
+// Verify checks one signature on msg and returns nil or ErrInvalidSignature. Nothing verifies under a nil
+// or zero key.
 func (k *PublicKey) Verify(msg []byte, sig Signature) error {
-	if k == nil || k.lines == nil {
+	if !k.made() {
 		return errMissing
 	}
 	var s curve.G1

@@ -21,11 +21,19 @@ type Share struct {
 const shareLen = 2 + curve.ScalarLen
 
 // Index returns the share's index, 1 to N.
-func (s *Share) Index() int { return s.index }
+func (s *Share) Index() int {
+	if s == nil {
+		return 0
+	}
+	return s.index
+}
 
 // Sign makes the partial signature on msg: deterministic, in time independent of the secret. The
 // partial signature of a wiped share verifies nowhere.
 func (s *Share) Sign(msg []byte) PartialSignature {
+	if s == nil {
+		return PartialSignature{}
+	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.secret.IsZero() {
@@ -36,6 +44,9 @@ func (s *Share) Sign(msg []byte) PartialSignature {
 
 // SecretBytes encodes the share, 34 bytes, for sealing; the caller wipes them. Nil once wiped.
 func (s *Share) SecretBytes() []byte {
+	if s == nil {
+		return nil
+	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.secret.IsZero() {
@@ -73,6 +84,9 @@ func (s *Share) Equal(other *Share) bool {
 
 // copySecret returns the secret, zero if wiped; the caller overwrites it.
 func (s *Share) copySecret() curve.Fr {
+	if s == nil {
+		return curve.Fr{}
+	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.secret
@@ -80,6 +94,9 @@ func (s *Share) copySecret() curve.Fr {
 
 // Wipe overwrites the secret. The share is of no use afterwards.
 func (s *Share) Wipe() {
+	if s == nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.secret.Wipe()

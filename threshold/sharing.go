@@ -36,16 +36,29 @@ func newSharing(p Params, polynomial []curve.G2) (*Sharing, error) {
 	return s, nil
 }
 
+// made reports whether the sharing was combined or decoded.
+func (s *Sharing) made() bool { return s != nil && s.group != nil }
+
 // Params returns the numbers of the sharing.
-func (s *Sharing) Params() Params { return s.params }
+func (s *Sharing) Params() Params {
+	if s == nil {
+		return Params{}
+	}
+	return s.params
+}
 
 // GroupKey returns the key under which combined signatures verify.
-func (s *Sharing) GroupKey() *PublicKey { return s.group }
+func (s *Sharing) GroupKey() *PublicKey {
+	if s == nil {
+		return nil
+	}
+	return s.group
+}
 
 // ShareKey returns the key under which the partial signatures of share i verify, nil if i is not in
 // 1..N (or, for a sharing made by dealers who know the secret, if the share is zero).
 func (s *Sharing) ShareKey(i int) *PublicKey {
-	if s.params.checkIndex(i) != nil {
+	if !s.made() || s.params.checkIndex(i) != nil {
 		return nil
 	}
 	slot := &s.keys[i-1]
@@ -64,7 +77,7 @@ func (s *Sharing) ShareKey(i int) *PublicKey {
 func (s *Sharing) VerifyPartial(msg []byte, p PartialSignature) error {
 	k := s.ShareKey(p.Index)
 	if k == nil {
-		return fmt.Errorf("%w: index %d is outside 1..%d", ErrInvalidSignature, p.Index, s.params.N)
+		return fmt.Errorf("%w: there is no share %d", ErrInvalidSignature, p.Index)
 	}
 	return k.Verify(msg, p.Signature)
 }
@@ -73,7 +86,10 @@ func (s *Sharing) VerifyPartial(msg []byte, p PartialSignature) error {
 func (s *Sharing) CheckShare(share *Share) error {
 	secret := share.copySecret()
 	defer secret.Wipe()
-	if secret.IsZero() {
+	switch {
+	case !s.made():
+		return errMissing
+	case secret.IsZero():
 		return ErrWiped
 	}
 	k := s.ShareKey(share.index)
@@ -98,6 +114,9 @@ func (s *Sharing) Equal(other *Sharing) bool {
 
 // MarshalBinary encodes the sharing: scheme, N, T, F (2 bytes each), then T compressed points.
 func (s *Sharing) MarshalBinary() ([]byte, error) {
+	if !s.made() {
+		return nil, errMissing
+	}
 	b := appendHeader(make([]byte, 0, headerLen(sharingScheme)+len(s.polynomial)*curve.G2Len), sharingScheme, s.params)
 	for i := range s.polynomial {
 		b = append(b, s.polynomial[i].Compress()...)

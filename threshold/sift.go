@@ -24,7 +24,7 @@ type sieve struct {
 // sift verifies all partial signatures, equal ones once. bad is ascending and without repetition.
 func (s *Sharing) sift(msg []byte, ps []PartialSignature) (good []PartialSignature, bad []int) {
 	v := &sieve{hash: curve.HashToG1(msg, ciphersuite)}
-	transcript := append([]byte(nil), s.group.encoded[:]...)
+	var transcript []byte
 	seen := make(map[PartialSignature]bool, len(ps))
 	for _, p := range ps {
 		if seen[p] {
@@ -39,6 +39,7 @@ func (s *Sharing) sift(msg []byte, ps []PartialSignature) (good []PartialSignatu
 		}
 		v.partials, v.points, v.keys = append(v.partials, p), append(v.points, point), append(v.keys, key.point)
 		transcript = binary.BigEndian.AppendUint16(transcript, uint16(p.Index))
+		transcript = append(transcript, key.encoded[:]...)
 		transcript = append(transcript, p.Signature[:]...)
 	}
 	v.coefficients = challenge("partial signatures", len(v.points), msg, transcript)

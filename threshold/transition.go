@@ -36,7 +36,7 @@ func KeyGeneration(dealings ...*CertifiedDealing) (*Transition, error) {
 // Resharing interpolates dealings of shares of old: exactly old.Params().T of them. The group key stays the same; receivers
 // and numbers may be any. That each dealer deals its own share of old is checked.
 func Resharing(old *Sharing, dealings ...*CertifiedDealing) (*Transition, error) {
-	if old == nil || old.group == nil {
+	if !old.made() {
 		return nil, errMissing
 	}
 	p, chosen, err := inOrder(dealings)
@@ -109,15 +109,28 @@ func newTransition(p Params, chosen []*CertifiedDealing, weights []curve.Fr, com
 }
 
 // Sharing returns the next sharing.
-func (t *Transition) Sharing() *Sharing { return t.sharing }
+func (t *Transition) Sharing() *Sharing {
+	if t == nil {
+		return nil
+	}
+	return t.sharing
+}
 
 // Dealers returns the dealers whose dealings make the transition, ascending.
-func (t *Transition) Dealers() []int { return slices.Clone(t.dealers) }
+func (t *Transition) Dealers() []int {
+	if t == nil {
+		return nil
+	}
+	return slices.Clone(t.dealers)
+}
 
 // Share makes a receiver's share of the next sharing from its part of every dealing, keyed by dealer
 // (further parts are ignored). The share is checked against the sharing. The parts stay the caller's
 // to wipe.
 func (t *Transition) Share(parts map[int]*Part) (*Share, error) {
+	if !t.Sharing().made() {
+		return nil, errMissing
+	}
 	values := make([]curve.Fr, len(t.dealers))
 	defer curve.Wipe(values)
 	share := new(Share)
@@ -134,7 +147,7 @@ func (t *Transition) Share(parts map[int]*Part) (*Share, error) {
 		share.index = part.index
 		values[i] = part.row[0]
 	}
-	share.secret = curve.Inner(values, t.weights)
+	share.secret.Inner(values, t.weights)
 	if err := t.sharing.CheckShare(share); err != nil {
 		share.Wipe()
 		return nil, err

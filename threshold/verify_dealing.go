@@ -4,13 +4,15 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"hash"
 
 	"github.com/reseal-bft/reseal/threshold/internal/curve"
 )
 
-// challenge derives n coefficients of 128 bits from everything that a check depends on. A dealer who
-// wants a false statement to pass would have to find a digest that suits it: 2^128 work. Derived
-// rather than drawn, the verdict is the same at every replica.
+// challenge derives n coefficients of 128 bits from everything that a check depends on: what it is
+// asked to believe, and every key and commitment that it believes it by. Whoever wants a false statement to
+// pass would have to find a digest that suits it: 2^128 work. Derived rather than drawn, the verdict is the
+// same at every replica, and no source of randomness can spoil it.
 func challenge(label string, n int, parts ...[]byte) []byte {
 	h := sha256.New()
 	h.Write([]byte{byte(len(label))})
@@ -20,12 +22,22 @@ func challenge(label string, n int, parts ...[]byte) []byte {
 		h.Write(p)
 	}
 	seed := h.Sum(nil)
+	wipeHash(h)
 	out := make([]byte, 0, n*coefficientLen+sha256.Size)
 	for block := uint32(0); len(out) < n*coefficientLen; block++ {
 		sum := sha256.Sum256(binary.BigEndian.AppendUint32(seed[:sha256.Size:sha256.Size], block))
 		out = append(out, sum[:]...)
 	}
 	return out[:n*coefficientLen]
+}
+
+// wipeHash overwrites what SHA-256 keeps of its input, a block at most: parts of dealings are hashed here.
+func wipeHash(h hash.Hash) {
+	var zero [sha256.BlockSize]byte
+	h.Reset()
+	h.Write(zero[:sha256.BlockSize-1])
+	h.Write(zero[:1])
+	h.Reset()
 }
 
 // challengeScalars is challenge as elements of the field.
@@ -66,7 +78,7 @@ func (c *Commitment) checkConsistency() error {
 
 // VerifyRedeal checks that what is dealt is the dealer's share of old, and Verify.
 func (c *Commitment) VerifyRedeal(old *Sharing, dealer int) error {
-	if !c.made() || old == nil || old.group == nil {
+	if !c.made() || !old.made() {
 		return errMissing
 	}
 	key := old.ShareKey(dealer)
@@ -116,12 +128,14 @@ func (c *Commitment) checkPart(p *Part) error {
 	defer clear(secret)
 	u := challengeScalars("row", columns, c.digest[:], secret)
 	weights := make([]curve.Fr, rows*columns)
-	value := curve.Inner(p.row, u)
+	var value curve.Fr
+	value.Inner(p.row, u)
 	defer value.Wipe()
 	curve.AddOuter(weights, curve.Powers(j, rows), u)
 	if p.column != nil {
 		v := challengeScalars("column", rows, c.digest[:], secret)
-		inner := curve.Inner(p.column, v)
+		var inner curve.Fr
+		inner.Inner(p.column, v)
 		value.Add(&value, &inner)
 		inner.Wipe()
 		curve.AddOuter(weights, v, curve.Powers(j, columns))

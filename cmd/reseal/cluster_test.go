@@ -3,7 +3,10 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -42,6 +45,7 @@ func TestClusterByHand(t *testing.T) {
 
 	fails(t, []string{"order", "quarantine", "--dir", string(dir), "--replica", "9", "--reason", "why"}, "no replica 9")
 	succeeds(t, "order", "round", "--dir", string(dir), "--due", "2")
+	awaitState(t, dir, func(s *cluster.State) bool { return s.Member(2).Device.Due.Shown }) // status says: reboot it now
 	stop[2]()
 	stop[2] = launch(2)
 	state := awaitState(t, dir, func(s *cluster.State) bool { return s.Epoch == 2 })
@@ -49,9 +53,45 @@ func TestClusterByHand(t *testing.T) {
 	require.True(t, state.Member(2).HoldsShare)
 	require.Equal(t, "hello\n", succeeds(t, "get", "--dir", string(dir), "greeting"))
 
+	fails(t, []string{"evidence", "--dir", string(dir), "--replica", "1", "--out", filepath.Join(t.TempDir(), "out")}, "has not recovered yet")
+	audit := filepath.Join(t.TempDir(), "audit")
+	succeeds(t, "evidence", "--dir", string(dir), "--replica", "2", "--out", audit)
+	checkQuote(t, audit)
+
 	succeeds(t, "order", "approve", "--dir", string(dir), "--name", "next", "--binary", "/bin/true")
 	require.Len(t, awaitState(t, dir, func(*cluster.State) bool { return true }).Approved, 2)
 	succeeds(t, "order", "revoke", "--dir", string(dir), "--name", "next")
+	awaitState(t, dir, func(s *cluster.State) bool {
+		for _, m := range s.Members {
+			if !m.Device.RevocationReached || m.Device.ApprovableVersion != 2 {
+				return false
+			}
+		}
+		return true
+	})
+	require.Contains(t, succeeds(t, "status", "--dir", string(dir)), "revocations reached its TPM: yes")
+	fails(t, []string{"order", "revoke", "--dir", string(dir), "--name", "genesis-1"}, "the only approved boot state")
+}
+
+// checkQuote has tpm2-tools verify an exported quote, by the command of its README; with another nonce they refuse it.
+func checkQuote(t *testing.T, dir string) {
+	t.Helper()
+	readme, err := os.ReadFile(filepath.Join(dir, "README"))
+	require.NoError(t, err)
+	at := strings.Index(string(readme), "tpm2_checkquote")
+	require.Positive(t, at, "%s", readme)
+	arguments := strings.Fields(string(readme)[at:])
+	check := func() error {
+		cmd := exec.Command(arguments[0], arguments[1:]...)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		t.Logf("%s", out)
+		return err
+	}
+	require.NoError(t, check(), "apt-get install tpm2-tools")
+	nonce := &arguments[len(arguments)-1]
+	*nonce = strings.Repeat("00", len(*nonce)/2)
+	require.Error(t, check())
 }
 
 // awaitState asks for the status until it is as wanted.

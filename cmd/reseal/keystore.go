@@ -43,7 +43,8 @@ func newKeystoreCommand() *cobra.Command {
 		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newKeystoreCheckCommand(), newKeystoreInitCommand(), newKeystoreBackupCommand(), newKeystoreStatusCommand(), newKeystorePredictCommand())
+	cmd.AddCommand(newKeystoreCheckCommand(), newKeystoreInitCommand(), newKeystoreBackupCommand(), newKeystoreStatusCommand(),
+		newKeystorePredictCommand(), newKeystoreQuoteCommand())
 	return cmd
 }
 

@@ -30,6 +30,7 @@ func newRootCommand() *cobra.Command {
 		newGetCommand(),
 		newStatusCommand(),
 		newOrderCommand(),
+		newEvidenceCommand(),
 		newKeystoreCommand(),
 		newSimCommand(),
 		newBenchCommand(),

@@ -73,6 +73,9 @@ func writeStatus(out io.Writer, state *cluster.State, answers []cluster.Member) 
 			fmt.Fprintf(w, ", due: %v", state.Due)
 		}
 		fmt.Fprintln(w)
+		for _, approved := range state.Approved {
+			fmt.Fprintf(w, "approved\t%s\n", approved.Name)
+		}
 		if state.Note != "" {
 			fmt.Fprintf(w, "last round\t%s\n", state.Note)
 		}
@@ -101,6 +104,9 @@ func memberStatus(state *cluster.State, answer cluster.Member) string {
 		if m.Attested {
 			text += fmt.Sprintf(", attested as %s, reset count %d", m.BootState, m.ResetCount)
 		}
+		if d := m.Device; d != nil && d.ShownTime > 0 {
+			text += fmt.Sprintf("; ran %s at %s; revocations reached its TPM: %s", orUnknown(d.Running), time.UnixMilli(d.ShownTime).UTC().Format(time.RFC3339), yesNo(d.RevocationReached))
+		}
 	}
 	switch {
 	case answer.Info == nil:
@@ -111,6 +117,20 @@ func memberStatus(state *cluster.State, answer cluster.Member) string {
 		text += "; does not vote before the next epoch: " + answer.Info.AmnesiaReason
 	}
 	return text
+}
+
+func orUnknown(state string) string {
+	if state == "" {
+		return "a state that is not approved"
+	}
+	return state
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 func orNone(s string) string {

@@ -15,6 +15,11 @@ func random(t testing.TB, n int) []Fr {
 	return out
 }
 
+func inner(a, b []Fr) (y Fr) {
+	y.Inner(a, b)
+	return y
+}
+
 func TestInterpolationUndoesEvaluation(t *testing.T) {
 	for _, n := range []int{1, 2, 5, 13} {
 		coef := random(t, n)
@@ -22,12 +27,14 @@ func TestInterpolationUndoesEvaluation(t *testing.T) {
 		ys := make([]Fr, n)
 		for i := range xs {
 			xs[i] = uint16(3*i + 2)
-			ys[i] = Eval(coef, n, 1, uint64(xs[i]))
+			ys[i].Eval(coef, n, 1, uint64(xs[i]))
 		}
 		require.Equal(t, coef, Interpolate(xs, ys))
 		for _, at := range []uint64{0, 1, 100} {
-			want := Eval(coef, n, 1, at)
-			require.Equal(t, want, Inner(ys, Lagrange(xs, at)))
+			var want, got Fr
+			want.Eval(coef, n, 1, at)
+			got.Inner(ys, Lagrange(xs, at))
+			require.Equal(t, want, got)
 		}
 	}
 }
@@ -36,7 +43,7 @@ func TestMultiplesAgree(t *testing.T) {
 	for _, n := range []int{1, 2, 31, 32, 40} {
 		ks, ws := random(t, n), random(t, n)
 		ks[0] = Fr{} // the point at infinity among the points
-		sum := Inner(ks, ws)
+		sum := inner(ks, ws)
 		scalars := ScalarBytes(Scalars(ws))
 		require.Equal(t, Mult1(nil, &sum), MSM1(Commit1(ks), scalars, 255))
 		require.Equal(t, Mult2(nil, &sum), MSM2(Commit2(ks), scalars, 255))
@@ -90,7 +97,7 @@ func TestInterpolationInTheExponent(t *testing.T) {
 			ys := make([]Fr, n)
 			for i := range xs {
 				xs[i] = uint16(step*(n-i) + step - 1)
-				ys[i] = Eval(coef, n, 1, uint64(xs[i]))
+				ys[i].Eval(coef, n, 1, uint64(xs[i]))
 			}
 			c.Prepare(xs)
 			require.Equal(t, Mult1(nil, &coef[0]), c.At0(Commit1(ys)), "n=%d step=%d", n, step)
@@ -107,7 +114,7 @@ func TestSumsOfShortScalars(t *testing.T) {
 		ks, ws := random(t, n), make([]Fr, n)
 		points1, points2 := Commit1(ks), Commit2(ks)
 		for shift := range 64 {
-			sum := Inner(ks, ws)
+			sum := inner(ks, ws)
 			require.Equal(t, Mult1(nil, &sum), Sum1(points1, ws), "n=%d, %d bits", n, shift)
 			if shift < 10 {
 				require.Equal(t, Mult2(nil, &sum), Sum2(points2, ws), "n=%d, %d bits", n, shift)

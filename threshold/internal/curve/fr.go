@@ -77,9 +77,9 @@ func (x *Fr) Bytes() (out [ScalarLen]byte) {
 
 // AppendBytes appends the 32 big-endian bytes of x.
 func (x *Fr) AppendBytes(b []byte) []byte {
-	out := x.Bytes()
-	b = append(b, out[:]...)
-	clear(out[:])
+	n := len(b)
+	b = append(b, make([]byte, ScalarLen)...)
+	C.rs_fr_to_be(bytePtr(b[n:]), x.c())
 	return b
 }
 
@@ -175,12 +175,11 @@ func grow[T any](s []T, n int) []T {
 	return s[:n]
 }
 
-// Eval evaluates at x a polynomial with the coefficients coef[0], coef[stride], ..., n of them,
-// lowest first.
-func Eval(coef []Fr, n, stride int, x uint64) (y Fr) {
+// Eval sets x to the value at the given point of the polynomial with the coefficients coef[0], coef[stride], ..., n
+// of them, lowest first.
+func (x *Fr) Eval(coef []Fr, n, stride int, at uint64) {
 	_ = coef[(n-1)*stride]
-	C.rs_poly_eval(y.c(), coef[0].c(), C.size_t(n), C.size_t(stride), C.uint64_t(x))
-	return y
+	C.rs_poly_eval(x.c(), coef[0].c(), C.size_t(n), C.size_t(stride), C.uint64_t(at))
 }
 
 // Lagrange returns the coefficients that interpolate, at the point at, a polynomial known at the
@@ -200,15 +199,15 @@ func lagrange(both []Fr, xs []uint16, at uint64) {
 	C.rs_lagrange(both[0].c(), (*C.uint16_t)(unsafe.Pointer(&xs[0])), C.size_t(n), C.uint64_t(at), both[n].c())
 }
 
-// Inner is the inner product of a and b.
-func Inner(a, b []Fr) (y Fr) {
+// Inner sets x to the inner product of a and b.
+func (x *Fr) Inner(a, b []Fr) {
 	if len(a) != len(b) {
 		panic("curve: inner product of unequal lengths")
 	}
+	*x = Fr{}
 	if len(a) > 0 {
-		C.rs_inner(y.c(), a[0].c(), b[0].c(), C.size_t(len(a)))
+		C.rs_inner(x.c(), a[0].c(), b[0].c(), C.size_t(len(a)))
 	}
-	return y
 }
 
 // AddOuter adds a[i]*b[j] to acc[i*len(b)+j].

@@ -9,6 +9,8 @@ void rs_g1_mult(rs_p1_affine *out, const rs_p1_affine *base, const rs_fr *k)
     blst_p1_mult(&p, &p, s.b, 255);
     blst_p1_to_affine(out, &p);
     wipe(&s, sizeof s);
+    wipe(&p, sizeof p);
+    wipe_stack();
 }
 
 void rs_g2_mult(rs_p2_affine *out, const rs_p2_affine *base, const rs_fr *k)
@@ -23,6 +25,8 @@ void rs_g2_mult(rs_p2_affine *out, const rs_p2_affine *base, const rs_fr *k)
     blst_p2_mult(&p, &p, s.b, 255);
     blst_p2_to_affine(out, &p);
     wipe(&s, sizeof s);
+    wipe(&p, sizeof p);
+    wipe_stack();
 }
 
 void rs_base_prepare(rs_base_table *out)
@@ -88,6 +92,8 @@ void rs_g1_commit(rs_p1_affine *out, rs_p1 *scratch, const rs_fr *k, size_t n, c
     for (size_t i = 0; i < n; i++)
         base_mult(&scratch[i], &k[i], table);
     blst_p1s_to_affine(out, all, n);
+    wipe(scratch, n * sizeof *scratch);
+    wipe_stack();
 }
 
 void rs_g2_commit(rs_p2_affine *out, rs_p2 *scratch, const rs_fr *k, size_t n)
@@ -100,14 +106,51 @@ void rs_g2_commit(rs_p2_affine *out, rs_p2 *scratch, const rs_fr *k, size_t n)
     wipe(&s, sizeof s);
     const rs_p2 *all[2] = { scratch, NULL };
     blst_p2s_to_affine(out, all, n);
+    wipe(scratch, n * sizeof *scratch);
+    wipe_stack();
 }
 
 size_t rs_g1_msm_scratch(size_t n) { return blst_p1s_mult_pippenger_scratch_sizeof(n); }
 size_t rs_g2_msm_scratch(size_t n) { return blst_p2s_mult_pippenger_scratch_sizeof(n); }
 
+// of_order_three: the points of E(Fp) with x = 0. The order of E(Fp) has no other prime factor below 11.
+static bool of_order_three(const rs_p1_affine *p)
+{
+    uint64_t x = 0, y = 0;
+    for (int i = 0; i < 6; i++) {
+        x |= p->x.l[i];
+        y |= p->y.l[i];
+    }
+    return x == 0 && y != 0;
+}
+
+// msm_plain is bit by bit and complete whatever the points are.
+static void msm_plain(rs_p1 *sum, const rs_p1_affine *points, const uint8_t *scalars, size_t n, size_t nbits)
+{
+    size_t stride = (nbits + 7) / 8;
+    for (size_t i = 0; i < sizeof *sum; i++)
+        ((uint8_t *)sum)[i] = 0;
+    for (size_t bit = nbits; bit-- > 0;) {
+        blst_p1_double(sum, sum);
+        for (size_t i = 0; i < n; i++)
+            if (scalars[i * stride + bit / 8] >> (bit % 8) & 1)
+                blst_p1_add_or_double_affine(sum, sum, &points[i]);
+    }
+}
+
+// rs_g1_msm takes any points of the curve. blst's tables, of up to 8 multiples of every point and brought
+// to affine coordinates by one inversion for all, are complete unless a multiple other than of infinity is
+// infinity: one point of order three in them would make all sums wrong.
 void rs_g1_msm(rs_p1_affine *out, const rs_p1_affine *points, const uint8_t *scalars,
                size_t n, size_t nbits, uint64_t *scratch)
 {
+    for (size_t i = 0; i < n; i++)
+        if (of_order_three(&points[i])) {
+            rs_p1 sum;
+            msm_plain(&sum, points, scalars, n, nbits);
+            blst_p1_to_affine(out, &sum);
+            return;
+        }
     const rs_p1_affine *p[2] = { points, NULL };
     const uint8_t *s[2] = { scalars, NULL };
     rs_p1 sum;
@@ -221,4 +264,6 @@ void rs_sign(uint8_t out[48], const uint8_t *msg, size_t len, const uint8_t *dst
     blst_p1_mult(&p, &p, s.b, 255);
     blst_p1_compress(out, &p);
     wipe(&s, sizeof s);
+    wipe(&p, sizeof p);
+    wipe_stack();
 }

@@ -47,8 +47,12 @@ func init() {
 func Generator1() G1 { return generator1 }
 func Generator2() G2 { return generator2 }
 
-// CheckPairing reports whether e(sig, generator2) = e(hash, key), the key given by its lines.
+// CheckPairing reports whether e(sig, generator2) = e(hash, key), the key given by its lines and so not
+// infinity. Points outside the subgroup are no valid input.
 func CheckPairing(sig, hash *G1, key *Lines) bool {
+	if IsZero1(sig) || IsZero1(hash) { // Miller's loop has no lines through infinity
+		return IsZero1(sig) && IsZero1(hash)
+	}
 	return bool(C.rs_pairing_check_lines(c1(sig), negGenerator2Lines.c(), c1(hash), key.c()))
 }
 

@@ -93,6 +93,7 @@ void rs_gt_exp(rs_fp12 *out, const rs_fp12 *base, const rs_fr *k)
     wipe(&s, sizeof s);
     wipe(&acc, sizeof acc);
     wipe(&product, sizeof product);
+    wipe_stack();
 }
 
 void rs_gt_encode(uint8_t out[576], const rs_fp12 *in)

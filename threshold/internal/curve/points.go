@@ -149,7 +149,8 @@ func Commit2(ks []Fr) []G2 {
 var scratchPool = sync.Pool{New: func() any { return new([]uint64) }}
 
 // MSM1 returns the sum of scalars[i]*points[i] in variable time. Each scalar has length bits, in
-// (length+7)/8 bytes, little-endian. Points outside the subgroup are summed correctly too.
+// (length+7)/8 bytes, little-endian. The points may lie outside the subgroup; the sum then is right up to
+// a point of order three.
 func MSM1(points []G1, scalars []byte, length int) (out G1) {
 	n := len(points)
 	if len(scalars) != n*((length+7)/8) {

@@ -83,6 +83,7 @@ void rs_outer_add(rs_fr *acc, const rs_fr *a, size_t na, const rs_fr *b, size_t 
             blst_fr_mul(&t, &a[i], &b[j]);
             blst_fr_add(acc, acc, &t);
         }
+    wipe(&t, sizeof t);
 }
 
 // rs_powers writes 1, x, x^2, ...

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/keystore/device"
+	"github.com/reseal-bft/reseal/keystore/tpm2tools"
+)
+
+func newKeystoreQuoteCommand() *cobra.Command {
+	var dir, nonce, out string
+	cmd := &cobra.Command{
+		Use:   "quote URI --dir DIR --nonce HEX --out DIR",
+		Short: "Write a TPM's quote over a nonce, in the files of tpm2-tools",
+		Long: `Quote has the TPM sign its PCRs and a nonce with the attestation key, and writes what tpm2_checkquote verifies. It claims the boot: run it
+where no replica runs, and reboot before one does.
+` + keystoreURIs,
+		Args: oneURI,
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			data, err := hex.DecodeString(nonce)
+			if err != nil || len(data) < keystore.MinNonce || len(data) > keystore.MaxNonce {
+				return fmt.Errorf("--nonce %q: give %d to %d bytes in hexadecimal", nonce, keystore.MinNonce, keystore.MaxNonce)
+			}
+			if out == "" {
+				return errors.New("say where the quote is to be written: --out DIR")
+			}
+			k, err := device.Open(cmd.Context(), args[0], keystore.WithDir(dir), keystore.WithPrompt(askTerminal))
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, k.Close()) }()
+			attester, ok := k.(keystore.Attester)
+			if !ok {
+				return fmt.Errorf("%s has no TPM, which alone makes quotes", args[0])
+			}
+			if err := k.Claim(); err != nil {
+				return err
+			}
+			quote, err := attester.Quote(data)
+			if err != nil {
+				return err
+			}
+			if err := os.Mkdir(out, 0o755); err != nil {
+				return fmt.Errorf("%w: choose a new directory", err)
+			}
+			command, err := tpm2tools.Write(out, attester.AttestationKey(), data, quote)
+			if err == nil {
+				fmt.Fprintf(cmd.OutOrStdout(), "verify it in %s with\n%s\n", out, command)
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "directory of the keystore")
+	cmd.Flags().StringVar(&nonce, "nonce", "", "what the verifier chose, hexadecimal")
+	cmd.Flags().StringVar(&out, "out", "", "directory to make")
+	return cmd
+}
