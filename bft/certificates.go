@@ -104,7 +104,7 @@ func (c *Core) notarized(r *round, cert Certificate) {
 			c.certifies(n)
 		}
 	}
-	if r.view > c.finalView {
+	if r.view > c.firmView {
 		if c.slow || r.view <= c.trouble || r.view%finalizeEvery == 0 || n != nil && n.EpochEnd {
 			c.tryFinalize(r, cert.Block)
 		}
@@ -116,7 +116,10 @@ func (c *Core) notarized(r *round, cert Certificate) {
 	if r.view >= c.view {
 		c.enter(r.view + 1)
 	}
-	c.answerAskers(r, cert.Block)
+	c.tryFast(r, r.find(Notarize, cert.Block))
+	if c.at(r.view) == r {
+		c.answerAskers(r, cert.Block)
+	}
 }
 
 // nullified acts on a new nullification: the next view begins.
@@ -161,6 +164,7 @@ func (c *Core) finalized(r *round, cert Certificate) {
 	}
 	if cert.View <= c.finalView {
 		c.provenHeight = max(c.provenHeight, r.height)
+		c.firmTo(r.view, r.height)
 	} else if cert.View > c.certain.view {
 		c.certain = finality{cert.View, cert.Block}
 	}

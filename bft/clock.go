@@ -174,7 +174,7 @@ func (c *Core) giveUp() {
 func (c *Core) finalizeLate() {
 	wait := milliseconds(c.cfg.Timeouts.Finalize)
 	next := int64(0)
-	c.eachRound(max(c.finalView+1, c.view-min(c.view, recentViews)), func(r *round) {
+	c.eachRound(max(c.firmView+1, c.view-min(c.view, recentViews)), func(r *round) {
 		if r.notarizedAt == 0 || r.view >= c.view {
 			return
 		}
@@ -215,10 +215,10 @@ func (c *Core) resend() {
 	}
 }
 
-// hasOpen reports whether blocks are notarized and not final.
+// hasOpen reports whether blocks are notarized and not final, or not so that anybody can be shown it.
 func (c *Core) hasOpen() bool {
 	open := false
-	c.eachRound(c.finalView+1, func(r *round) { open = open || r.notarizedAt != 0 })
+	c.eachRound(c.firmView+1, func(r *round) { open = open || r.notarizedAt != 0 })
 	return open
 }
 
@@ -295,7 +295,7 @@ func (r *round) disputed() bool {
 
 // status tells the others where this replica stands.
 func (c *Core) status() Status {
-	return Status{Epoch: c.cfg.Epoch, View: c.unresolved(), FinalView: c.finalView, FinalHeight: c.final.Height, WantFinality: c.hasOpen()}
+	return Status{Epoch: c.cfg.Epoch, View: c.unresolved(), FinalView: c.firmView, FinalHeight: c.final.Height, WantFinality: c.hasOpen()}
 }
 
 // onStatus sends a peer what it lacks, at most so often: how far finality is proven, the highest notarized block, and what resolves the views above it

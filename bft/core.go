@@ -54,8 +54,10 @@ type Core struct {
 	fast, certain, implied finality
 	// proof is the highest finalization certificate known.
 	proof Certificate
-	// provenHeight is the height of the last block that a finalization covers.
-	provenHeight Height
+	// provenHeight is the height of the last block that a finalization covers. firm is that of the last one of which anybody can be shown that it is
+	// final, in view firmView ([rules.mayClaim]); all final blocks, where that does not matter.
+	provenHeight, firm Height
+	firmView           View
 
 	executed []Executed // consecutive heights, ending with the last executed
 	claims   []Header   // notarized headers that certify a state not yet executed
@@ -229,6 +231,9 @@ func (c *Core) advance(r *round) {
 		if current := c.at(c.view); current != nil {
 			c.tryFirst(current)
 		}
+	}
+	if current := c.at(c.view); current != nil {
+		c.tryFallback(current)
 	}
 	c.tryPropose()
 }

@@ -62,6 +62,7 @@ type facts struct {
 	convicted                                bool
 	heard, first, signed, certified          uint8    // heard: a block; the others a bit for each of model.statements
 	awaited                                  uint8    // the block that is known to be final and has not come
+	asks                                     uint8    // a bit for each block that was asked for and has not come
 	blocks                                   [2]uint8 // in the order in which they came
 	votes                                    votes    // first votes received of correct replicas
 	leader                                   uint8    // the leader's first vote, by kind
@@ -142,6 +143,9 @@ func (r *replica) offer(vote int, when func(facts) bool, event func(*localState)
 	r.inputs = append(r.inputs, offer{vote, when, event})
 }
 
+// awaits reports whether a block was asked for that one of the replicas with these first votes has, because it voted for it.
+func (f facts) awaits(up votes) bool { return f.asks&1 != 0 && up[1] > 0 || f.asks&2 != 0 && up[2] > 0 }
+
 // received is the number of correct replicas whose first votes were received.
 func (f facts) received() int { return int(f.votes[1] + f.votes[2] + f.votes[3]) }
 
@@ -159,12 +163,31 @@ func (r *replica) grow() error {
 			sent := r.feed(core, event)
 			to := r.intern(core, append(l.path[:len(l.path):len(l.path)], event))
 			r.steps++
-			if err := r.checkStep(l.facts, event, r.states[to].facts, sent); err != nil {
+			err := r.checkStep(l.facts, event, r.states[to].facts, sent)
+			if err == nil {
+				err = r.checkHeld(core)
+			}
+			if err != nil {
 				return fmt.Errorf("%w; before %+v, after %+v", err, l.facts, r.states[to].facts)
 			}
 			if to != at {
 				l.next = append(l.next, edge{to, in.vote})
 			}
+		}
+	}
+	return nil
+}
+
+// checkHeld checks that whatever a core voted to notarize it holds, linked to what it builds on, and stored: a block is valid if a voter of any kind found it
+// so, and can be fetched from each.
+func (r *replica) checkHeld(core *Core) error {
+	v := core.at(1)
+	for _, own := range v.own {
+		if own.Kind != Notarize || core.finalView > 0 {
+			continue
+		}
+		if n := v.node(own.Block); n == nil || !n.linked || !n.stored {
+			return errors.New("a vote went to a block that is not held, or not stored")
 		}
 	}
 	return nil
@@ -219,6 +242,9 @@ func (r *replica) read(core *Core) facts {
 	for kind := 1; kind <= 2; kind++ {
 		if block := r.m.statement(kind).Block; !f.final && (core.certain.block == block || core.fast.block == block) {
 			f.awaited = uint8(kind)
+		}
+		if !f.left && core.isMissing(r.m.statement(kind).Block) {
+			f.asks |= 1 << (kind - 1)
 		}
 		if v.heard && v.digest == r.m.statement(kind).Block {
 			f.heard = uint8(kind)

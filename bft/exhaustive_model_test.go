@@ -29,6 +29,8 @@ type local struct {
 	// signed has a bit for each of model.statements, first one for each block that was first-voted.
 	signed, first uint8
 	left          bool
+	// asks and holds have a bit for each block that was asked for, and that is held and stored.
+	asks, holds uint8
 }
 
 // transition is where an input leads and what is sent on the way, by receiver (0: all).
@@ -165,6 +167,14 @@ func (m *model) intern(id ReplicaID, path []input) (int, []posted) {
 	}
 	l := &local{path: path, next: make(map[input]transition), core: core}
 	l.left = core.View() > 1
+	for b := 1; b <= 2; b++ {
+		if core.isMissing(m.blocks[b].Digest()) {
+			l.asks |= 1 << b
+		}
+		if core.holds(m.blocks[b].Digest()) {
+			l.holds |= 1 << b
+		}
+	}
 	if r := core.at(1); r != nil {
 		l.own = r.own
 		for _, v := range r.own {
@@ -339,6 +349,7 @@ func (m *model) deliver(g global, i int, in input) global {
 			}
 		}
 	}
+	m.fetch(&g)
 	for s, n := range m.count(g, func(l *local) uint8 { return l.signed }) {
 		if n+m.size.F >= 2*m.size.F+m.size.C+1 {
 			for j := range m.correct {
@@ -356,6 +367,28 @@ func (m *model) deliver(g global, i int, in input) global {
 		}
 	}
 	return g
+}
+
+// holds reports whether a core has stored a block.
+func (c *Core) holds(block Digest) bool {
+	n := c.tree[block]
+	return n != nil && n.stored
+}
+
+// fetch puts every block under way that a replica has asked for and another one has stored.
+func (m *model) fetch(g *global) {
+	for i, id := range m.correct {
+		for b := 1; b <= 2; b++ {
+			if m.locals[id][g.at[i]].asks>>b&1 == 0 {
+				continue
+			}
+			for j, peer := range m.correct {
+				if j != i && m.locals[peer][g.at[j]].holds>>b&1 != 0 {
+					g.pending[i] |= 1 << m.message(m.blocks[b])
+				}
+			}
+		}
+	}
 }
 
 // post puts a message under way to replica j, unless it can change nothing: finalize votes only do what the timer does, and to a replica that has left
@@ -401,7 +434,7 @@ func (m *model) count(g global, bits func(*local) uint8) (n [5]int) {
 // safe checks a state, in plain integers: if a block can be final, nothing that contradicts it can have a certificate.
 func (m *model) safe(g global) error {
 	f, c := m.size.F, m.size.C
-	q, n, p := 2*f+c+1, 3*f+2*c+1, min(c, c/2+1)
+	q, n, p := 2*f+c+1, 3*f+2*c+1, c/2+1
 	signed := m.count(g, func(l *local) uint8 { return l.signed })
 	first := m.count(g, func(l *local) uint8 { return l.first })
 	for b := range 2 {
@@ -439,7 +472,10 @@ func fingerprint(c *Core) string {
 	}
 	b := fmt.Appendf(nil, "%d %d %t %d %v %t %v %v|", min(c.view, 2), c.finalView, c.slow, c.clock.deadline[TimerFinalize], r.heard, r.convicted, r.digest, r.own)
 	for _, n := range r.nodes {
-		b = fmt.Appendf(b, "%v %t %t|", n.digest, n.linked, n.notarized)
+		b = fmt.Appendf(b, "%v %t %t %t|", n.digest, n.linked, n.notarized, n.stored)
+	}
+	for _, m := range c.missing {
+		b = fmt.Appendf(b, "%v|", m.block)
 	}
 	var tallies []string
 	for i := range r.tallies {

@@ -118,9 +118,6 @@ var statementNames = [5]string{"notarize 1", "notarize 2", "nullify", "finalize 
 func (p *product) contradiction(cast votes, signed [5]int) error {
 	certified := func(s int) bool { return signed[s]+p.size.F >= p.replica.combines }
 	for b := range 2 {
-		if certified(b) && cast[b+1] == 0 {
-			return fmt.Errorf("first votes %v, signed %v: block %d can be notarized, and nobody found it valid", cast, signed, b+1)
-		}
 		fast := int(cast[b+1])+p.size.F >= p.replica.finalizes
 		if !fast && !certified(3+b) {
 			continue
@@ -135,7 +132,7 @@ func (p *product) contradiction(cast votes, signed [5]int) error {
 }
 
 // resolved checks every state at rest: the correct replicas that are up, q or more, have cast their first votes and received each other's; those that are down
-// may have reached anybody with theirs before; and nobody has left the view, for then its certificate would be under way. The votes of the
+// may have reached anybody with theirs before; a block that a replica has asked for and that a correct one holds and is up to serve has come; and nobody has left the view, for then its certificate would be under way. The votes of the
 // replicas that are up must be enough for a certificate.
 func (p *product) resolved() error {
 	for down := 0; down <= p.size.C; down++ {
@@ -168,7 +165,7 @@ func (p *product) resolvedFor(up, gone votes, evidence bool) error {
 			others := up
 			others[kind]--
 			groups = append(groups, newGroup(int(up[kind]), p.states(kind, up.plus(gone), func(l *localState) bool {
-				return !l.left && l.convicted == evidence && l.votes.contain(others)
+				return !l.left && l.convicted == evidence && l.votes.contain(others) && !l.awaits(up)
 			})))
 		}
 	}

@@ -45,6 +45,7 @@ func (c *Core) commitCertified(n *node) {
 	if n.last == nil {
 		c.commit(n, false)
 		c.provenHeight = max(c.provenHeight, n.Height)
+		c.firmTo(n.View, n.Height)
 		return
 	}
 	c.do(Broadcast{c.proof})
@@ -72,6 +73,7 @@ func (c *Core) certifies(n *node) {
 		return // the parent said it already
 	}
 	c.checkClaim(&n.Header)
+	c.firmTo(c.firmView, n.StateHeight)
 	if n.StateHeight <= c.final.Height {
 		return
 	}
@@ -96,7 +98,11 @@ func (c *Core) commit(n *node, last bool) {
 	for _, a := range slices.Backward(chain) {
 		c.checkClaim(&a.Header)
 		c.store(a)
-		c.at(a.View).height = a.Height
+		r := c.at(a.View)
+		r.height = a.Height
+		if t := r.find(Notarize, a.digest); c.rules.mayClaim(1, 0) || t != nil && c.rules.obtains(t.firsts) {
+			c.firmTo(a.View, a.Height)
+		}
 		c.clock.succeeded(c, a.View)
 		c.do(Finalized{a.Block, last && a == n})
 	}

@@ -46,6 +46,8 @@ type machine struct {
 	byName  map[Digest]*Block
 	effects func(Effect) // sees what the core does; may be nil
 	refuses bool         // executes nothing
+	mute    bool         // proposes nothing
+	patient bool         // makes nothing final
 	backlog []*Block
 	off     []ClockOff
 }
@@ -85,10 +87,19 @@ func (m *machine) start() {
 	kept.Blocks = slices.DeleteFunc(slices.Clone(kept.Blocks), func(b *Block) bool { return b.View < kept.FinalView })
 	core, err := New(Config{Size: m.l.size, Self: m.id, Leaders: leaders, Window: m.l.window, Voter: true, Timeouts: m.l.times}, kept)
 	require.NoError(m.l.t, err)
+	if m.patient {
+		core.rules = noFinality{rules{m.l.size}}
+	}
 	m.life++
 	m.core, m.down, m.backlog = core, false, nil
 	m.act(core.Start(m.reading()))
 }
+
+// noFinality are the rules of a replica that makes nothing final, so that its blocks certify what all others know.
+type noFinality struct{ rules }
+
+func (r noFinality) fastQuorum() int               { return r.N() + 1 }
+func (noFinality) mayFinalize([]Vote, Digest) bool { return false }
 
 func (m *machine) stop() { m.down, m.life = true, m.life+1 }
 
@@ -234,6 +245,9 @@ func combineInLab(e Combine, size Size) Combined {
 }
 
 func (m *machine) propose(p Propose) {
+	if m.mute {
+		return
+	}
 	m.asked++
 	mine, life := m.asked, m.life
 	m.l.after(max(1, p.MayIdle.Milliseconds()), func() {

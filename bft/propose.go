@@ -88,6 +88,9 @@ func (c *Core) ask(v View, parent *node) {
 // that a finalization covers, or else what the parent certifies: whoever has the parent and its notarization can vote for that.
 func (c *Core) claim(parent *node) Executed {
 	height := min(c.executedHeight(), parent.Height)
+	if !c.rules.mayClaim(height, c.firm) {
+		height = c.firm
+	}
 	if c.view <= max(c.trouble, c.careful) {
 		height = min(height, c.provenHeight)
 	}

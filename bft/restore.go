@@ -45,6 +45,14 @@ func (c *Core) restore(kept Restored) error {
 	for _, cert := range kept.Certificates {
 		c.restoreCertificate(cert)
 	}
+	if c.finalView > 0 {
+		r := c.ensure(c.finalView)
+		r.height = c.final.Height
+		if r.certified(Finalize) != nil {
+			c.provenHeight = r.height
+			c.firmTo(r.view, r.height)
+		}
+	}
 	blocks := slices.Clone(kept.Blocks)
 	slices.SortStableFunc(blocks, func(a, b *Block) int { return cmp.Compare(a.View, b.View) })
 	for _, b := range blocks {
@@ -77,7 +85,10 @@ func (c *Core) restoreFinal(kept Restored) error {
 	}
 	c.final.linked, c.final.notarized, c.final.stored = true, true, true
 	c.tree[c.final.digest] = c.final
-	c.provenHeight = base.Height
+	if c.rules.mayClaim(1, 0) {
+		c.firmView = c.finalView
+	}
+	c.provenHeight, c.firm = base.Height, base.Height
 	if len(kept.Executed) == 0 {
 		return nil
 	}

@@ -26,6 +26,10 @@ type ruleset interface {
 	supported(count, proven int) bool
 	extends(h *Header, parent parentInfo, nullified func(View) bool) error
 	timely(time, parent, latest int64) bool
+	vouched(count, proven int) bool
+	obtains(firsts int) bool
+	mayClaim(height, firm Height) bool
+	adopts(held bool) bool
 	stateAgrees(h *Header, executed Executed) bool
 }
 
@@ -92,8 +96,8 @@ func (r rules) ruledOut(seen, count, proven int) bool {
 }
 
 // supported says that a block has the first votes of so many replicas that it would not be ruled out among the q fewest: q - (f - proven) -
-// p of them. Safe: more than f - proven, so a correct replica voted for it: the block is valid and can be fetched.
-// Live: a block that stays possible at some correct replica is supported at all of them.
+// p of them. Live: a block that stays possible at some correct replica is supported at all of them. Safe: see [rules.vouched] and
+// [rules.adopts].
 func (r rules) supported(count, proven int) bool {
 	return count >= r.Quorum()-(r.F-proven)-r.FastAbsent()
 }
@@ -145,3 +149,22 @@ func (r rules) stateAgrees(h *Header, executed Executed) bool {
 // advance is bounded by a correct clock, so Byzantine leaders in a row get no further than one. Live: the parent's time is never too late, so that
 // no clock, right or wrong, keeps a leader with a slower one from going on.
 func (r rules) timely(time, parent, latest int64) bool { return time <= max(parent, latest) }
+
+// vouched says that one of count first votes is a correct replica's, which has found valid what others cannot judge: the state that a block certifies, its time.
+// Who votes for the block as a fallback then need not judge it. It is so for every supported block but with c = 0, where p > c.
+func (r rules) vouched(count, proven int) bool { return count > r.F-proven }
+
+// obtains says that so many first votes for a block are sure to make certificates for it: q at least are of correct replicas. n - p are, but with c = 0, where a
+// block with n - p first votes is final only once its notarization is known: bad partial signatures may be among them.
+func (r rules) obtains(firsts int) bool { return firsts >= r.N()-r.C }
+
+// mayClaim says that a first vote may go to a block that certifies a state above its parent's, when firm is the height up to which anybody can be
+// shown that blocks are final: by a finalization, by a notarized block that certifies the state after them, or because all n replicas first-voted for
+// the block, so that nothing keeps the correct ones from voting to finalize it. Live: where supported blocks are not vouched for, every voter judges for
+// itself, so that what one correct replica finds valid the others must come to find valid too (docs/protocol.md, Lemma 5).
+func (r rules) mayClaim(height, firm Height) bool { return r.FastAbsent() <= r.C || height <= firm }
+
+// adopts says that a fallback notarize vote may go to a block that the voter holds, with all its ancestors, has found to extend a notarized parent, and
+// stores before it votes. Safe and live: every notarization has f + c + 1 correct holders (Alpenglow: a block is stored before its
+// fallback vote).
+func (r rules) adopts(held bool) bool { return held }

@@ -61,6 +61,9 @@ func (s *schedule) step(deviations []deviation) {
 		return
 	}
 	if len(s.queue) == 0 {
+		s.fetch()
+	}
+	if len(s.queue) == 0 {
 		for i := range s.cores {
 			s.fire(i, TimerResend)
 			s.fire(i, TimerFinalize)
@@ -72,6 +75,20 @@ func (s *schedule) step(deviations []deviation) {
 	s.queue = s.queue[1:]
 	in := input{from: s.m.sender(next.message, s.m.correct[next.to]), message: next.message}
 	s.post(next.to, s.m.feed(s.cores[next.to], in))
+}
+
+// fetch puts the blocks under way that were asked for and that some replica has.
+func (s *schedule) fetch() {
+	for i, core := range s.cores {
+		for _, m := range core.missing {
+			for _, peer := range s.cores {
+				if peer.holds(m.block) {
+					s.queue = append(s.queue, delivery{i, s.m.message(peer.tree[m.block].Block)})
+					break
+				}
+			}
+		}
+	}
 }
 
 func (s *schedule) fire(i int, timer TimerKind) {
@@ -102,7 +119,7 @@ func (s *schedule) over() bool {
 // contradicts it, and the blocks that can be notarized above it descend from it.
 func (s *schedule) check() error {
 	f, c := s.m.size.F, s.m.size.C
-	q, n, p := 2*f+c+1, 3*f+2*c+1, min(c, c/2+1)
+	q, n, p := 2*f+c+1, 3*f+2*c+1, c/2+1
 	signed, first := make(map[Statement]int), make(map[Statement]int)
 	for _, core := range s.cores {
 		for v := View(1); v <= 2; v++ {

@@ -20,9 +20,10 @@ func (s Size) N() int { return 3*s.F + 2*s.C + 1 }
 // least f + 1 replicas, and q correct replicas are up when f are Byzantine and c down.
 func (s Size) Quorum() int { return 2*s.F + s.C + 1 }
 
-// FastAbsent is p = min(c, c/2 + 1): the absent replicas that the fast path bears. It is the largest value for which the
-// first votes of q replicas always leave at most one candidate (Kudzu's p; checked exhaustively in size_test.go).
-func (s Size) FastAbsent() int { return min(s.C, s.C/2+1) }
+// FastAbsent is p = c/2 + 1: the absent replicas that the fast path bears. It is the largest value for which the first votes of q replicas always
+// leave at most one candidate (Kudzu's p; checked exhaustively in size_test.go), and the largest possible (Hydrangea, USENIX Security
+// 2026: at most (c + 2)/2 for n = 3f + 2c + 1).
+func (s Size) FastAbsent() int { return s.C/2 + 1 }
 
 // FastQuorum is n - p: first notarize votes that make a block final at once.
 func (s Size) FastQuorum() int { return s.N() - s.FastAbsent() }

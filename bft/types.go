@@ -177,7 +177,7 @@ type Status struct {
 	Epoch Epoch
 	// View asks for the certificates of this view and later ones: the first that the sender does not know to be resolved.
 	View View
-	// FinalView and FinalHeight are the view and the height of the last block known to be final.
+	// FinalView is the view up to which the sender can show that blocks are final, FinalHeight the height of the last one that it knows to be.
 	FinalView   View
 	FinalHeight Height
 	// WantFinality asks for finalize votes: the sender holds blocks that are notarized and not final.

@@ -1,6 +1,9 @@
 package bft
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // onVote counts a vote that came on its sender's own channel. Nothing else attributes a vote: any q partial
 // signatures on a statement yield everybody's.
@@ -51,8 +54,8 @@ func (c *Core) count(r *round, from ReplicaID, v Vote) {
 	c.tryCombine(t)
 	if first {
 		r.countFirst(from, v.Kind, v.Block)
-		if v.Kind == Notarize && t.firsts >= c.rules.fastQuorum() {
-			c.fastFinal(v.View, v.Block)
+		if v.Kind == Notarize {
+			c.tryFast(r, t)
 		}
 	}
 }
@@ -79,14 +82,37 @@ func (r *round) finalizes(from ReplicaID) bool {
 	return false
 }
 
+// tryFast draws the conclusion of a fast quorum of first votes, when they are sure to make a notarization or it is known: nobody leaves a view
+// without a way to show the others how.
+func (c *Core) tryFast(r *round, t *tally) {
+	if t.firsts >= c.rules.fastQuorum() && (c.rules.obtains(t.firsts) || t.certificate != nil) {
+		c.fastFinal(r, t)
+	}
+}
+
 // fastFinal takes note that a block has its fast quorum. A block that ends the epoch
 // needs a certificate all the same.
-func (c *Core) fastFinal(v View, block Digest) {
-	c.slow = false
+func (c *Core) fastFinal(r *round, t *tally) {
+	v, block := r.view, t.Block
+	if c.rules.obtains(t.firsts) {
+		c.slow = false
+		if r.height > 0 && c.firmTo(v, r.height) {
+			c.advance(nil)
+		}
+	}
 	if v > c.finalView && v > c.fast.view {
 		c.fast = finality{v, block}
 		c.settle()
 	}
+}
+
+// firmTo takes note that anybody can be shown that the block of a view is final, and reports whether that is news.
+func (c *Core) firmTo(v View, h Height) bool {
+	if h <= c.firm {
+		return false
+	}
+	c.firm, c.firmView = h, max(v, c.firmView)
+	return true
 }
 
 // tryCombine asks for a certificate when there are votes enough.
@@ -173,19 +199,32 @@ func (c *Core) mayVote() bool { return c.cfg.Voter && !c.diverged }
 
 // valid reports whether a block may get this replica's first vote, as far as is known by now.
 func (c *Core) valid(n *node) bool {
+	return c.extends(n) && c.judges(n, c.cfg.Timeouts.Ahead)
+}
+
+// extends reports whether a block extends a notarized parent, as far as is known by now. What a correct replica knows of it are
+// certificates, which it shows to all.
+func (c *Core) extends(n *node) bool {
 	p := n.parent
-	if !n.linked || p == nil || !c.rules.timely(n.Time, p.Time, c.wall+milliseconds(c.cfg.Timeouts.Ahead)) {
+	if !n.linked || p == nil {
 		return false
 	}
 	parent := parentInfo{tip: c.tip(p), notarized: c.isNotarized(p), final: c.finalView}
-	if c.rules.extends(&n.Header, parent, c.isNullified) != nil {
+	return c.rules.extends(&n.Header, parent, c.isNullified) == nil
+}
+
+// judges reports whether a block's time is at most so far ahead of the own clock, or its parent's, and whether the state that it certifies is right: the one that
+// this replica has executed, or the parent's.
+func (c *Core) judges(n *node, ahead time.Duration) bool {
+	p := n.parent
+	if !c.rules.timely(n.Time, p.Time, c.wall+milliseconds(ahead)) {
 		return false
 	}
 	if c.rules.stateAgrees(&n.Header, inherited(p)) {
 		return true
 	}
 	executed, ok := c.executedAt(n.StateHeight)
-	return ok && c.rules.stateAgrees(&n.Header, executed)
+	return ok && c.rules.mayClaim(n.StateHeight, c.firm) && c.rules.stateAgrees(&n.Header, executed)
 }
 
 // inherited is the state that a notarized block certifies: a child may certify it again, also at a replica that has not executed it.
@@ -221,13 +260,31 @@ func (c *Core) tryFallback(r *round) {
 	for i := 0; i < len(r.tallies); i++ {
 		t := &r.tallies[i]
 		alone := possible == 0 || possible == 1 && block == t.Block
-		if t.Kind == Notarize && alone && c.rules.supported(r.firsts(i, leader, proven), proven) {
-			c.tryCast(r, Vote{Statement: t.Statement})
+		count := r.firsts(i, leader, proven)
+		if t.Kind == Notarize && alone && c.rules.supported(count, proven) && c.rules.mayFallback(r.own, t.Statement) {
+			c.tryAdopt(r, t.Statement, c.rules.vouched(count, proven))
 		}
 	}
 	if possible == 0 && c.rules.ruledOut(seen, 0, proven) {
 		c.tryCast(r, Vote{Statement: Statement{c.cfg.Epoch, r.view, Nullify, Digest{}}})
 	}
+}
+
+// tryAdopt casts a fallback notarize vote for a block that is supported, when it is held and valid, and stores it before. What is
+// missing is asked for.
+func (c *Core) tryAdopt(r *round, s Statement, vouched bool) {
+	n := r.node(s.Block)
+	held := n != nil && c.reach(finality{r.view, s.Block}) != nil
+	if n == nil {
+		c.request(s.Block, r.view)
+	}
+	if !c.rules.adopts(held && c.extends(n) && (vouched || c.judges(n, 2*c.cfg.Timeouts.Ahead))) {
+		return
+	}
+	if n != nil {
+		c.store(n)
+	}
+	c.cast(r, Vote{Statement: s})
 }
 
 // firsts returns the first votes for tally i, without the vote of the leader when it is proven Byzantine.

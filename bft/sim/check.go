@@ -70,10 +70,7 @@ func (k *checker) voted(at *replica, from bft.ReplicaID, v bft.Vote) {
 	if v.Kind != bft.Notarize {
 		return
 	}
-	count, n, p := 0, 3*k.c.size.F+2*k.c.size.C+1, k.c.size.C
-	if p > k.c.size.C/2+1 {
-		p = k.c.size.C/2 + 1
-	}
+	count, n, p := 0, 3*k.c.size.F+2*k.c.size.C+1, k.c.size.C/2+1
 	for id := 1; id <= n; id++ {
 		if k.firsts[voteKey{key, at, at.life, bft.ReplicaID(id)}] == v.Statement {
 			count++
