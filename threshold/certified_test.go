@@ -127,20 +127,34 @@ func TestNothingIsADealingWithoutItsCertificate(t *testing.T) {
 	_, err := c.Certify(good)
 	require.NoError(t, err)
 	longer := good
-	longer.Message = append([]byte("a log's own statement about "), c.digest[:]...)
-	longer.Certificate = sign(longer.Message)
+	longer.Statement = func(commitment [32]byte, key *PublicKey) []byte {
+		return append(append([]byte("a log's own statement about "), commitment[:]...), key.Bytes()...)
+	}
+	key, err := c.PublicKey()
+	require.NoError(t, err)
+	longer.Certificate = sign(longer.Statement(c.Digest(), key))
 	_, err = c.Certify(longer)
 	require.NoError(t, err)
+	_, err = key.Certify(c.Digest(), longer)
+	require.NoError(t, err)
 
+	fixed := func(message []byte) func([32]byte, *PublicKey) []byte {
+		return func([32]byte, *PublicKey) []byte { return message }
+	}
 	for name, change := range map[string]func(*Certification){
-		"no certificate":               func(x *Certification) { x.Certificate = nil },
-		"another's certificate":        func(x *Certification) { x.Certificate = sign(other.AcknowledgementMessage()) },
-		"a message that names another": func(x *Certification) { x.Message = other.AcknowledgementMessage(); x.Certificate = sign(x.Message) },
-		"a message that names none":    func(x *Certification) { x.Message = []byte("dealt"); x.Certificate = sign(x.Message) },
-		"an empty message":             func(x *Certification) { x.Message = []byte{}; x.Certificate = sign(x.Message) },
+		"no certificate":        func(x *Certification) { x.Certificate = nil },
+		"another's certificate": func(x *Certification) { x.Certificate = sign(other.AcknowledgementMessage()) },
+		"a message that names another": func(x *Certification) {
+			x.Statement, x.Certificate = fixed(other.AcknowledgementMessage()), sign(other.AcknowledgementMessage())
+		},
+		"a message that names none": func(x *Certification) { x.Statement, x.Certificate = fixed([]byte("dealt")), sign([]byte("dealt")) },
+		"an empty message":          func(x *Certification) { x.Statement, x.Certificate = fixed(nil), sign(nil) },
 		"too few": func(x *Certification) {
 			s := g.shares[0].Sign(c.AcknowledgementMessage()).Signature
 			x.Certificate = s[:]
+		},
+		"signed as something else, with the digest in it": func(x *Certification) {
+			x.Certificate = sign(append([]byte("transfer with memo "), c.AcknowledgementMessage()...))
 		},
 		"another context": func(x *Certification) { x.Context = []byte("epoch 8, dealer 1") },
 		"no context":      func(x *Certification) { x.Context = nil },
@@ -183,10 +197,55 @@ func TestRogueDealer(t *testing.T) {
 	require.ErrorIs(t, err, ErrInvalidSignature)
 	key, err := rogue.PublicKey()
 	require.NoError(t, err)
-	_, err = key.Certify(Certification{Dealer: 2, Message: key.Bytes(), Verify: refusing})
+	statement := func(commitment [32]byte, key *PublicKey) []byte { return append(commitment[:], key.Bytes()...) }
+	_, err = key.Certify(rogue.Digest(), Certification{Dealer: 2, Statement: statement, Verify: refusing})
 	require.ErrorIs(t, err, ErrInvalidSignature)
+	_, err = key.Certify(rogue.Digest(), Certification{Dealer: 2, Verify: func([]byte, []byte) error { return nil }})
+	require.ErrorIs(t, err, errMissing, "the default statement does not name the key")
+	victims, err := victim.Commitment().PublicKey()
+	require.NoError(t, err)
+	_, err = key.Certify(victim.Commitment().Digest(), Certification{
+		Dealer: 2, Statement: func(commitment [32]byte, _ *PublicKey) []byte { return statement(commitment, victims) },
+		Verify: func([]byte, []byte) error { return nil },
+	})
+	require.ErrorIs(t, err, ErrInconsistent, "a certificate about another key")
 	_, err = SumPublicKeys(&CertifiedKey{}, nil)
 	require.ErrorIs(t, err, errMissing)
+}
+
+// TestOneDealingInTwoNames: where the context does not name the dealer, one certified dealing could be counted twice, and F+1 dealings
+// would all be one dealer's.
+func TestOneDealingInTwoNames(t *testing.T) {
+	p := Params{N: 4, T: 3, F: 1}
+	deal := func() *Commitment {
+		d, err := Deal(rand.Reader, p, []byte("key generation"))
+		require.NoError(t, err)
+		return d.Commitment()
+	}
+	c := deal()
+	_, err := KeyGeneration(certified(t, map[int]*Commitment{1: c, 2: c})...)
+	require.ErrorIs(t, err, ErrInconsistent)
+	_, err = KeyGeneration(certified(t, map[int]*Commitment{1: c, 2: deal()})...)
+	require.ErrorIs(t, err, ErrInconsistent)
+	key, err := c.PublicKey()
+	require.NoError(t, err)
+	var keys []*CertifiedKey
+	for dealer := 1; dealer <= 2; dealer++ {
+		keys = append(keys, certifiedKey(t, dealer, c, key))
+	}
+	_, err = SumPublicKeys(keys...)
+	require.ErrorContains(t, err, "one dealing")
+}
+
+// certifiedKey is certified as by a quorum that found nothing wrong.
+func certifiedKey(t *testing.T, dealer int, c *Commitment, key *PublicKey) *CertifiedKey {
+	out, err := key.Certify(c.Digest(), Certification{
+		Dealer:    dealer,
+		Statement: func(commitment [32]byte, key *PublicKey) []byte { return append(commitment[:], key.Bytes()...) },
+		Verify:    func([]byte, []byte) error { return nil },
+	})
+	require.NoError(t, err)
+	return out
 }
 
 // TestPartWithoutColumn: a dealer that leaves the columns out is not acknowledged, in any encoding.

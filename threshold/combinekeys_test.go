@@ -13,14 +13,12 @@ func TestPublicKeysCombineAsTheSecretsDo(t *testing.T) {
 	var keys []*CertifiedKey
 	parts := make(map[int]map[int]*Part)
 	for dealer := 1; dealer <= 3; dealer++ {
-		d, err := Deal(rand.Reader, p, []byte("generation"))
+		d, err := Deal(rand.Reader, p, []byte{byte(dealer)})
 		require.NoError(t, err)
 		dealings[dealer] = d.Commitment()
 		key, err := d.Commitment().PublicKey()
 		require.NoError(t, err)
-		certified, err := key.Certify(Certification{Dealer: dealer, Message: key.Bytes(), Verify: func([]byte, []byte) error { return nil }})
-		require.NoError(t, err)
-		keys = append(keys, certified)
+		keys = append(keys, certifiedKey(t, dealer, d.Commitment(), key))
 		for j := 1; j <= p.N; j++ {
 			part, err := d.Part(j)
 			require.NoError(t, err)
@@ -36,19 +34,24 @@ func TestPublicKeysCombineAsTheSecretsDo(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, sum.Equal(generated.Sharing().GroupKey()))
 
-	shareKeys := []*PublicKey{generated.Sharing().ShareKey(4), generated.Sharing().ShareKey(2), generated.Sharing().ShareKey(1)}
-	group, err := InterpolatePublicKey([]int{4, 2, 1}, shareKeys)
+	var shareKeys []*CertifiedKey // as of dealings of shares
+	for _, dealer := range []int{4, 2, 1} {
+		d, err := Deal(rand.Reader, p, nil)
+		require.NoError(t, err)
+		shareKeys = append(shareKeys, certifiedKey(t, dealer, d.Commitment(), generated.Sharing().ShareKey(dealer)))
+	}
+	group, err := InterpolatePublicKey(shareKeys...)
 	require.NoError(t, err)
 	require.True(t, group.Equal(sum))
 
-	for _, bad := range [][]int{{1, 1, 2}, {0, 1, 2}, {1, 2}, {1, 2, MaxReceivers + 1}} {
-		_, err := InterpolatePublicKey(bad, shareKeys)
-		require.Error(t, err)
-	}
-	_, err = InterpolatePublicKey(nil, nil)
+	_, err = InterpolatePublicKey(append(shareKeys[:2:2], shareKeys[1])...)
+	require.ErrorContains(t, err, "two keys")
+	_, err = InterpolatePublicKey()
 	require.Error(t, err)
-	_, err = InterpolatePublicKey([]int{1}, []*PublicKey{nil})
-	require.Error(t, err)
+	_, err = InterpolatePublicKey(nil)
+	require.ErrorIs(t, err, errMissing)
+	_, err = InterpolatePublicKey(new(CertifiedKey))
+	require.ErrorIs(t, err, errMissing)
 	_, err = SumPublicKeys()
 	require.Error(t, err)
 }

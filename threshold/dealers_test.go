@@ -3,6 +3,8 @@ package threshold
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,9 +14,12 @@ import (
 
 var wideParams = Params{N: 7, T: 5, F: 2}
 
+var lastEpoch atomic.Int64
+
+// dealt is a dealing in a context of its own.
 func dealt(t testing.TB, p Params) *Dealing {
 	t.Helper()
-	d, err := Deal(rand.Reader, p, []byte("cluster, epoch 7, dealer 3"))
+	d, err := Deal(rand.Reader, p, fmt.Appendf(nil, "cluster, epoch %d, dealer 3", lastEpoch.Add(1)))
 	require.NoError(t, err)
 	return d
 }
@@ -158,7 +163,7 @@ func TestRedealingSomethingElseIsCaught(t *testing.T) {
 	next := reshare(t, g, wideParams, upTo(1, 5))
 	honest := map[int]*Commitment{}
 	for d := 1; d <= 5; d++ {
-		dealing, err := Redeal(rand.Reader, wideParams, nil, next.shares[d-1])
+		dealing, err := Redeal(rand.Reader, wideParams, []byte{byte(d)}, next.shares[d-1])
 		require.NoError(t, err)
 		honest[d] = dealing.Commitment()
 		require.NoError(t, honest[d].VerifyRedeal(next.sharing, d))
@@ -183,23 +188,23 @@ func TestRedealingSomethingElseIsCaught(t *testing.T) {
 // TestTransitionsRefuse goes through the ways to choose dealings wrongly.
 func TestTransitionsRefuse(t *testing.T) {
 	g := generate(t, wideParams, 3)
-	c := dealt(t, wideParams).Commitment()
+	c, c2, c3 := dealt(t, wideParams).Commitment(), dealt(t, wideParams).Commitment(), dealt(t, wideParams).Commitment()
 	other := dealt(t, defaultParams).Commitment()
 	_, err := KeyGeneration()
 	require.Error(t, err)
-	_, err = KeyGeneration(certified(t, map[int]*Commitment{1: c, 2: c})...)
+	_, err = KeyGeneration(certified(t, map[int]*Commitment{1: c, 2: c2})...)
 	require.ErrorContains(t, err, "at least 3")
-	_, err = KeyGeneration(certified(t, map[int]*Commitment{1: c, 2: other, 3: c})...)
+	_, err = KeyGeneration(certified(t, map[int]*Commitment{1: c, 2: other, 3: c3})...)
 	require.ErrorIs(t, err, ErrInconsistent)
-	_, err = KeyGeneration(append(certified(t, map[int]*Commitment{1: c, 3: c}), nil)...)
+	_, err = KeyGeneration(append(certified(t, map[int]*Commitment{1: c, 3: c3}), nil)...)
 	require.ErrorIs(t, err, errMissing)
-	_, err = KeyGeneration(append(certified(t, map[int]*Commitment{1: c, 3: c}), new(CertifiedDealing))...)
+	_, err = KeyGeneration(append(certified(t, map[int]*Commitment{1: c, 3: c3}), new(CertifiedDealing))...)
 	require.ErrorIs(t, err, errMissing)
-	_, err = KeyGeneration(append(certified(t, map[int]*Commitment{1: c, 3: c}), certified(t, map[int]*Commitment{1: c})...)...)
+	_, err = KeyGeneration(append(certified(t, map[int]*Commitment{1: c, 3: c3}), certified(t, map[int]*Commitment{1: c})...)...)
 	require.ErrorContains(t, err, "two dealings of dealer 1")
 	_, err = Resharing(g.sharing, certified(t, map[int]*Commitment{1: c})...)
 	require.ErrorContains(t, err, "exactly 5")
-	_, err = Resharing(g.sharing, certified(t, map[int]*Commitment{1: c, 2: c, 3: c, 4: c, 99: c})...)
+	_, err = Resharing(g.sharing, certified(t, map[int]*Commitment{1: c, 2: c2, 3: c3, 4: dealt(t, wideParams).Commitment(), 99: dealt(t, wideParams).Commitment()})...)
 	require.ErrorContains(t, err, "dealer")
 
 	d1, d2 := dealt(t, Params{N: 3, T: 2, F: 1}), dealt(t, Params{N: 3, T: 2, F: 1})

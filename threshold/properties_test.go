@@ -139,7 +139,7 @@ func TestResharingKeepsTheKey(t *testing.T) {
 		g := quickGroup(t, from)
 		dealings, public := map[int]*Dealing{}, map[int]*Commitment{}
 		for _, d := range subset(t, "dealers", from.N, from.T) {
-			dealing, err := Redeal(rand.Reader, to, nil, g.shares[d-1])
+			dealing, err := Redeal(rand.Reader, to, []byte{byte(d)}, g.shares[d-1])
 			require.NoError(t, err)
 			dealings[d], public[d] = dealing, dealing.Commitment()
 		}

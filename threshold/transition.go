@@ -79,10 +79,16 @@ func inOrder(dealings []*CertifiedDealing) (Params, []*CertifiedDealing, error) 
 		}
 	}
 	chosen := slices.SortedFunc(slices.Values(dealings), func(a, b *CertifiedDealing) int { return a.dealer - b.dealer })
-	for i := 1; i < len(chosen); i++ {
-		if chosen[i].dealer == chosen[i-1].dealer {
-			return Params{}, nil, fmt.Errorf("threshold: two dealings of dealer %d: choose one", chosen[i].dealer)
+	dealerOf := make(map[string]int, len(chosen)) // by context
+	for i, d := range chosen {
+		if i > 0 && d.dealer == chosen[i-1].dealer {
+			return Params{}, nil, fmt.Errorf("threshold: two dealings of dealer %d: choose one", d.dealer)
 		}
+		if other, taken := dealerOf[string(d.commitment.context)]; taken {
+			return Params{}, nil, fmt.Errorf("%w: the dealings of %d and %d have one context: let it name the dealer, or one can deal in another's name",
+				ErrInconsistent, other, d.dealer)
+		}
+		dealerOf[string(d.commitment.context)] = d.dealer
 	}
 	return chosen[0].commitment.params, chosen, nil
 }

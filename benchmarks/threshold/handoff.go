@@ -102,7 +102,7 @@ func newHandoff(g *group, p threshold.Params) (*handoff, error) {
 // choose makes the dealings that are chosen, and their certificates.
 func (h *handoff) choose(g *group) error {
 	for d := 1; d <= h.params.T; d++ {
-		dealing, err := threshold.Redeal(rand.Reader, threshold.Params{N: h.params.N, T: h.params.T}, nil, g.shares[d-1])
+		dealing, err := threshold.Redeal(rand.Reader, threshold.Params{N: h.params.N, T: h.params.T}, []byte{byte(d)}, g.shares[d-1])
 		if err != nil {
 			return err
 		}

@@ -76,8 +76,11 @@ type ChosenDealing struct {
 // certification is what the log checked of a dealing of an epoch and round.
 func (d *ChosenDealing) certification(cluster bft.ClusterID, epoch bft.Epoch, round Round, verifier attest.Verifier) threshold.Certification {
 	return threshold.Certification{
-		Dealer:  int(d.Dealer),
-		Message: DealingStatement(cluster, epoch, round, d.Dealer, d.Commitment, d.PublicKey), Certificate: d.Certificate,
+		Dealer: int(d.Dealer),
+		Statement: func(commitment [32]byte, key *threshold.PublicKey) []byte {
+			return DealingStatement(cluster, epoch, round, d.Dealer, commitment, [PublicKeySize]byte(key.Bytes()))
+		},
+		Certificate: d.Certificate,
 		Verify: func(message, certificate []byte) error {
 			if ok := verifier.Verify([][]byte{message}, [][]byte{certificate}); len(ok) != 1 || !ok[0] {
 				return errors.New("it does not verify")

@@ -32,29 +32,27 @@ func (l *ledger) epochScheme() (attest.Verifier, error) {
 // keys. Later it must be the key as it is: that the dealt secrets are shares of it was checked by the receivers who certified the dealings, and
 // is checked here once more, since a wrong combination would lose the group key for good.
 func (s *State) nextGroupKey() ([]byte, error) {
-	var dealers []int
-	var keys []*threshold.PublicKey
-	var certified []*threshold.CertifiedKey
+	var keys []*threshold.CertifiedKey
 	for i := range s.round.dealings {
 		d := &s.round.dealings[i]
 		key, err := threshold.ParsePublicKey(d.PublicKey[:])
 		if err != nil {
 			return nil, err
 		}
-		ofDealer, err := key.Certify(d.certification(s.cluster, s.epoch, s.round.number, s.verifier))
+		certified, err := key.Certify(d.Commitment, d.certification(s.cluster, s.epoch, s.round.number, s.verifier))
 		if err != nil {
 			return nil, err
 		}
-		dealers, keys, certified = append(dealers, int(d.Dealer)), append(keys, key), append(certified, ofDealer)
+		keys = append(keys, certified)
 	}
 	if s.epoch == 0 {
-		sum, err := threshold.SumPublicKeys(certified...)
+		sum, err := threshold.SumPublicKeys(keys...)
 		if err != nil {
 			return nil, err
 		}
 		return sum.Bytes(), nil
 	}
-	key, err := threshold.InterpolatePublicKey(dealers, keys)
+	key, err := threshold.InterpolatePublicKey(keys...)
 	if err != nil {
 		return nil, err
 	}

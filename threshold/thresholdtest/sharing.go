@@ -2,6 +2,7 @@ package thresholdtest
 
 import (
 	"crypto/rand"
+	"fmt"
 
 	"github.com/reseal-bft/reseal/threshold"
 )
@@ -26,7 +27,7 @@ func Certified(dealings map[int]*threshold.Dealing) ([]*threshold.CertifiedDeali
 func Sharing(p threshold.Params) (*threshold.Sharing, []*threshold.Share, error) {
 	dealings := map[int]*threshold.Dealing{}
 	for dealer := 1; dealer <= p.F+1; dealer++ {
-		d, err := threshold.Deal(rand.Reader, p, []byte("for a test"))
+		d, err := threshold.Deal(rand.Reader, p, fmt.Appendf(nil, "for a test, dealer %d", dealer))
 		if err != nil {
 			return nil, nil, err
 		}
