@@ -18,7 +18,8 @@ func Plant(name string) bool {
 	planted = name
 	_, known := mutants[name]
 	_, forgives := forgiving[name]
-	return known || forgives || name == ""
+	_, here := checkedHere[name]
+	return known || forgives || here || name == ""
 }
 
 // Mutants returns the names of the bugs, in no order.
@@ -55,8 +56,6 @@ func forgiven(found error) error {
 var mutants = map[string]func(rules) ruleset{
 	"quorum-small":           func(r rules) ruleset { return smallQuorum{r} },
 	"fast-quorum-small":      func(r rules) ruleset { return smallFastQuorum{r} },
-	"ruled-out-early":        func(r rules) ruleset { return ruledOutEarly{r} },
-	"fallback-unsupported":   func(r rules) ruleset { return unsupported{r} },
 	"finalize-after-nullify": func(r rules) ruleset { return finalizesAnyway{r} },
 	"vote-after-finalize":    func(r rules) ruleset { return votesAfterFinalize{r} },
 	"first-vote-twice":       func(r rules) ruleset { return votesTwice{r} },
@@ -68,12 +67,35 @@ var mutants = map[string]func(rules) ruleset{
 	"fallback-counts-first":  func(r rules) ruleset { return countsFallback{r} },
 }
 
+// checkedHere are bugs that this package's own checks find, rather than the simulator.
+var checkedHere = map[string]func(rules) ruleset{
+	"ruled-out-early": func(r rules) ruleset { return ruledOutEarly{r} },
+	"supported-late":  func(r rules) ruleset { return supportedLate{r} },
+	"fallback-unheld": func(r rules) ruleset { return adoptsUnheld{r} },
+	"time-unbounded":  func(r rules) ruleset { return believesTimes{r} },
+	"time-barrier":    func(r rules) ruleset { return waitsForTime{r} },
+}
+
 func newRules(s Size) ruleset {
-	if mutate := mutants[planted]; mutate != nil {
-		return mutate(rules{s})
+	for _, bugs := range []map[string]func(rules) ruleset{mutants, checkedHere} {
+		if mutate := bugs[planted]; mutate != nil {
+			return mutate(rules{s})
+		}
 	}
 	return rules{s}
 }
+
+type adoptsUnheld struct{ rules }
+
+func (adoptsUnheld) adopts(bool) bool { return true }
+
+type believesTimes struct{ rules }
+
+func (believesTimes) timely(_, _, _ int64) bool { return true }
+
+type waitsForTime struct{ rules }
+
+func (waitsForTime) timely(time, _, latest int64) bool { return time <= latest }
 
 type smallQuorum struct{ rules }
 
@@ -89,9 +111,9 @@ func (r ruledOutEarly) ruledOut(seen, count, proven int) bool {
 	return r.rules.ruledOut(seen+1, count, proven)
 }
 
-type unsupported struct{ rules }
+type supportedLate struct{ rules }
 
-func (unsupported) supported(count, _ int) bool { return count > 0 }
+func (r supportedLate) supported(count, proven int) bool { return r.rules.supported(count-1, proven) }
 
 type finalizesAnyway struct{ rules }
 

@@ -31,6 +31,15 @@ func TestFaultsOfChainsFindPlantedBugs(t *testing.T) {
 	defer Plant("")
 	for _, name := range ChainMutants() {
 		require.True(t, Plant(name))
-		require.Error(t, errors.Join(checkChainFaults(), checkProofs()), name)
+		require.Error(t, errors.Join(checkChainFaults(), checkProofs(), checkLag()), name)
+	}
+}
+
+// Bugs in what is voted for, and when, are found without the simulator.
+func TestPlantedBugsAreFoundHere(t *testing.T) {
+	defer Plant("")
+	for name := range checkedHere {
+		require.True(t, Plant(name))
+		require.Error(t, errors.Join(checkTimes(), newProduct(t, Size{1, 0}).check()), name)
 	}
 }

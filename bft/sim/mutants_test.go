@@ -10,7 +10,7 @@ import (
 )
 
 // mutantSeeds is the number of seeds within which every planted bug is found.
-const mutantSeeds = 500
+const mutantSeeds = 100
 
 func TestPlantedBugsAreFound(t *testing.T) {
 	require.GreaterOrEqual(t, len(Mutants()), 12)
