@@ -134,13 +134,17 @@ func (n *Node) considerHandoff(ctx context.Context, v *governance.View) {
 		}
 		n.stopping()
 		n.handoff = nil
+		n.working.Go(h.discard)
 	}
 	if wanted == nil {
 		return
 	}
 	n.handoff = wanted
 	ctx, n.stopping = context.WithCancel(ctx)
-	n.working.Go(func() { n.runHandoff(ctx, wanted, v) })
+	n.working.Go(func() {
+		defer close(wanted.finished)
+		n.runHandoff(ctx, wanted, v)
+	})
 }
 
 // wantedHandoff returns this replica's part in the running handoff, or in the last one if that has not given it its share yet; nil if there is
@@ -184,7 +188,7 @@ func (n *Node) newHandoff(v *governance.View, epoch bft.Epoch, round governance.
 		node: n, epoch: epoch, round: round, epochKey: private,
 		credential: sync.OnceValues(func() (tls.Certificate, error) { return n.certify(private) }),
 		params:     threshold.Params{N: v.N, T: v.Quorum, F: v.F},
-		dealt:      make(chan struct{}), completed: make(chan struct{}),
+		dealt:      make(chan struct{}), completed: make(chan struct{}), finished: make(chan struct{}),
 		acks: make(map[bft.ReplicaID][]byte), held: make(map[bft.Digest]heldDealing),
 	}
 }

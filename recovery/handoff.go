@@ -45,6 +45,8 @@ type handoff struct {
 
 	completed chan struct{} // closed when next is set
 	next      *nextEpoch
+	taken     bool          // next is in force: not this handoff's to wipe any more
+	finished  chan struct{} // closed when nothing works on this handoff any more
 }
 
 // heldDealing is another replica's dealing, verified, with this replica's part of it.
@@ -171,13 +173,15 @@ func (h *handoff) receive(ctx context.Context, dealer bft.ReplicaID) error {
 	if err != nil {
 		return err
 	}
-	if err := h.check(dealer, commitment); err != nil {
-		return err
+	err = h.check(dealer, commitment)
+	if err == nil {
+		err = commitment.VerifyPart(part)
 	}
-	if err := commitment.VerifyPart(part); err != nil {
-		return err
+	if err == nil {
+		err = h.keep(heldDealing{commitment, part})
 	}
-	if err := h.keep(heldDealing{commitment, part}); err != nil {
+	if err != nil {
+		part.Wipe()
 		return err
 	}
 	return h.acknowledge(ctx, dealer, commitment)
@@ -204,8 +208,17 @@ func (h *handoff) keep(d heldDealing) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.held[d.commitment.Digest()] = d
+	h.hold(d)
 	return nil
+}
+
+// hold takes a dealing into memory, where wipe and discard find it. The caller holds the lock.
+func (h *handoff) hold(d heldDealing) {
+	digest := d.commitment.Digest()
+	if before, ok := h.held[digest]; ok && before.part != d.part {
+		before.part.Wipe()
+	}
+	h.held[digest] = d
 }
 
 // acknowledge signs a dealing with this epoch's share and sends the signature to the dealer. Receivers without a share of this epoch only
@@ -295,6 +308,7 @@ func (h *handoff) complete(ctx context.Context, chosen []governance.ChosenDealin
 	}
 	next, err := h.node.prepare(h, transition.Sharing(), share, held)
 	if err != nil {
+		share.Wipe()
 		return err
 	}
 	h.mu.Lock()
@@ -314,6 +328,11 @@ func (h *handoff) obtain(ctx context.Context, c governance.ChosenDealing) (heldD
 		return heldDealing{}, err
 	}
 	points := h.node.fetchPoints(ctx, h, c)
+	defer func() {
+		for i := range points {
+			points[i].Wipe()
+		}
+	}()
 	part, bad, err := commitment.Complete(int(h.node.cfg.Self), points)
 	if len(bad) > 0 {
 		h.node.log.Warn("bad points of a dealing", "from", bad, "dealer", c.Dealer)
@@ -322,7 +341,11 @@ func (h *handoff) obtain(ctx context.Context, c governance.ChosenDealing) (heldD
 		return heldDealing{}, err
 	}
 	d := heldDealing{commitment, part}
-	return d, h.keep(d)
+	if err := h.keep(d); err != nil {
+		part.Wipe()
+		return heldDealing{}, err
+	}
+	return d, nil
 }
 
 // find returns a dealing that this replica holds in memory or on disk.
@@ -333,7 +356,12 @@ func (h *handoff) find(digest bft.Digest) (heldDealing, bool) {
 	if ok || h.secret == nil {
 		return d, ok
 	}
-	return h.node.loadPart(&h.secret.vaultKey, h.epoch, digest)
+	if d, ok = h.node.loadPart(&h.secret.vaultKey, h.epoch, digest); ok {
+		h.mu.Lock()
+		h.hold(d)
+		h.mu.Unlock()
+	}
+	return d, ok
 }
 
 // transition combines dealings into the next sharing. A replica that was away when this epoch began may lack its sharing; it takes that
@@ -348,8 +376,16 @@ func (h *handoff) transition(ctx context.Context, dealings []*threshold.Certifie
 	return h.node.transitionByOthers(ctx, h.epoch, dealings)
 }
 
-// wipe erases the secrets that a completed handoff holds in memory, but for the parts that made the next sharing: replicas that missed some may ask.
-func (h *handoff) wipe() {
+// take returns what a completed handoff gave this replica, to be put into force; nil if the handoff was discarded.
+func (h *handoff) take() *nextEpoch {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.taken = h.next != nil
+	return h.next
+}
+
+// wipe erases the secrets that a handoff holds in memory, but for those parts that made the next sharing: replicas that missed some may ask.
+func (h *handoff) wipe(but map[bft.Digest]heldDealing) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.dealing != nil {
@@ -357,9 +393,31 @@ func (h *handoff) wipe() {
 		h.dealing = nil
 	}
 	for digest, d := range h.held {
-		if _, needed := h.next.held[digest]; !needed {
+		if kept, ok := but[digest]; !ok || kept.part != d.part {
 			d.part.Wipe()
 		}
 	}
 	h.held = nil
+}
+
+// discard erases all secrets of a handoff that another one took the place of, once nothing works on it any more. What it gave this replica
+// ends with it, unless that is in force.
+func (h *handoff) discard() {
+	<-h.finished
+	h.mu.Lock()
+	taken, next := h.taken, h.next
+	if !taken {
+		h.next = nil
+	}
+	h.mu.Unlock()
+	if taken {
+		return // advance wipes
+	}
+	h.wipe(nil)
+	if next != nil {
+		next.secret.retire()
+		for _, d := range next.held {
+			d.part.Wipe()
+		}
+	}
 }

@@ -74,7 +74,10 @@ func (n *Node) adopt(ctx context.Context, m *replica.Membership) error {
 
 // advance puts a completed handoff into force.
 func (n *Node) advance(h *handoff) error {
-	next := h.next
+	next := h.take()
+	if next == nil {
+		return nil // another handoff took its place
+	}
 	if err := n.cfg.Keystore.Advance(uint64(next.epoch)); err != nil {
 		return fmt.Errorf("keystore: advance to epoch %d: %w", next.epoch, err)
 	}
@@ -89,7 +92,7 @@ func (n *Node) advance(h *handoff) error {
 	n.nextKey, n.sealedKey, n.handoff = nil, nil, nil
 	n.mu.Unlock()
 	n.rebooted.Store(false)
-	h.wipe()
+	h.wipe(next.held)
 	if err := n.forget(h.epoch); err != nil {
 		return err
 	}

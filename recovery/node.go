@@ -323,6 +323,13 @@ func (n *Node) Close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.secret.wipe()
+	for _, d := range n.held {
+		d.part.Wipe()
+	}
+	if n.handoff != nil {
+		n.handoff.discard()
+	}
+	clear(n.nextKey)
 	return err
 }
 

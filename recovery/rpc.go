@@ -169,10 +169,14 @@ func (n *Node) fetchPart(ctx context.Context, h *handoff, dealer bft.ReplicaID) 
 		return nil, nil, err
 	}
 	part, err := threshold.ParsePart(s)
-	if err == nil && part.Index() != int(n.cfg.Self) {
-		err = errors.New("the part is another receiver's")
+	if err != nil {
+		return nil, nil, err
 	}
-	return commitment, part, err
+	if part.Index() != int(n.cfg.Self) {
+		part.Wipe()
+		return nil, nil, errors.New("the part is another receiver's")
+	}
+	return commitment, part, nil
 }
 
 func (n *Node) sendAcknowledgement(ctx context.Context, h *handoff, dealer bft.ReplicaID, ack []byte) error {
@@ -294,7 +298,9 @@ func (n *Node) fetchPoints(ctx context.Context, h *handoff, c governance.ChosenD
 		go func() {
 			raw, err := n.callAsReceiver(ctx, h, peer, methodPoint, c.Commitment[:])
 			point, bad := threshold.ParsePoint(raw)
+			clear(raw)
 			if err != nil || bad != nil || point.From != int(peer) || point.To != int(n.cfg.Self) {
+				point.Wipe()
 				point = threshold.Point{}
 			}
 			answers <- point
