@@ -14,7 +14,8 @@ import (
 )
 
 func newKeystoreQuoteCommand() *cobra.Command {
-	var dir, nonce, out string
+	var flags keystoreFlags
+	var nonce, out string
 	cmd := &cobra.Command{
 		Use:   "quote URI --dir DIR --nonce HEX --out DIR",
 		Short: "Write a TPM's quote over a nonce, in the files of tpm2-tools",
@@ -30,7 +31,11 @@ where no replica runs, and reboot before one does.
 			if out == "" {
 				return errors.New("say where the quote is to be written: --out DIR")
 			}
-			k, err := device.Open(cmd.Context(), args[0], keystore.WithDir(dir), keystore.WithPrompt(askTerminal))
+			opts, err := flags.options()
+			if err != nil {
+				return err
+			}
+			k, err := device.Open(cmd.Context(), args[0], opts...)
 			if err != nil {
 				return err
 			}
@@ -56,7 +61,7 @@ where no replica runs, and reboot before one does.
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "directory of the keystore")
+	flags.add(cmd)
 	cmd.Flags().StringVar(&nonce, "nonce", "", "what the verifier chose, hexadecimal")
 	cmd.Flags().StringVar(&out, "out", "", "directory to make")
 	return cmd
