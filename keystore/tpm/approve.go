@@ -12,8 +12,8 @@ import (
 	"github.com/reseal-bft/reseal/keystore"
 )
 
-// AddApproval implements keystore.Attester. It checks the signature and that
-// the approval is for this keystore's selection and slot. At most maxApprovals
+// AddApproval implements keystore.Attester. It checks the signature, and that the
+// approval is for this keystore's TPM, selection and slot, and not for a claimed boot. At most maxApprovals
 // are kept: the caller removes none, the oldest version goes first.
 func (s *Store) AddApproval(a *keystore.Approval) error {
 	if err := a.Verify(s.operator); err != nil {
@@ -30,6 +30,13 @@ func (s *Store) AddApproval(a *keystore.Approval) error {
 	defer s.mu.Unlock()
 	if s.closed {
 		return keystore.ErrClosed
+	}
+	known, err := s.approvals()
+	if err != nil {
+		return err
+	}
+	if claimedBefore(known, a.State.PCRs) {
+		return fmt.Errorf("approval: %w: it is of an approved state after it was claimed, in which nothing may open: approve what is predicted, not what a running replica shows", keystore.ErrInvalid)
 	}
 	if err := s.dir.Write(approvalName(data), data); err != nil {
 		return err
