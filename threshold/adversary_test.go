@@ -164,6 +164,61 @@ func TestColumnsOfFReplicasTellNothingAndOfOneMoreTellAll(t *testing.T) {
 	}
 }
 
+// TestFPointsForAReceiverTellNothingOfItsShare: they are consistent with every share, and one more gives it.
+func TestFPointsForAReceiverTellNothingOfItsShare(t *testing.T) {
+	p := Params{N: 9, T: 6, F: 2}
+	d := dealt(t, p)
+	const receiver = 9
+	var xs []uint16
+	var values []curve.Fr
+	for from := 1; from <= p.F; from++ {
+		point, err := partOf(t, d, from).Point(receiver)
+		require.NoError(t, err)
+		xs, values = append(xs, uint16(from)), append(values, *point.value)
+	}
+	for claim := range uint64(4) { // any share at all, as the value at 0
+		var share curve.Fr
+		share.SetSmall(claim)
+		row := curve.Interpolate(append([]uint16{0}, xs...), append([]curve.Fr{share}, values...))
+		require.Len(t, row, p.F+1, "of the degree of a row")
+		for i, x := range xs {
+			var at curve.Fr
+			at.Eval(row, len(row), 1, uint64(x))
+			require.True(t, at.Equal(&values[i]))
+		}
+		require.True(t, row[0].Equal(&share))
+	}
+	point, err := partOf(t, d, p.F+1).Point(receiver)
+	require.NoError(t, err)
+	row := curve.Interpolate(append(xs, uint16(p.F+1)), append(values, *point.value))
+	require.True(t, row[0].Equal(&partOf(t, d, receiver).row[0]))
+}
+
+// TestAcknowledgementsCountOnce: repeated ones, those under another's index, and those of another epoch certify nothing.
+func TestAcknowledgementsCountOnce(t *testing.T) {
+	p := defaultParams
+	g := generate(t, p, 2)
+	next := reshare(t, g, p, upTo(1, 4))
+	message := dealt(t, p).Commitment().AcknowledgementMessage()
+	three := g.sign(message, 1, 2, 3)
+	as := func(index int, s Signature) PartialSignature { return PartialSignature{Index: index, Signature: s} }
+	for name, more := range map[string][]PartialSignature{
+		"repeated":              {three[0], three[1], three[2], three[0]},
+		"under another's index": {as(4, three[0].Signature), as(5, three[1].Signature), as(6, three[2].Signature)},
+		"of another epoch":      next.sign(message, 4, 5, 6),
+		"index 0":               {as(0, g.shares[3].Sign(message).Signature)},
+		"index above N":         {as(p.N+1, g.shares[3].Sign(message).Signature), as(1<<40, three[0].Signature), as(-4, three[0].Signature)},
+		"infinity":              {as(4, Signature{0: 0xc0})},
+		"no compression flag":   {as(4, Signature{})},
+	} {
+		_, _, err := g.sharing.Combine(message, append(append([]PartialSignature(nil), three...), more...))
+		require.ErrorIs(t, err, ErrTooFewPartials, name)
+	}
+	_, bad, err := g.sharing.Combine(message, append(next.sign(message, 4, 5, 6), g.sign(message, 1, 2, 3, 4)...))
+	require.NoError(t, err, "and do not keep the good ones from counting")
+	require.Equal(t, []int{4, 5, 6}, bad)
+}
+
 // TestZeroValuesAndNilsAreRefused: an importer who forgets an error, or takes what nobody made, gets an error.
 func TestZeroValuesAndNilsAreRefused(t *testing.T) {
 	g := generate(t, defaultParams, 2)

@@ -3,10 +3,12 @@ package threshold
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -87,6 +89,23 @@ func TestWipedSecretsDoNothing(t *testing.T) {
 	_, err = part.Point(2)
 	require.ErrorIs(t, err, ErrWiped)
 	require.ErrorIs(t, dealing.Commitment().VerifyPart(part), ErrWiped)
+}
+
+// TestHashForgetsItsInput looks into SHA-256's buffer, which has the end of what was hashed: of a part, say.
+func TestHashForgetsItsInput(t *testing.T) {
+	for _, n := range []int{1, 31, 63, 64, 65, 127, 200} {
+		h := sha256.New()
+		h.Write(bytes.Repeat([]byte{0xa5}, n))
+		h.Sum(nil)
+		buffer := reflect.ValueOf(h).Elem().FieldByName("x")
+		require.Equal(t, sha256.BlockSize, buffer.Len(), "look where this version of Go keeps its input")
+		wipeHash(h)
+		for i := range buffer.Len() {
+			require.Zero(t, buffer.Index(i).Uint(), "byte %d after %d bytes", i, n)
+		}
+		clean := sha256.Sum256(nil)
+		require.Equal(t, clean[:], h.Sum(nil))
+	}
 }
 
 // TestShareIsSafeForConcurrentUse is for the race detector.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	blst "github.com/supranational/blst/bindings/go"
 )
 
 func random(t testing.TB, n int) []Fr {
@@ -48,6 +49,19 @@ func TestMultiplesAgree(t *testing.T) {
 		require.Equal(t, Mult1(nil, &sum), MSM1(Commit1(ks), scalars, 255))
 		require.Equal(t, Mult2(nil, &sum), MSM2(Commit2(ks), scalars, 255))
 	}
+}
+
+// TestCommitmentsWipeTheirWorkingMemory: Jacobian coordinates tell more of a scalar than the point does.
+func TestCommitmentsWipeTheirWorkingMemory(t *testing.T) {
+	ks := random(t, 5)
+	scratch1, scratch2 := make([]blst.P1, len(ks)), make([]blst.P2, len(ks))
+	for i := range ks {
+		scratch1[i], scratch2[i] = *blst.P1Generator(), *blst.P2Generator()
+	}
+	commit1(ks, scratch1)
+	commit2(ks, scratch2)
+	require.Equal(t, make([]blst.P1, len(ks)), scratch1)
+	require.Equal(t, make([]blst.P2, len(ks)), scratch2)
 }
 
 // TestCommitments compares multiplication from the table with blst's, edge cases included.

@@ -126,20 +126,24 @@ var baseTable = sync.OnceValue(func() *C.rs_base_table {
 })
 
 // Commit1 returns the multiples of the generator of G1 by secret scalars.
-func Commit1(ks []Fr) []G1 {
+func Commit1(ks []Fr) []G1 { return commit1(ks, make([]blst.P1, len(ks))) }
+
+// commit1 is given its working memory, one point for each scalar, and wipes it: which multiple of Z a point
+// has there depends on the secret scalar, not only on the point.
+func commit1(ks []Fr, scratch []blst.P1) []G1 {
 	out := make([]G1, len(ks))
 	if len(ks) > 0 {
-		scratch := make([]blst.P1, len(ks))
 		C.rs_g1_commit(c1(&out[0]), (*C.rs_p1)(unsafe.Pointer(&scratch[0])), ks[0].c(), C.size_t(len(ks)), baseTable())
 	}
 	return out
 }
 
 // Commit2 returns the multiples of the generator of G2 by secret scalars.
-func Commit2(ks []Fr) []G2 {
+func Commit2(ks []Fr) []G2 { return commit2(ks, make([]blst.P2, len(ks))) }
+
+func commit2(ks []Fr, scratch []blst.P2) []G2 {
 	out := make([]G2, len(ks))
 	if len(ks) > 0 {
-		scratch := make([]blst.P2, len(ks))
 		C.rs_g2_commit(c2(&out[0]), (*C.rs_p2)(unsafe.Pointer(&scratch[0])), ks[0].c(), C.size_t(len(ks)))
 	}
 	return out
