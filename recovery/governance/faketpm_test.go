@@ -46,3 +46,6 @@ func (f *fakeTPM) quote(nonce []byte) ([]byte, error) {
 	require.NoError(f.t, err)
 	return q.MarshalBinary()
 }
+
+// raise lets the approval counter reach a version.
+func (f *fakeTPM) raise(version uint64) { f.version = max(f.version, version) }
