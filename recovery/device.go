@@ -43,22 +43,31 @@ func newTPMDriver(ks keystore.Keystore) (*tpmDriver, error) {
 	return &tpmDriver{attester: attester, status: status, approved: map[string]bool{}}, nil
 }
 
-// obey makes the TPM refuse what the log has revoked, and take what it approves. Done first: a revoked boot state must open nothing. It is idempotent.
+// obey makes this replica's TPM refuse what the log has revoked, and take what it approves.
 func (n *Node) obey(v *governance.View) error {
-	me, d := v.Member(n.cfg.Self).Device, n.device
-	if d == nil || me == nil {
+	me := v.Member(n.cfg.Self).Device
+	if n.device == nil || me == nil {
 		return nil
 	}
-	if me.RequiredVersion > d.status.ApprovalVersion && !plant.Bug("revocation-not-executed") {
-		version, err := d.attester.RevokeApprovals(me.RequiredVersion - 1)
+	before := n.device.status.ApprovalVersion
+	err := n.device.obey(me.RequiredVersion, n.state.Approvals(n.cfg.Self))
+	if now := n.device.status.ApprovalVersion; now != before {
+		n.log.Info("the TPM refuses all approvals that were revoked", "version", now)
+	}
+	return err
+}
+
+// obey raises the approval counter to the required version, then hands over the approvals that the TPM still takes: what was revoked comes first. It is idempotent.
+func (d *tpmDriver) obey(required uint64, approvals []*keystore.Approval) error {
+	if required > d.status.ApprovalVersion && !plant.Bug("revocation-not-executed") {
+		version, err := d.attester.RevokeApprovals(required - 1)
 		if err != nil {
 			return fmt.Errorf("the TPM does not refuse yet what was revoked: %w", err)
 		}
 		d.status.ApprovalVersion = version
-		n.log.Info("the TPM refuses all approvals that were revoked", "version", version)
 	}
 	var failed error
-	for _, a := range n.state.Approvals(n.cfg.Self) {
+	for _, a := range approvals {
 		name := string(a.Signature)
 		if d.approved[name] || a.State.Version < d.status.ApprovalVersion {
 			continue

@@ -164,7 +164,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err := n.obey(n.state.View()); err != nil { // the founding approvals, for a keystore whose directory was made again
 		n.log.Error("the founding approvals are carried out again", "error", err)
 	}
-	if err := n.unseal(); err != nil {
+	if err := n.unseal(ctx); err != nil {
 		return err
 	}
 	if err := n.listen(); err != nil {
@@ -186,6 +186,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	}
 	n.replica.Store(r)
 	n.transport.HandleClient(methodEvidence, n.serveEvidence)
+	n.transport.HandleClient(methodApprovals, n.serveApprovals)
 	if err := n.obey(n.state.View()); err != nil { // before anything else: the log on the disk may know of a revocation
 		n.log.Error("approvals and revocations are carried out again", "error", err)
 	}
@@ -197,13 +198,16 @@ func (n *Node) start(ctx context.Context) (err error) {
 
 // unseal takes the secret of the keystore's epoch. That there is none, or that the device refuses it, is no reason to stop: the replica follows
 // without a share until it is given one.
-func (n *Node) unseal() error {
+func (n *Node) unseal(ctx context.Context) error {
 	status, err := n.cfg.Keystore.Status()
 	if err != nil {
 		return fmt.Errorf("keystore: %w", err)
 	}
 	n.epoch, n.keystoreKind = bft.Epoch(status.Epoch), status.Kind
 	secret, err := unseal(n.cfg.Keystore, n.epoch)
+	if errors.Is(err, keystore.ErrNotApproved) && n.learnApprovals(ctx) {
+		secret, err = unseal(n.cfg.Keystore, n.epoch)
+	}
 	var refused *keystore.RefusedError
 	switch {
 	case err == nil:
@@ -220,7 +224,11 @@ func (n *Node) unseal() error {
 		return fmt.Errorf("keystore: %w", err)
 	}
 	// What is sealed is open: from here on nothing opens in this boot any more, and the identity key answers to this process alone.
-	if err := n.cfg.Keystore.Claim(); err != nil {
+	err = n.cfg.Keystore.Claim()
+	if errors.Is(err, keystore.ErrNotApproved) && n.learnApprovals(ctx) {
+		err = n.cfg.Keystore.Claim()
+	}
+	if err != nil {
 		return fmt.Errorf("keystore: %w", err)
 	}
 	return nil

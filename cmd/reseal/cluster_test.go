@@ -73,6 +73,68 @@ func TestClusterByHand(t *testing.T) {
 	fails(t, []string{"order", "revoke", "--dir", string(dir), "--name", "genesis-1"}, "the only approved boot state")
 }
 
+// TestUpgradeByHand upgrades a cluster and revokes the old binary: a replica that was away when the new one was approved learns it from the others, and proves its reboot by
+// its TPM's clock; the old binary then opens nothing on any TPM.
+func TestUpgradeByHand(t *testing.T) {
+	dir := cluster.Dir(filepath.Join(t.TempDir(), "c"))
+	succeeds(t, "init", "--dir", string(dir), "--c", "0", "--base-port", "0")
+	old, err := os.ReadFile(program(t))
+	require.NoError(t, err)
+	release := filepath.Join(t.TempDir(), "reseal")
+	require.NoError(t, os.WriteFile(release, append(old, 0), 0o700))
+	group := children{t}
+	var log string
+	launch := func(id int, more ...string) *exec.Cmd {
+		log = filepath.Join(t.TempDir(), "log")
+		return group.start(log, append([]string{"launch", "--dir", filepath.Join(string(dir), fmt.Sprintf("replica-%d", id))}, more...)...)
+	}
+	stop := func(cmd *exec.Cmd) {
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		require.NoError(t, cmd.Wait())
+	}
+	var running [5]*exec.Cmd
+	for id := 1; id <= 4; id++ {
+		running[id] = launch(id)
+	}
+	awaitState(t, dir, func(s *cluster.State) bool {
+		for _, m := range s.Members {
+			if m.Device.Running != "genesis-1" {
+				return false
+			}
+		}
+		return s.Epoch == 1
+	})
+
+	stop(running[4])
+	succeeds(t, "order", "approve", "--dir", string(dir), "--name", "next", "--binary", release)
+	fails(t, []string{"order", "revoke", "--dir", string(dir), "--name", "genesis-1"}, "upgrade the others first")
+	succeeds(t, "order", "round", "--dir", string(dir), "--due", "4")
+	opened := time.Now()
+	awaitState(t, dir, func(*cluster.State) bool { return time.Since(opened) > 15*time.Second }) // longer than clocks may differ
+	running[4] = launch(4, "--binary", release)
+	state := awaitState(t, dir, func(s *cluster.State) bool { return s.Epoch == 2 })
+	require.Equal(t, "next", state.Member(4).BootState)
+	for id := 1; id <= 3; id++ {
+		succeeds(t, "order", "round", "--dir", string(dir), "--due", fmt.Sprint(id))
+		awaitState(t, dir, func(s *cluster.State) bool { return s.Members[id-1].Device.Due.Shown })
+		stop(running[id])
+		running[id] = launch(id, "--binary", release)
+		awaitState(t, dir, func(s *cluster.State) bool { return int(s.Epoch) == 2+id })
+	}
+
+	succeeds(t, "order", "revoke", "--dir", string(dir), "--name", "genesis-1")
+	awaitState(t, dir, func(s *cluster.State) bool { return s.Member(1).Device.RevocationReached })
+	stop(running[1])
+	require.Error(t, launch(1).Wait(), "its TPM lets the old binary be nobody")
+	said, err := os.ReadFile(log)
+	require.NoError(t, err)
+	require.Contains(t, string(said), "did not boot into an approved state")
+	running[1] = launch(1, "--binary", release)
+	succeeds(t, "put", "--dir", string(dir), "greeting", "hello")
+	stop(running[2]) // replica 1 is needed for a quorum
+	require.Equal(t, "hello\n", succeeds(t, "get", "--dir", string(dir), "greeting"))
+}
+
 // checkQuote has tpm2-tools verify an exported quote, by the command of its README; with another nonce they refuse it.
 func checkQuote(t *testing.T, dir string) {
 	t.Helper()
