@@ -17,12 +17,13 @@ func TestPlantedBugsAreFound(t *testing.T) {
 			return err
 		}
 	}
-	lie := func(names ...string) func(t *testing.T) error {
+	// A few times, since those asked do not wait for the last f answers, which may be the liars'.
+	lie := func(name string) func(t *testing.T) error {
 		return inBubble(func(t *testing.T) error {
 			Plant("") // the honest replica has no bug
 			f := newFar(t)
 			Plant(planting)
-			for _, name := range names {
+			for range 5 {
 				for _, lie := range snapshotLies {
 					if lie.name == name {
 						if err := checkSnapshotLies(t, f, []snapshotLie{lie}); err != nil {

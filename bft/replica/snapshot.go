@@ -107,7 +107,7 @@ func (r *Replica) headOf(c *certifiedState) (*head, error) {
 	h := &head{app: c.appRoot, sessions: bft.Digest(c.sessions.Root()), system: c.systemRoot, groupKey: c.groupKey}
 	h.proof.Certificate = c.certificate
 	header := c.header
-	for header.Height > c.height && len(h.proof.Above) <= bft.MaxStateLag {
+	for header.Height > c.height && len(h.proof.Above) < bft.MaxProof {
 		h.proof.Above = append([]bft.Header{header}, h.proof.Above...)
 		block, err := r.cfg.Store.Block(header.Parent)
 		if err != nil {

@@ -269,6 +269,9 @@ func checkSnapshotLies(t *testing.T, f *far, lies []snapshotLie) error {
 		if err != nil {
 			return err
 		}
+		for honest := bft.ReplicaID(4); honest <= 7 && !lie.unasked; honest++ {
+			r.merits.blame(honest) // so that the liars are asked first
+		}
 		began := time.Now()
 		agreed, err := r.catchUp(context.Background())
 		took := time.Since(began)
