@@ -158,7 +158,12 @@ func (c *Core) begin(now Now) bool {
 	return !c.stopped
 }
 
-func (c *Core) do(e Effect) { c.out = append(c.out, e) }
+// do asks for an effect. Once the epoch's last block is announced there are no more.
+func (c *Core) do(e Effect) {
+	if !c.stopped {
+		c.out = append(c.out, e)
+	}
+}
 
 // receive sorts a message of a peer. What breaks a limit or has the wrong epoch is dropped.
 func (c *Core) receive(ev Receive) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/guard"
+	"github.com/reseal-bft/reseal/bft/monitor"
 )
 
 // replica is one simulated machine: the core, and around it what package bft/replica does with real parts.
@@ -19,6 +20,7 @@ type replica struct {
 	up    bool
 	life  int // counts starts; what belongs to an earlier life is void
 	core  *bft.Core
+	judge *monitor.Monitor // nil for a Byzantine replica
 	guard *guard.Guard
 	disk  *disk
 	// barred is the first epoch in which it may vote: the disk was lost in the one before.
@@ -87,6 +89,10 @@ func (r *replica) begin() {
 	if err := r.guard.Restore(restored.Votes); err != nil {
 		r.c.check.fail(r, "guard: %v", err)
 	}
+	r.judge = nil
+	if r.evil == nil {
+		r.judge = monitor.New(r.config, restored, func(sentence string) { r.c.check.fail(r, "%s", sentence) })
+	}
 	core, err := bft.New(r.config, restored)
 	if err != nil {
 		r.c.check.fail(r, "restart: %v", err)
@@ -96,7 +102,7 @@ func (r *replica) begin() {
 	r.core = core
 	r.c.check.restarted(r, d.final.Height, restored.Votes)
 	r.c.note(r, "starts in epoch %d at height %d, view %d", r.epoch, d.final.Height, core.View())
-	r.act(core.Start(r.clock()))
+	r.perform(core.Start(r.clock()))
 	r.dealWhenDue()
 }
 
@@ -118,7 +124,18 @@ func (r *replica) step(ev bft.Event) {
 	if r.c.steps++; r.c.steps%64 == 0 {
 		r.c.check.held(r)
 	}
-	r.act(r.core.Step(r.clock(), ev))
+	if r.judge != nil {
+		r.judge.Observe(r.clock(), ev)
+	}
+	r.perform(r.core.Step(r.clock(), ev))
+}
+
+// perform has the effects of a step judged, and carries them out.
+func (r *replica) perform(effects []bft.Effect) {
+	if r.judge != nil {
+		r.judge.Judge(r.clock(), effects)
+	}
+	r.act(effects)
 }
 
 // act carries out effects in order. The core's slice is valid until the next step, and no step happens in here.
