@@ -28,7 +28,7 @@ test: ## Run the whole test suite of all modules, with the race detector
 		(cd $$module && $(TOOL) gotestsum --format pkgname-and-test-fails -- -race -count=1 ./...); \
 	done
 	@echo "== planted bugs"
-	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags mutants -count=1 ./bft ./bft/sim ./bft/replica ./hsm ./recovery ./recovery/governance
+	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags mutants -count=1 ./bft ./bft/sim ./bft/replica ./hsm ./recovery ./recovery/governance ./keystore/tpm
 
 .PHONY: test-fast
 test-fast: ## Run the library's tests without the race detector, cached

@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+
+	"github.com/reseal-bft/reseal/keystore/mutant"
 )
 
 // Policies are digests that a TPM computes step by step while a session proves
@@ -45,6 +47,9 @@ func DeviceID(root []byte) [sha256.Size]byte { return sha256.Sum256(root) }
 
 // ApprovalRef returns the policyRef of the approvals for a keystore.
 func ApprovalRef(device [sha256.Size]byte, slot uint8) [sha256.Size]byte {
+	if mutant.Is(mutant.ApprovalsForAll) {
+		device = [sha256.Size]byte{}
+	}
 	return sha256.Sum256(append(append([]byte(approvalDomain), device[:]...), slot))
 }
 
@@ -170,6 +175,9 @@ func SealPolicy(operatorPublic []byte, device [sha256.Size]byte, slot uint8, val
 func UsePolicy(resetCount uint32, holder []byte) [sha256.Size]byte {
 	return policy{}.boot(resetCount).signed(objectName(holder))
 }
+
+// UsePolicyOfAnyBoot is UsePolicy with a bug, for package mutant.
+func UsePolicyOfAnyBoot(holder []byte) [sha256.Size]byte { return policy{}.signed(objectName(holder)) }
 
 // IdentityPolicy returns the policy of the identity key: what the gate key signed.
 func IdentityPolicy(gate []byte) [sha256.Size]byte {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/big"
 
+	"github.com/reseal-bft/reseal/keystore/mutant"
 	"golang.org/x/crypto/cryptobyte"
 )
 
@@ -61,6 +62,9 @@ type eccPublic struct {
 // policy alone: an authorization value, which would be empty, does not do.
 func (p *eccPublic) guarded(attributes uint32) bool {
 	want := uint32(inDevice | attrSign | attributes)
+	if mutant.Is(mutant.OpenIdentity) {
+		return p.attributes&want == want
+	}
 	return p.attributes&(want|attrRestricted|attrDecrypt|attrUserWithAuth) == want && len(p.policy) == sha256.Size
 }
 

@@ -3,7 +3,6 @@ package mutant
 // The bugs.
 const (
 	NoCap           = "tpm-no-cap"            // Claim does not cap the boot state
-	CapUnchecked    = "tpm-cap-unchecked"     // a quote of an unclaimed boot is admitted
 	UseAnyBoot      = "tpm-use-any-boot"      // what the gate key signs holds after a reset too
 	OperatorFromDir = "tpm-operator-from-dir" // a file of the directory says who approves boot states
 	OpenIdentity    = "tpm-open-identity"     // the identity key stays in the TPM and needs no authorization
@@ -12,4 +11,4 @@ const (
 )
 
 // Names lists the bugs.
-var Names = []string{NoCap, CapUnchecked, UseAnyBoot, OperatorFromDir, OpenIdentity, NoIncrement, ApprovalsForAll}
+var Names = []string{NoCap, UseAnyBoot, OperatorFromDir, OpenIdentity, NoIncrement, ApprovalsForAll}

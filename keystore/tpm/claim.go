@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/keystore/mutant"
 )
 
 // holder is what makes this process, in this boot, the one that the keys answer to:
@@ -21,6 +22,8 @@ type holder struct {
 	name   tpm2.TPM2BName
 	reset  uint32 // resetCount of the boot
 	policy [sha256.Size]byte
+
+	anyBoot bool // only with a planted bug: the policy does not name the boot
 
 	// Of a claim: what the gate key signed, as the TPM confirmed it, and the PCRs of
 	// the claimed boot. Without a ticket it is that of the enrolment, which has the
@@ -83,6 +86,9 @@ func (s *Store) Claim() error {
 
 // capBoot extends the cap, unless it was before an answer got lost.
 func (s *Store) capBoot(c *conn) error {
+	if mutant.Is(mutant.NoCap) {
+		return nil
+	}
 	present, err := readPCRs(c, s.pcrs)
 	if err != nil || slices.Equal(present, s.holder.capped) {
 		return err
@@ -95,6 +101,9 @@ func (s *Store) passGate(c *conn, reset uint32, approvals []*keystore.Approval) 
 	h, err := s.newHolder(reset)
 	if err != nil {
 		return nil, err
+	}
+	if mutant.Is(mutant.UseAnyBoot) {
+		h.anyBoot, h.policy = true, keystore.UsePolicyOfAnyBoot(h.public)
 	}
 	present, err := readPCRs(c, s.pcrs)
 	if err != nil {
@@ -139,7 +148,9 @@ func (s *Store) passGate(c *conn, reset uint32, approvals []*keystore.Approval) 
 // prove shows in a policy session that this process holds the boot. The nonce of the
 // session is in what it signs, so that no proof does for another session.
 func (h *holder) prove(c *conn, session tpm2.Session) error {
-	if err := policyResetCount(c, session.Handle(), h.reset); err != nil {
+	if h.anyBoot {
+		// a bug that is planted
+	} else if err := policyResetCount(c, session.Handle(), h.reset); err != nil {
 		if errors.Is(err, tpm2.TPMRCPolicy) {
 			return fmt.Errorf("%w: the machine was reset since this process claimed it", keystore.ErrUnclaimed)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/keystore/mutant"
 	"github.com/reseal-bft/reseal/keystore/statedir"
 )
 
@@ -87,6 +88,11 @@ func (s *Store) provision(c *conn) error {
 	if s.cfg.Identity, err = makeKey(c, s.root, keystore.IdentityPolicy(s.cfg.Gate.Public)); err != nil {
 		return fmt.Errorf("make the identity key: %w", err)
 	}
+	if mutant.Is(mutant.OpenIdentity) {
+		if err := s.leaveIdentity(c); err != nil {
+			return err
+		}
+	}
 	if s.cfg.ResetCount, err = resetCount(c); err != nil {
 		return err
 	}
@@ -111,4 +117,13 @@ func ownedBy(err error) error {
 		return fmt.Errorf("somebody took ownership of this TPM: give the owner's authorization by owner-auth-source=file:/path or env:NAME in the URI: %w", err)
 	}
 	return err
+}
+
+// leaveIdentity makes the identity key persistent, for package mutant.
+func (s *Store) leaveIdentity(c *conn) error {
+	key, _, err := s.root.load(c, s.cfg.Identity)
+	if err != nil {
+		return err
+	}
+	return key.keep(c, tpm2.TPMHandle(rootBase+uint32(s.slot)*handlesPerSlot))
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/keystore/mutant"
 )
 
 // signingTemplate is a P-256 key that stays in its TPM and answers to its policy
@@ -20,6 +21,7 @@ func signingTemplate(restricted bool, policy [32]byte) tpm2.TPMTPublic {
 		ObjectAttributes: tpm2.TPMAObject{
 			FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true,
 			NoDA: true, Restricted: restricted, SignEncrypt: true,
+			UserWithAuth: mutant.Is(mutant.OpenIdentity),
 		},
 		AuthPolicy: tpm2.TPM2BDigest{Buffer: policy[:]},
 		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/x509"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/keystore/mutant"
 	"github.com/reseal-bft/reseal/keystore/statedir"
 )
 
@@ -87,6 +89,14 @@ func open(ctx context.Context, dev *device, dir *statedir.Dir, slot uint8, o key
 // newStore takes what the caller says.
 func newStore(dev *device, dir *statedir.Dir, slot uint8, o keystore.Options) (*Store, error) {
 	s := &Store{dev: dev, dir: dir, rand: o.Rand, log: o.Log, slot: slot, pcrs: o.PCRs, operator: o.OperatorKey, proven: make(map[uint64]uint64)}
+	if mutant.Is(mutant.OperatorFromDir) {
+		if der, err := dir.Read("operator.der"); err == nil {
+			if key, err := x509.ParsePKIXPublicKey(der); err == nil {
+				o.OperatorKey, _ = key.(*ecdsa.PublicKey)
+				s.operator = o.OperatorKey
+			}
+		}
+	}
 	if o.OperatorKey == nil {
 		return nil, errors.New("a keystore in a TPM needs the public key by which operators approve boot states (--operator-key)")
 	}
