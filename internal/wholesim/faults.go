@@ -2,12 +2,20 @@ package wholesim
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
 // chaos carries out the plan.
 func (c *cluster) chaos(ctx context.Context) {
 	start := time.Now()
+	backups, stop := context.WithCancel(ctx)
+	defer stop()
+	for _, id := range c.plan.spare {
+		if slices.ContainsFunc(c.plan.events, func(e event) bool { return e.kind == "put-back" }) {
+			go c.backUp(backups, c.machine(id))
+		}
+	}
 	for _, e := range c.plan.events {
 		if pause(ctx, time.Until(start.Add(e.at))) != nil {
 			return
@@ -47,6 +55,18 @@ func (c *cluster) begin(e event) {
 			m.cutOn = []string{"seal", "advance ", "advanced"}[e.amount]
 			m.mu.Unlock()
 		}
+	case "full":
+		for _, id := range e.who {
+			c.machine(id).disk.fill(fullness(1 + e.amount))
+		}
+	case "put-back":
+		for _, id := range e.who {
+			m := c.machine(id)
+			m.kill(nil, 100, e.lasts)
+			if len(m.copies) > 0 {
+				m.disk.putBack(m.copies[int(e.amount)%len(m.copies)])
+			}
+		}
 	case "partition":
 		c.cut(e, true, true)
 	case "one-way":
@@ -65,6 +85,10 @@ func (c *cluster) end(e event) {
 	switch e.kind {
 	case "partition", "one-way":
 		c.cut(e, false, e.kind == "partition")
+	case "full":
+		for _, id := range e.who {
+			c.machine(id).disk.fill(roomy)
+		}
 	case "delay":
 		c.net.update(func() { c.net.spread = time.Millisecond })
 	case "clock":
@@ -111,5 +135,12 @@ func (c *cluster) heal() {
 		m.cutOn, m.downTil = "", time.Now()
 		m.mu.Unlock()
 		signal(m.wake)
+	}
+}
+
+// backUp copies a machine's disk now and then.
+func (c *cluster) backUp(ctx context.Context, m *machine) {
+	for len(m.copies) < 5 && pause(ctx, c.plan.chaos/12) == nil {
+		m.copies = append(m.copies, m.disk.copy())
 	}
 }

@@ -19,7 +19,9 @@ type plan struct {
 	events  []event
 	// byzantine are the Byzantine replicas and what they do.
 	byzantine map[bft.ReplicaID][]string
-	// away are replicas that stay down when the faults end.
+	// spare are c correct replicas that the cluster can do without: only their disks are put back, since who has forgotten its votes sits out an epoch.
+	spare []bft.ReplicaID
+	// away are those of them that stay down when the faults end.
 	away []bft.ReplicaID
 }
 
@@ -70,6 +72,10 @@ func newPlan(seed uint64, o Options) *plan {
 			e.amount = int64(between(rng, time.Millisecond, time.Duration(p.profile.timeouts.View)/2))
 		case "handoff-cut":
 			e.amount = int64(rng.IntN(3))
+		case "full":
+			e.amount = int64(rng.IntN(2))
+		case "put-back":
+			e.who, e.amount = p.spare, int64(rng.IntN(5))
 		}
 		p.events = append(p.events, e)
 	}
@@ -95,10 +101,11 @@ func (p *plan) corrupt(rng *rand.Rand, n int, o Options) {
 		}
 		p.byzantine[bft.ReplicaID(i+1)] = kinds
 	}
+	for _, i := range order[o.F : o.F+o.C] {
+		p.spare = append(p.spare, bft.ReplicaID(i+1))
+	}
 	if rng.IntN(3) == 0 && len(o.Faults) > 0 {
-		for _, i := range order[o.F : o.F+o.C] {
-			p.away = append(p.away, bft.ReplicaID(i+1))
-		}
+		p.away = p.spare
 	}
 }
 
