@@ -38,7 +38,7 @@ type attack struct {
 
 	mu      sync.Mutex
 	rng     *rand.Rand
-	keys    []ed25519.PrivateKey // all that the replica ever sealed
+	keys    []ed25519.PrivateKey // the last that the replica sealed
 	twins   map[bft.Digest]*bft.Block
 	victims map[bft.View]bft.ReplicaID
 	view    bft.View
@@ -73,8 +73,15 @@ func (a *attack) learn(secret []byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, seed := range [][]byte{epochSeed, nextSeed} {
-		if len(seed) == ed25519.SeedSize {
-			a.keys = append(a.keys, ed25519.NewKeyFromSeed(slices.Clone(seed)))
+		if len(seed) != ed25519.SeedSize {
+			continue
+		}
+		key := ed25519.NewKeyFromSeed(slices.Clone(seed))
+		if slices.ContainsFunc(a.keys, func(k ed25519.PrivateKey) bool { return k.Equal(key) }) {
+			continue
+		}
+		if a.keys = append(a.keys, key); len(a.keys) > 3 {
+			a.keys = a.keys[1:]
 		}
 	}
 }
@@ -155,7 +162,9 @@ func (a *attack) twin(b *bft.Block) *bft.Block {
 	if t, ok := a.twins[digest]; ok {
 		return t
 	}
-	clear(a.twins)
+	if len(a.twins) > 100 {
+		clear(a.twins)
+	}
 	var twin *bft.Block
 	for _, key := range a.keys {
 		if !ed25519.Verify(key.Public().(ed25519.PublicKey), bft.ProposalBytes(a.c.net.cluster, digest), b.Signature) {
