@@ -27,6 +27,8 @@ test: ## Run the whole test suite of all modules, with the race detector
 		echo "== $$module"; \
 		(cd $$module && $(TOOL) gotestsum --format pkgname-and-test-fails -- -race -count=1 ./...); \
 	done
+	@echo "== whole nodes in virtual time"
+	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags checksums -count=1 ./internal/wholesim ./bft/scheme
 	@echo "== planted bugs"
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags mutants -count=1 ./bft ./bft/sim ./bft/replica ./hsm ./recovery ./recovery/governance ./keystore/tpm
 
@@ -51,6 +53,10 @@ bench: ## Run the Go benchmarks of all modules once
 .PHONY: sim-long
 sim-long: ## Run ten thousand seeds of the simulator with every adversary and fault
 	go run ./cmd/reseal sim --seeds 10000 $(ARGS)
+
+.PHONY: sim-whole
+sim-whole: ## Run a hundred seeds of whole nodes in virtual time; it tells how many it does in an hour
+	go run ./cmd/reseal sim --whole --seeds 100 $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what was built

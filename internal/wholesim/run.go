@@ -47,6 +47,7 @@ func simulate(seed uint64, o Options) Result {
 	time.Sleep(untilToday)
 	o, err := o.complete()
 	if err == nil {
+		plantBug(o.Mutant)
 		var c *cluster
 		if c, err = newCluster(seed, o); err == nil {
 			c.run(&result)
