@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -75,10 +76,19 @@ func newOrderRound() *cobra.Command {
 
 func newOrderApprove() *cobra.Command {
 	var a cluster.Approval
+	var counters map[string]int64
 	cmd := newOrder("approve --dir CLUSTER --name NAME --binary PROGRAM", "Approve the boot state of another binary, before replicas are rebooted into it",
 		func(dir cluster.Dir) (orderMaker, error) {
 			if a.Name == "" {
 				return nil, errors.New("say what is approved: --name NAME --binary PROGRAM")
+			}
+			a.Counters = map[bft.ReplicaID]uint64{}
+			for replica, counter := range counters {
+				id, err := strconv.ParseUint(replica, 10, 16)
+				if err != nil || counter < 0 {
+					return nil, fmt.Errorf("--counter %s=%d: write REPLICA=VALUE", replica, counter)
+				}
+				a.Counters[bft.ReplicaID(id)] = uint64(counter)
 			}
 			if a.Config == "" {
 				a.Config = dir.Replica(1).Config()
@@ -98,6 +108,7 @@ For a state that is approved already leave --binary out: its approvals are made 
 	cmd.Flags().StringVar(&a.Name, "name", "", "name of the boot state")
 	cmd.Flags().StringVar(&a.Binary, "binary", "", "program that replicas will run")
 	cmd.Flags().StringVar(&a.Config, "config", "", "measured configuration (default: config.json of replica 1)")
+	cmd.Flags().StringToInt64Var(&counters, "counter", nil, "REPLICA=VALUE of an approval counter that somebody raised, from \"reseal keystore status\" on that machine")
 	cmd.Flags().StringVar(&a.Like, "like", "", "approved boot state with the same firmware, boot loader and kernel (default: the first)")
 	return cmd
 }

@@ -22,6 +22,8 @@ type Approval struct {
 	Binary, Config string
 	// Like names the approved state from which the new one differs in these only; empty: the first.
 	Like string
+	// Counters are the values of approval counters that replicas cannot show: somebody raised them.
+	Counters map[bft.ReplicaID]uint64
 }
 
 // Approve makes the order that approves a boot state, with its approvals for the TPMs of all replicas. It needs no TPM and no replica's directory: what the log knows is
@@ -30,6 +32,13 @@ func Approve(random io.Reader, dir Dir, genesis *governance.Genesis, state *Stat
 	approved, err := a.state(genesis, state)
 	if err != nil {
 		return nil, err
+	}
+	for id, counter := range a.Counters {
+		if id < 1 || int(id) > len(state.Members) || state.Member(id).Device == nil {
+			return nil, fmt.Errorf("replica %d has no TPM whose counter could have been raised", id)
+		}
+		d := state.Member(id).Device
+		d.ApprovableVersion = max(d.ApprovableVersion, counter)
 	}
 	approved.Approvals, err = approvals(random, dir, genesis, state, &approved, 0)
 	return &governance.ApproveState{State: approved}, err

@@ -8,6 +8,9 @@ import (
 	"github.com/reseal-bft/reseal/recovery/attest"
 )
 
+// maxSkip is by how much the version of an approval may exceed what the log knows of a TPM: somebody may have raised the counter of one that is down and cannot show it.
+const maxSkip = 256
+
 // approve admits a boot state, or renews the approvals of one.
 func (s *State) approve(state attest.ApprovedState) *attest.Refusal {
 	if err := state.Validate(s.genesis.Attestation.PCRs); err != nil {
@@ -20,8 +23,8 @@ func (s *State) approve(state attest.ApprovedState) *attest.Refusal {
 	case i < 0 && len(s.approved) >= s.genesis.mostApproved():
 		return attest.Refuse(attest.ReasonOrder, "%d boot states are approved: revoke one first", len(s.approved))
 	}
-	// An approval above the counter would outlast revocations: it must not be for more than what the TPM has reached or will at once.
-	if r := s.checkApprovals(&state, func(m *member) (least, most uint64) { return m.required, m.approvable() }); r != nil {
+	// The next revocation goes beyond whatever is issued here; the bound is on how often a TPM must then count.
+	if r := s.checkApprovals(&state, func(m *member) (least, most uint64) { return m.required, m.approvable() + maxSkip }); r != nil {
 		return r
 	}
 	for _, a := range state.Approvals {

@@ -219,6 +219,25 @@ func TestCounterThatSomebodyRaised(t *testing.T) {
 	require.False(t, c.device(3).RevocationReached)
 }
 
+// The counter of replica 3 was raised, and the machine rebooted: it cannot claim its boot, so it cannot show it. Its operator reads the value from the device.
+func TestCounterOfAReplicaThatCannotShowIt(t *testing.T) {
+	c := upgraded(t)
+	order := c.approve(v2)
+	approvals, err := c.genesis.Approve(rand.Reader, c.approval, &v2, func(id bft.ReplicaID) uint64 {
+		if id == 3 {
+			return 12
+		}
+		return 0
+	})
+	require.NoError(t, err)
+	order.State.Approvals = approvals
+	c.accepted(c.order(order))
+	require.EqualValues(t, 12, c.device(3).ApprovableVersion)
+	require.True(t, c.device(3).RevocationReached, "nothing was revoked")
+	c.accepted(c.order(c.revoke("v1")))
+	require.EqualValues(t, 13, c.device(3).RequiredVersion, "no approval outlasts a revocation")
+}
+
 func TestApprovalsOfAnOrder(t *testing.T) {
 	c := upgraded(t)
 	for name, bend := range map[string]func(*attest.ApprovedState){
@@ -228,8 +247,8 @@ func TestApprovalsOfAnOrder(t *testing.T) {
 		"has an approval for replica 9": func(s *attest.ApprovedState) {
 			s.Approvals = append(s.Approvals, attest.DeviceApproval{Replica: 9, Signature: s.Approvals[0].Signature})
 		},
-		"it must be 0 to 0": func(s *attest.ApprovedState) { // one that would outlast revocations
-			approvals, err := c.genesis.Approve(rand.Reader, c.approval, s, func(bft.ReplicaID) uint64 { return 100 })
+		"it must be 0 to 256": func(s *attest.ApprovedState) { // a TPM would have to count so far at the next revocation
+			approvals, err := c.genesis.Approve(rand.Reader, c.approval, s, func(bft.ReplicaID) uint64 { return 257 })
 			require.NoError(t, err)
 			s.Approvals = approvals
 		},
