@@ -21,11 +21,16 @@ func BenchmarkOperations(b *testing.B) {
 		name string
 		run  func() error
 	}{
-		{"sign", func() error { _, err := s.Identity().Sign(nil, digest[:], crypto.SHA256); return err }},
 		{"unseal", func() error { _, err := s.Unseal(0); return err }},
-		{"quote", func() error { _, err := s.Quote(nonce); return err }},
 		{"seal", func() error { return s.Seal(0, make([]byte, 66)) }},
+		{"sign", func() error { _, err := s.Identity().Sign(nil, digest[:], crypto.SHA256); return err }},
+		{"quote", func() error { _, err := s.Quote(nonce); return err }},
 	} {
+		if op.name == "sign" { // from here on nothing opens in this boot
+			if err := s.Claim(); err != nil {
+				b.Fatal(err)
+			}
+		}
 		b.Run(op.name, func(b *testing.B) {
 			before := s.DeviceTime()
 			for b.Loop() {
@@ -41,7 +46,7 @@ func BenchmarkOperations(b *testing.B) {
 // BenchmarkVerifyQuote measures what each replica does in the log.
 func BenchmarkVerifyQuote(b *testing.B) {
 	dev := newTPM(b, ours)
-	s, _ := newStore(b, dev.URI())
+	s, _ := claimedStore(b, dev.URI())
 	q, err := s.Quote(nonce)
 	if err != nil {
 		b.Fatal(err)
