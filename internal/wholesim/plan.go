@@ -113,10 +113,10 @@ func between(rng *rand.Rand, low, high time.Duration) time.Duration {
 	return low + time.Duration(rng.Int64N(int64(max(0, high-low))+1))
 }
 
-// carried is how many bytes an operation carries.
+// carried is how many bytes an operation carries. Not very many: the file system in memory copies the whole of a file at each sync.
 func (p *plan) carried(rng *rand.Rand) int {
 	if p.large && rng.IntN(8) == 0 {
-		return rng.IntN(200 << 10)
+		return rng.IntN(24 << 10)
 	}
 	return rng.IntN(100)
 }
