@@ -5,6 +5,8 @@
 #ifndef RESEAL_CURVE_BLST_H
 #define RESEAL_CURVE_BLST_H
 
+#include <string.h>
+
 #include "shim.h"
 
 #define BLST(ret, name, ...) extern ret name(__VA_ARGS__) __attribute__((weak))
@@ -82,9 +84,9 @@ static inline void wipe(void *p, size_t n)
 // a secret, the largest 18 kB for a multiplication in G2, and copies of the scalar.
 static __attribute__((noinline, unused)) void wipe_stack(void)
 {
-    volatile uint64_t below[4096];
-    for (size_t i = 0; i < sizeof below / sizeof *below; i++)
-        below[i] = 0;
+    uint8_t below[32768];
+    memset(below, 0, sizeof below);
+    __asm__ volatile("" : : "r"(below) : "memory"); // may not be dropped
 }
 
 #endif
