@@ -13,6 +13,7 @@ import (
 	"github.com/reseal-bft/reseal/bft/request"
 	"github.com/reseal-bft/reseal/bft/transport"
 	"github.com/reseal-bft/reseal/recovery/governance"
+	"github.com/reseal-bft/reseal/recovery/handoff"
 )
 
 // submitter puts system operations of this node into requests, under a client key of this process. The operations authenticate themselves.
@@ -53,7 +54,11 @@ func (n *Node) orderThroughOthers(ctx context.Context, op governance.Operation) 
 	if err != nil {
 		return err
 	}
-	for _, peer := range n.others() {
+	for _, m := range n.state.Membership().Members {
+		peer := m.ID
+		if peer == n.cfg.Self {
+			continue
+		}
 		n.working.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, submitPatience)
 			defer cancel()
@@ -72,7 +77,9 @@ const methodInfo = "reseal/info"
 type Info struct {
 	Replica bft.ReplicaID `json:"replica"`
 	replica.Status
-	Keystore  string           `json:"keystore"`
+	Keystore string `json:"keystore"`
+	// Holds is what this process holds, whatever the state says that it should.
+	Holds     handoff.Holding  `json:"holds"`
 	Connected []bft.ReplicaID  `json:"connected"`
 	View      *governance.View `json:"state"`
 }
@@ -80,7 +87,7 @@ type Info struct {
 // Info returns where the node stands.
 func (n *Node) Info() Info {
 	return Info{
-		Replica: n.cfg.Self, Status: n.replica.Load().Status(), Keystore: n.keystoreKind,
+		Replica: n.cfg.Self, Status: n.replica.Load().Status(), Keystore: n.keystoreKind, Holds: n.keeper.Holding(),
 		Connected: n.transport.Connected(), View: n.state.View(),
 	}
 }

@@ -99,9 +99,9 @@ func (n *Node) considerPresence(ctx context.Context, v *governance.View) error {
 		return nil
 	}
 	header, certificate, ok := n.replica.Load().Anchor()
-	if !ok || header.Epoch != v.Epoch || v.Epoch == 0 || certificate.Kind != bft.Notarize ||
+	if !ok || header.Epoch != v.Epoch || v.Epoch == 0 ||
 		header.Height <= me.Device.ShownAt || header.Height < me.Device.Due.Height {
-		return nil // a fresh notarization comes with the next blocks
+		return nil // a fresh certificate comes with the next blocks
 	}
 	presence, err := attest.NewPresence(rand.Reader, attest.Challenge{
 		Cluster: n.cluster, Replica: n.cfg.Self, Epoch: v.Epoch, Anchor: header, Certificate: certificate,
@@ -129,9 +129,9 @@ func (n *Node) wasReset(v *governance.View, me *governance.MemberView) bool {
 	if d == nil || me.Device == nil {
 		opened := time.UnixMilli(v.Deadline).Add(-time.Duration(n.cfg.Genesis.RoundDeadline))
 		if n.started.After(opened) {
-			n.rebooted.Store(true)
+			n.rebooted = v.Epoch
 		}
-		return n.rebooted.Load()
+		return n.rebooted == v.Epoch
 	}
 	due := &me.Device.Due
 	return d.status.ResetCount > me.ResetCount && d.early != due.Height && (!due.Shown || d.status.ResetCount > due.ResetCount)

@@ -3,34 +3,41 @@ package recovery
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/hmac"
 	"crypto/rand"
-	"crypto/tls"
-	"errors"
-	"fmt"
+	"crypto/sha256"
 	"slices"
-	"sync"
 	"time"
 
-	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/replica"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery/attest"
 	"github.com/reseal-bft/reseal/recovery/governance"
-	"github.com/reseal-bft/reseal/threshold"
 )
 
-// drive does this replica's part in what the replicated state asks for: evidence when it is due, dealings when a handoff is on. It looks
-// again after every block that was executed, and is idempotent: what runs already is left alone.
+// drive does this replica's part in what the replicated state asks for: what was held of earlier epochs ends; evidence when it is due, dealings when a
+// handoff is on. It looks again after every block that was executed, and is idempotent: what runs already is left alone.
 func (n *Node) drive(ctx context.Context) {
+	again := time.NewTimer(time.Hour)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-n.changed:
+		case <-again.C:
+		}
+		v, m := n.state.View(), n.state.Membership()
+		if err := n.learn(m); err != nil {
+			n.log.Error("the secrets of earlier epochs are wiped from memory, but not everywhere; it is tried again", "error", err)
+			again.Reset(time.Second)
+		}
+		if err := n.considerCredential(m); err != nil {
+			n.log.Error("changing the TLS key failed", "error", err)
 		}
 		if !n.live.Load() {
 			continue
 		}
-		v := n.state.View()
 		if err := n.obey(v); err != nil {
 			n.log.Error("approvals and revocations are carried out again", "error", err)
 		}
@@ -40,11 +47,49 @@ func (n *Node) drive(ctx context.Context) {
 		if err := n.considerAttesting(ctx, v); err != nil {
 			n.log.Error("attesting failed; it is tried again", "error", err)
 		}
-		if err := n.considerCredential(v); err != nil {
-			n.log.Error("changing the TLS key failed", "error", err)
-		}
-		n.considerHandoff(ctx, v)
+		n.party.Follow(ctx, v)
 	}
+}
+
+// learn ends what is held of epochs that are over.
+func (n *Node) learn(m *replica.Membership) error {
+	if err := n.party.Learn(m); err != nil {
+		return err
+	}
+	header, _, ok := n.replica.Load().Anchor()
+	if n.signed.Load() == uint64(m.Epoch)+1 || ok && header.Epoch == m.Epoch {
+		return n.keeper.Signed(m.Epoch)
+	}
+	return nil
+}
+
+// patience is how long the begin of an epoch waits for this replica's own share. After that it follows, and votes when it has it.
+const patience = 3 * time.Second
+
+// keys gives the replica its keys for an epoch.
+func (n *Node) keys(ctx context.Context, m *replica.Membership) (replica.EpochKeys, error) {
+	defer n.wake()
+	n.live.Store(true)
+	if err := n.party.Learn(m); err != nil {
+		n.log.Error("the secrets of earlier epochs are wiped from memory, but not everywhere; it is tried again", "error", err)
+	}
+	n.party.Await(ctx, m.Epoch, patience)
+	scheme, signer, err := n.keeper.Scheme(m)
+	if err != nil {
+		return replica.EpochKeys{}, err
+	}
+	keys := replica.EpochKeys{Scheme: scheme, Signer: signer}
+	if own := n.keeper.Keys(m); own != nil && signer != nil {
+		keys.BlockKey, keys.MarkKey = own.EpochKey, markKey(own.EpochKey)
+	}
+	return keys, nil
+}
+
+// markKey authenticates the replica's mark in an epoch. It is derived from the epoch's sealed secret: whoever has the disk cannot make marks.
+func markKey(epochKey ed25519.PrivateKey) []byte {
+	h := hmac.New(sha256.New, epochKey.Seed())
+	h.Write([]byte("reseal/v1/mark key\x00"))
+	return h.Sum(nil)
 }
 
 // attestAgain is how long evidence may take to be judged before new evidence is submitted.
@@ -54,8 +99,11 @@ const attestAgain = time.Second
 // is begun again asks for no second reboot.
 func (n *Node) considerAttesting(ctx context.Context, v *governance.View) error {
 	me := v.Member(n.cfg.Self)
-	if v.Phase != governance.PhaseAttesting || !me.Due || slices.Contains(v.Attested, me.ID) {
+	if v.Phase != governance.PhaseAttesting || !me.Due {
 		return nil
+	}
+	if slices.Contains(v.Attested, me.ID) && n.keeper.PrivateKey(me.NextKey) != nil {
+		return nil // and not by a key that somebody else made in this replica's name
 	}
 	judged := slices.Contains(v.Refused, me.ID)
 	if n.attested == v.Round && (judged || time.Since(n.attestedAt) < attestAgain) {
@@ -65,16 +113,16 @@ func (n *Node) considerAttesting(ctx context.Context, v *governance.View) error 
 		return nil
 	}
 	header, certificate, ok := n.replica.Load().Anchor()
-	if !ok || header.Epoch != v.Epoch || header.Height < v.Opened || certificate.Kind != bft.Notarize {
-		return nil // a fresh notarization comes with the next blocks
+	if !ok || header.Epoch != v.Epoch || header.Height < v.Opened {
+		return nil // a fresh certificate comes with the next blocks
 	}
-	key, err := n.sealFreshKey()
+	key, err := n.keeper.Fresh(v.Epoch)
 	if err != nil {
 		return err
 	}
 	evidence, err := attest.NewEvidence(rand.Reader, attest.Challenge{
 		Cluster: n.cluster, Replica: n.cfg.Self, Epoch: v.Epoch, Round: v.Round, Anchor: header, Certificate: certificate,
-	}, key.Public().(ed25519.PublicKey), n.cfg.Keystore.Identity(), n.quote())
+	}, key, n.cfg.Keystore.Identity(), n.quote())
 	if err != nil {
 		return err
 	}
@@ -103,153 +151,5 @@ func (n *Node) quote() attest.Quoter {
 			return nil, err
 		}
 		return q.MarshalBinary()
-	}
-}
-
-// considerCredential puts on the key that the log has for this replica in this epoch. The fresh one, though it is attested, waits for the next epoch: others may
-// not have executed the block that names it, and would hear nothing of this replica while its votes may be those that they need to get there. A replica that has
-// lost the present key has no vote, and puts on the fresh one.
-func (n *Node) considerCredential(v *governance.View) error {
-	me := v.Member(n.cfg.Self)
-	n.mu.Lock()
-	key := n.keyFor(me.EpochKey)
-	if key == nil {
-		key = n.keyFor(me.NextKey)
-	}
-	n.mu.Unlock()
-	if key == nil {
-		return nil
-	}
-	return n.wear(key)
-}
-
-// considerHandoff starts this replica's part in the handoff that the state asks for, and ends one that is void.
-func (n *Node) considerHandoff(ctx context.Context, v *governance.View) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	wanted := n.wantedHandoff(v)
-	if h := n.handoff; h != nil {
-		if wanted != nil && h.epoch == wanted.epoch && h.round == wanted.round {
-			return // it runs already, or awaits its epoch
-		}
-		n.stopping()
-		n.handoff = nil
-		n.working.Go(h.discard)
-	}
-	if wanted == nil {
-		return
-	}
-	n.handoff = wanted
-	ctx, n.stopping = context.WithCancel(ctx)
-	n.working.Go(func() {
-		defer close(wanted.finished)
-		n.runHandoff(ctx, wanted, v)
-	})
-}
-
-// wantedHandoff returns this replica's part in the running handoff, or in the last one if that has not given it its share yet; nil if there is
-// nothing to do. The caller holds the lock.
-func (n *Node) wantedHandoff(v *governance.View) *handoff {
-	me := v.Member(n.cfg.Self)
-	var h *handoff
-	switch {
-	case (v.Phase == governance.PhaseDealing || v.Phase == governance.PhaseReady) && slices.Contains(v.Eligible, me.ID):
-		key := me.EpochKey
-		if me.NextKey != nil {
-			key = me.NextKey
-		}
-		h = n.newHandoff(v, v.Epoch, v.Round, key)
-	case v.Epoch > 0 && me.HoldsShare && n.epoch != v.Epoch:
-		h = n.newHandoff(v, v.LastHandoff.Epoch, v.LastHandoff.Round, me.EpochKey)
-		h.late.Store(true)
-	default:
-		return nil
-	}
-	if n.epoch == h.epoch {
-		h.secret, h.sharing = n.secret, n.sharing
-	}
-	return h
-}
-
-// keyFor returns the private part of an epoch key that this replica has.
-func (n *Node) keyFor(public ed25519.PublicKey) ed25519.PrivateKey {
-	if n.nextKey != nil && n.nextKey.Public().(ed25519.PublicKey).Equal(public) {
-		return n.nextKey
-	}
-	if n.secret != nil && n.secret.epochKey.Public().(ed25519.PublicKey).Equal(public) {
-		return n.secret.epochKey
-	}
-	return nil
-}
-
-func (n *Node) newHandoff(v *governance.View, epoch bft.Epoch, round governance.Round, key ed25519.PublicKey) *handoff {
-	private := n.keyFor(key)
-	return &handoff{
-		node: n, epoch: epoch, round: round, epochKey: private,
-		credential: sync.OnceValues(func() (tls.Certificate, error) { return n.certify(private) }),
-		params:     threshold.Params{N: v.N, T: v.Quorum, F: v.F},
-		dealt:      make(chan struct{}), completed: make(chan struct{}), finished: make(chan struct{}),
-		acks: make(map[bft.ReplicaID][]byte), held: make(map[bft.Digest]heldDealing),
-	}
-}
-
-// runHandoff runs a handoff to its end.
-func (n *Node) runHandoff(ctx context.Context, h *handoff, v *governance.View) {
-	err := n.takePart(ctx, h, v)
-	switch {
-	case err != nil && ctx.Err() == nil:
-		n.log.Error("the handoff failed; this replica gets its share when it can be completed from the others'", "round", h.round, "error", err)
-	case err == nil && h.late.Load():
-		n.replica.Load().Rekey() // the epoch began without this replica
-	}
-}
-
-func (n *Node) takePart(ctx context.Context, h *handoff, v *governance.View) error {
-	if h.epochKey == nil {
-		return errors.New("this replica does not have the epoch key that the log has for it: it was restarted after it had attested")
-	}
-	dealings, err := n.awaitDealings(ctx, h, v)
-	if err != nil {
-		return err
-	}
-	return until(ctx, func() error { return h.complete(ctx, dealings) })
-}
-
-// awaitDealings returns the dealings that the log chose for a handoff. Until it has chosen, this replica deals and receives.
-func (n *Node) awaitDealings(ctx context.Context, h *handoff, v *governance.View) ([]governance.ChosenDealing, error) {
-	switch {
-	case h.late.Load():
-		return v.LastHandoff.Dealings, nil
-	case v.Phase == governance.PhaseReady:
-		return v.Dealings, nil
-	}
-	var dealers []bft.ReplicaID
-	for _, m := range v.Members {
-		if m.HoldsShare {
-			dealers = append(dealers, m.ID)
-		}
-	}
-	return h.run(ctx, dealers, func(ctx context.Context) ([]governance.ChosenDealing, error) { return n.chosen(ctx, h) })
-}
-
-// chosen waits until the log has chosen the dealings of a handoff.
-func (n *Node) chosen(ctx context.Context, h *handoff) ([]governance.ChosenDealing, error) {
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		v := n.state.View()
-		switch {
-		case v.Epoch == h.epoch && v.Round == h.round && v.Phase == governance.PhaseReady:
-			return v.Dealings, nil
-		case v.Epoch == h.epoch+1 && v.LastHandoff.Round == h.round:
-			return v.LastHandoff.Dealings, nil
-		case v.Epoch != h.epoch || v.Round != h.round:
-			return nil, fmt.Errorf("round %d is over", h.round)
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
 	}
 }

@@ -3,10 +3,7 @@ package recovery
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -23,7 +20,7 @@ import (
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery/attest"
 	"github.com/reseal-bft/reseal/recovery/governance"
-	"github.com/reseal-bft/reseal/threshold"
+	"github.com/reseal-bft/reseal/recovery/handoff"
 )
 
 // NodeConfig is what a node is made of.
@@ -71,42 +68,34 @@ type Node struct {
 	state     *governance.State
 	replica   atomic.Pointer[replica.Replica]
 	client    *submitter
+	keeper    *handoff.Keeper
+	party     *handoff.Party
 	// keystoreKind is what the keystore said at the start: clients who ask must not keep the device busy.
 	keystoreKind string
 	// device is nil without a TPM.
 	device *tpmDriver
-	// refused: the device holds a secret that it did not unseal in this boot. It must not be overwritten.
-	refused bool
 
 	cancel  context.CancelFunc
 	done    chan struct{}
 	failure error
 	changed chan struct{}
-	working sync.WaitGroup // handoffs and submissions in the background
-
-	mu sync.Mutex
-	// epoch is that of secret and sharing; held are the dealings that made them, for replicas that missed some.
-	epoch   bft.Epoch
-	secret  *epochSecret
-	sharing *threshold.Sharing
-	held    map[bft.Digest]heldDealing
-	// nextKey is the fresh epoch key that this replica attests; sealedKey is the one that was sealed.
-	nextKey, sealedKey ed25519.PrivateKey
-	wearing            ed25519.PublicKey // the key of the present TLS credential
-	handoff            *handoff
-	stopping           context.CancelFunc // ends the handoff
+	working sync.WaitGroup // submissions in the background
 
 	live atomic.Bool // the epoch's core runs: the state is not one of long ago
+	// signed is the epoch, plus one, of the last final block that did not end its epoch: a quorum of that epoch has signed.
+	signed atomic.Uint64
+
+	worn credential // the driver's, and Start's before
+
+	heard sync.Mutex
+	ahead map[bft.ReplicaID]bft.Epoch // the newest epoch in a credential of each peer
 
 	// attested is the round for which evidence was last submitted, and when; the driver's alone.
 	attested   governance.Round
 	attestedAt time.Time
-	// rebooted: this process was started after its replica became due, and the recovery is not over yet.
-	rebooted atomic.Bool
+	// rebooted is the epoch (never 0) in which this process was started after its replica became due. The driver's alone.
+	rebooted bft.Epoch
 }
-
-// credentialValidity is how long a TLS credential may be used. It hardly matters: a key counts only while the log names it.
-const credentialValidity = 10 * 365 * 24 * time.Hour
 
 // Start starts a node. It returns when the node is listening and has restored its state from disk; everything else goes on in the background until
 // Close, or until the node fails (see Wait).
@@ -122,7 +111,7 @@ func Start(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, cluster: cfg.Genesis.ClusterID(), log: cfg.Log, started: cfg.Clock(),
-		done: make(chan struct{}), changed: make(chan struct{}, 1),
+		done: make(chan struct{}), changed: make(chan struct{}, 1), ahead: make(map[bft.ReplicaID]bft.Epoch),
 	}
 	if err := n.checkIdentity(); err != nil {
 		return nil, err
@@ -164,94 +153,89 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err := n.obey(n.state.View()); err != nil { // the founding approvals, for a keystore whose directory was made again
 		n.log.Error("the founding approvals are carried out again", "error", err)
 	}
-	if err := n.unseal(ctx); err != nil {
+	status, err := n.cfg.Keystore.Status()
+	if err != nil {
+		return fmt.Errorf("keystore: %w", err)
+	}
+	n.keystoreKind = status.Kind
+	if n.keeper, err = handoff.Open(n.cfg.Keystore, n.store, n.cfg.Self, func() bool { return n.learnApprovals(ctx) }, n.log); err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			n.keeper.Close()
+		}
+	}()
 	if err := n.listen(); err != nil {
 		return err
 	}
-	var r *replica.Replica
-	if n.client, err = newSubmitter(n); err == nil {
-		r, err = replica.New(replica.Config{
-			Cluster: n.cluster, Self: n.cfg.Self, Store: n.store, Network: n.transport,
-			Application: n.cfg.Application, System: n.state,
-			Keys: n.keys, Verifier: n.verifier,
-			Window: n.cfg.Genesis.Window, Timeouts: n.cfg.Genesis.Timeouts.Bounds(), Log: n.log, Clock: n.cfg.Clock,
-			OnExecuted: func(replica.BlockInfo) { n.wake() }, OnEvidence: n.accuse,
-		})
+	founding := n.state.Membership()
+	r, err := n.newReplica()
+	if err == nil {
+		// What was held of epochs that are over ends before anything else is done.
+		err = n.keeper.Learn(n.state.Membership())
 	}
 	if err != nil {
 		n.transport.Close()
 		return err
 	}
-	n.replica.Store(r)
-	n.transport.HandleClient(methodEvidence, n.serveEvidence)
-	n.transport.HandleClient(methodApprovals, n.serveApprovals)
 	if err := n.obey(n.state.View()); err != nil { // before anything else: the log on the disk may know of a revocation
 		n.log.Error("approvals and revocations are carried out again", "error", err)
 	}
-	n.serve()
 	ctx, n.cancel = context.WithCancel(ctx)
+	n.party = handoff.NewParty(handoff.Config{
+		Cluster: n.cluster, Self: n.cfg.Self, Keeper: n.keeper, Network: n.transport, State: n.state, Founding: founding,
+		Certify: n.certify, Submit: n.order, Completed: r.Rekey, Log: n.log,
+	})
+	n.replica.Store(r)
+	n.transport.HandleClient(methodInfo, n.serveInfo)
+	n.transport.HandleClient(methodEvidence, n.serveEvidence)
+	n.transport.HandleClient(methodApprovals, n.serveApprovals)
+	n.wake()
 	go n.run(ctx)
 	return nil
 }
 
-// unseal takes the secret of the keystore's epoch. That there is none, or that the device refuses it, is no reason to stop: the replica follows
-// without a share until it is given one.
-func (n *Node) unseal(ctx context.Context) error {
-	status, err := n.cfg.Keystore.Status()
-	if err != nil {
-		return fmt.Errorf("keystore: %w", err)
+// newReplica restores the state from disk.
+func (n *Node) newReplica() (*replica.Replica, error) {
+	var err error
+	if n.client, err = newSubmitter(n); err != nil {
+		return nil, err
 	}
-	n.epoch, n.keystoreKind = bft.Epoch(status.Epoch), status.Kind
-	secret, err := unseal(n.cfg.Keystore, n.epoch)
-	if errors.Is(err, keystore.ErrNotApproved) && n.learnApprovals(ctx) {
-		secret, err = unseal(n.cfg.Keystore, n.epoch)
-	}
-	var refused *keystore.RefusedError
-	switch {
-	case err == nil:
-		n.nextKey = secret.nextKey
-		if secret.epochKey != nil {
-			n.secret, n.sharing = secret, n.loadSharing(n.epoch)
-		}
-	case errors.Is(err, keystore.ErrNotApproved), errors.As(err, &refused):
-		n.refused = true
-		fallthrough
-	case keystore.Lost(err):
-		n.log.Error("no secret for this epoch: the replica follows without a share until it has attested", "epoch", n.epoch, "error", err)
-	default:
-		return fmt.Errorf("keystore: %w", err)
-	}
-	// What is sealed is open: from here on nothing opens in this boot any more, and the identity key answers to this process alone.
-	err = n.cfg.Keystore.Claim()
-	if errors.Is(err, keystore.ErrNotApproved) && n.learnApprovals(ctx) {
-		err = n.cfg.Keystore.Claim()
-	}
-	if err != nil {
-		return fmt.Errorf("keystore: %w", err)
-	}
-	return nil
+	return replica.New(replica.Config{
+		Cluster: n.cluster, Self: n.cfg.Self, Store: n.store, Network: n.transport,
+		Application: n.cfg.Application, System: n.state,
+		Keys: n.keys, Verifier: n.keeper.Verifier,
+		Window: n.cfg.Genesis.Window, Timeouts: n.cfg.Genesis.Timeouts.Bounds(), Log: n.log, Clock: n.cfg.Clock,
+		OnExecuted: n.executed, OnEvidence: n.accuse,
+	})
 }
 
-// listen starts the transport under the epoch key, or, without one, under the fresh key that will be attested.
+// executed takes note of a final block.
+func (n *Node) executed(block replica.BlockInfo) {
+	if block.Epoch == n.state.Membership().Epoch {
+		n.signed.Store(uint64(block.Epoch) + 1)
+	}
+	n.wake()
+}
+
+// listen starts the transport under the epoch key, or, without one, under a fresh key.
 func (n *Node) listen() error {
-	key, err := n.tlsKey()
+	key, err := n.keyToWear(n.state.Membership())
 	if err != nil {
 		return err
 	}
-	credential, err := n.certify(key)
+	certificate, err := n.issue(n.state.Membership().Epoch, key)
 	if err != nil {
 		return err
 	}
-	n.wearing = key.Public().(ed25519.PublicKey)
 	listen := n.cfg.Listen
 	if listen == "" {
 		listen = n.cfg.Genesis.Members[n.cfg.Self-1].Address
 	}
 	n.transport, err = n.cfg.Network(transport.Config{
-		Cluster: n.cluster, Self: n.cfg.Self, Listen: listen, Certificate: credential, Log: n.log,
-		Handler: n.receive,
+		Cluster: n.cluster, Self: n.cfg.Self, Listen: listen, Certificate: certificate, Log: n.log,
+		Handler: n.receive, Admit: n.admit,
 	})
 	return err
 }
@@ -261,45 +245,6 @@ func (n *Node) receive(from transport.Sender, frame []byte) {
 	if r := n.replica.Load(); r != nil {
 		r.Receive(from, frame)
 	}
-}
-
-func (n *Node) tlsKey() (ed25519.PrivateKey, error) {
-	if n.secret != nil {
-		return n.secret.epochKey, nil
-	}
-	return n.freshKey()
-}
-
-// freshKey returns the key that this replica attests in its recovery, made on first use.
-func (n *Node) freshKey() (ed25519.PrivateKey, error) {
-	if n.nextKey == nil {
-		_, key, err := ed25519.GenerateKey(rand.Reader)
-		if err != nil {
-			return nil, err
-		}
-		n.nextKey = key
-	}
-	return n.nextKey, nil
-}
-
-// sealFreshKey makes the key that will be attested survive a restart, together with what is sealed for the present epoch.
-func (n *Node) sealFreshKey() (ed25519.PrivateKey, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	key, err := n.freshKey()
-	if err != nil || n.sealedKey.Equal(key) || n.refused {
-		return key, err
-	}
-	secret := epochSecret{nextKey: key}
-	if n.secret != nil {
-		secret = *n.secret
-		secret.nextKey = key
-	}
-	if err := secret.seal(n.cfg.Keystore, n.epoch); err != nil {
-		return nil, fmt.Errorf("keystore: seal the fresh key: %w", err)
-	}
-	n.sealedKey = key
-	return key, nil
 }
 
 func (n *Node) run(ctx context.Context) {
@@ -321,24 +266,15 @@ func (n *Node) Wait() error {
 	return n.failure
 }
 
-// Close stops the node and releases its directory.
+// Close stops the node, releases its directory, and wipes what it held in memory.
 func (n *Node) Close() error {
 	n.cancel()
 	<-n.done
 	n.working.Wait()
+	n.party.Close()
 	n.transport.Close()
-	err := n.store.Close()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.secret.wipe()
-	for _, d := range n.held {
-		d.part.Wipe()
-	}
-	if n.handoff != nil {
-		n.handoff.discard()
-	}
-	clear(n.nextKey)
-	return err
+	n.keeper.Close()
+	return n.store.Close()
 }
 
 // State returns the replicated state of the cluster, as this node knows it.

@@ -146,7 +146,7 @@ func start(t testing.TB, s *service, n int) *replicas {
 		id := bft.ReplicaID(i + 1)
 		_, epochKey, err := ed25519.GenerateKey(rand.Reader)
 		require.NoError(t, err)
-		certificate, err := transport.Credential(identity, cluster, id, epochKey, time.Hour)
+		certificate, err := transport.Credential(identity, cluster, id, 0, epochKey)
 		require.NoError(t, err)
 		tr, err := transport.New(transport.Config{
 			Cluster: cluster, Self: id, Listen: "127.0.0.1:0", Certificate: certificate, Handler: func(transport.Sender, []byte) {},

@@ -185,6 +185,23 @@ func (s *Store) certificateAt(it *pebble.Iterator) (bft.Certificate, error) {
 // Meta returns the value under a name; nil when there is none.
 func (s *Store) Meta(name string) ([]byte, error) { return s.get(metaKey(name)) }
 
+// EachMeta calls f for each value whose name begins with a prefix, in the order of names, until f fails. The value must not be kept.
+func (s *Store) EachMeta(prefix string, f func(name string, value []byte) error) error {
+	lower := metaKey(prefix)
+	return s.scan(lower, append(metaKey(prefix), 0xff), func(it *pebble.Iterator) error {
+		for ok := it.First(); ok; ok = it.Next() {
+			value, err := it.ValueAndErr()
+			if err != nil {
+				return s.readError(err)
+			}
+			if err := f(string(it.Key()[1:]), value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // scan runs f on an iterator over the keys from lower up to but without upper.
 func (s *Store) scan(lower, upper []byte, f func(*pebble.Iterator) error) (err error) {
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})

@@ -17,7 +17,7 @@ type Client struct {
 
 // Dial prepares a client's connection to a replica, whose identity is pinned. It does not wait for it.
 func Dial(cluster bft.ClusterID, to Peer) (*Client, error) {
-	conn, err := dial(dialTLS(cluster, to, nil), to.Address)
+	conn, err := dial(dialTLS(cluster, to, nil, nil), to.Address)
 	if err != nil {
 		return nil, err
 	}

@@ -36,31 +36,36 @@ func (p Peer) same(q Peer) bool {
 	return p.ID == q.ID && p.Address == q.Address && p.Identity != nil && q.Identity != nil && p.Identity.Equal(q.Identity)
 }
 
-// Sender is who sent a frame or made a call: a replica, and the epoch key that its identity has certified.
+// Sender is who sent a frame or made a call: a replica, the epoch key that its identity has certified, and for which epoch.
 type Sender struct {
 	ID       bft.ReplicaID
+	Epoch    bft.Epoch
 	EpochKey ed25519.PublicKey
 }
 
-// clockSkew is what the clocks of two replicas may differ.
-const clockSkew = 10 * time.Minute
+// CredentialLife is how long a credential is valid, and how much the clocks of two replicas may differ. Among replicas it ends with its epoch (see
+// [Config].Admit), by which clocks do not matter; the time is for clients, which know no epoch.
+const CredentialLife = 24 * time.Hour
 
-// Credential issues the TLS certificate of a replica: a leaf for its epoch key, signed by its identity key (ECDSA on P-256), which is used
-// once. It is valid from now, but for the skew of clocks, for the given time.
-func Credential(identity crypto.Signer, cluster bft.ClusterID, id bft.ReplicaID, epochKey ed25519.PrivateKey, validity time.Duration) (tls.Certificate, error) {
+// Credential issues the TLS certificate of a replica: a leaf for its epoch key in an epoch, signed by its identity key (ECDSA on P-256), which is
+// used once.
+func Credential(identity crypto.Signer, cluster bft.ClusterID, id bft.ReplicaID, epoch bft.Epoch, epochKey ed25519.PrivateKey) (tls.Certificate, error) {
+	return credential(identity, cluster, id, epoch, epochKey, time.Now())
+}
+
+func credential(identity crypto.Signer, cluster bft.ClusterID, id bft.ReplicaID, epoch bft.Epoch, epochKey ed25519.PrivateKey, now time.Time) (tls.Certificate, error) {
 	public, ok := identity.Public().(*ecdsa.PublicKey)
 	if !ok || public.Curve != elliptic.P256() {
 		return tls.Certificate{}, errors.New("the identity key is not ECDSA on P-256: make it with one of the keystores")
 	}
 	// Derived from the key, the serial number is unique as long as keys are.
 	serial := sha256.Sum256(epochKey.Public().(ed25519.PublicKey))
-	now := time.Now()
 	leaf := &x509.Certificate{
 		SerialNumber:          new(big.Int).SetBytes(serial[:16]),
 		Subject:               pkix.Name{CommonName: fmt.Sprintf("replica %d", id)},
-		NotBefore:             now.Add(-clockSkew),
-		NotAfter:              now.Add(validity + clockSkew),
-		URIs:                  []*url.URL{replicaURI(cluster, id)},
+		NotBefore:             now.Add(-CredentialLife),
+		NotAfter:              now.Add(CredentialLife),
+		URIs:                  []*url.URL{replicaURI(cluster, id, epoch)},
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
@@ -80,25 +85,26 @@ func Credential(identity crypto.Signer, cluster bft.ClusterID, id bft.ReplicaID,
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: epochKey, Leaf: parsed}, nil
 }
 
-func replicaURI(cluster bft.ClusterID, id bft.ReplicaID) *url.URL {
-	return &url.URL{Scheme: "reseal", Host: hex.EncodeToString(cluster[:]), Path: fmt.Sprintf("/replica/%d", id)}
+func replicaURI(cluster bft.ClusterID, id bft.ReplicaID, epoch bft.Epoch) *url.URL {
+	return &url.URL{Scheme: "reseal", Host: hex.EncodeToString(cluster[:]), Path: fmt.Sprintf("/replica/%d/epoch/%d", id, epoch)}
 }
 
-// claimedID returns the replica that a leaf names.
-func claimedID(cluster bft.ClusterID, leaf *x509.Certificate) (bft.ReplicaID, error) {
+// claimed returns the replica and the epoch that a leaf names.
+func claimed(cluster bft.ClusterID, leaf *x509.Certificate) (bft.ReplicaID, bft.Epoch, error) {
 	if len(leaf.URIs) != 1 {
-		return 0, errors.New("its certificate names no replica")
+		return 0, 0, errors.New("its certificate names no replica")
 	}
 	uri := leaf.URIs[0]
 	if uri.Scheme != "reseal" || uri.Host != hex.EncodeToString(cluster[:]) {
-		return 0, errors.New("its certificate is of another cluster")
+		return 0, 0, errors.New("its certificate is of another cluster")
 	}
-	number, ok := strings.CutPrefix(uri.Path, "/replica/")
-	id, err := strconv.ParseUint(number, 10, 16)
-	if !ok || err != nil || id == 0 || replicaURI(cluster, bft.ReplicaID(id)).String() != uri.String() {
-		return 0, errors.New("its certificate names no replica")
+	replica, number, ok := strings.Cut(strings.TrimPrefix(uri.Path, "/replica/"), "/epoch/")
+	id, err := strconv.ParseUint(replica, 10, 16)
+	epoch, bad := strconv.ParseUint(number, 10, 64)
+	if !ok || err != nil || bad != nil || id == 0 || replicaURI(cluster, bft.ReplicaID(id), bft.Epoch(epoch)).String() != uri.String() {
+		return 0, 0, errors.New("its certificate names no replica and epoch")
 	}
-	return bft.ReplicaID(id), nil
+	return bft.ReplicaID(id), bft.Epoch(epoch), nil
 }
 
 // CheckCredential checks that the leaf of a [Credential] was issued by the replica's pinned identity, for this cluster and this time, and
@@ -108,12 +114,12 @@ func CheckCredential(cluster bft.ClusterID, id bft.ReplicaID, identity *ecdsa.Pu
 	if !ok {
 		return Sender{}, errors.New("its certificate is not over an Ed25519 key")
 	}
-	claimed, err := claimedID(cluster, leaf)
+	named, epoch, err := claimed(cluster, leaf)
 	if err != nil {
 		return Sender{}, err
 	}
-	if claimed != id {
-		return Sender{}, fmt.Errorf("its certificate names replica %d", claimed)
+	if named != id {
+		return Sender{}, fmt.Errorf("its certificate names replica %d", named)
 	}
 	digest := sha256.Sum256(leaf.RawTBSCertificate)
 	if leaf.SignatureAlgorithm != x509.ECDSAWithSHA256 || identity == nil || !ecdsa.VerifyASN1(identity, digest[:], leaf.Signature) {
@@ -123,18 +129,22 @@ func CheckCredential(cluster bft.ClusterID, id bft.ReplicaID, identity *ecdsa.Pu
 		return Sender{}, fmt.Errorf("its certificate is valid from %s to %s: check the clocks, or renew it",
 			leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
-	return Sender{ID: id, EpochKey: epochKey}, nil
+	return Sender{ID: id, Epoch: epoch, EpochKey: epochKey}, nil
 }
 
-// dialTLS is the configuration for a connection to a peer. The certificate is nil for a client.
-func dialTLS(cluster bft.ClusterID, to Peer, certificate func() *tls.Certificate) *tls.Config {
+// dialTLS is the configuration for a connection to a peer. The certificate is nil for a client, and so is admit.
+func dialTLS(cluster bft.ClusterID, to Peer, certificate func() *tls.Certificate, admit func(Sender) error) *tls.Config {
 	config := baseTLS()
 	config.InsecureSkipVerify = true // VerifyConnection checks against the pinned identity instead
 	config.VerifyConnection = func(state tls.ConnectionState) error {
 		if len(state.PeerCertificates) == 0 {
 			return fmt.Errorf("replica %d at %s shows no certificate", to.ID, to.Address)
 		}
-		if _, err := CheckCredential(cluster, to.ID, to.Identity, state.PeerCertificates[0], time.Now()); err != nil {
+		sender, err := CheckCredential(cluster, to.ID, to.Identity, state.PeerCertificates[0], time.Now())
+		if err == nil && admit != nil {
+			err = admit(sender)
+		}
+		if err != nil {
 			return fmt.Errorf("%s is not replica %d: %w", to.Address, to.ID, err)
 		}
 		return nil

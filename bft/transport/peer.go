@@ -67,7 +67,9 @@ func (p *peer) run(ctx context.Context) {
 	}
 }
 
-func (p *peer) tls() *tls.Config { return dialTLS(p.t.cfg.Cluster, p.Peer, p.t.certificate.Load) }
+func (p *peer) tls() *tls.Config {
+	return dialTLS(p.t.cfg.Cluster, p.Peer, p.t.certificate.Load, p.t.cfg.Admit)
+}
 
 // errAnew ends a connection because another one is to be made.
 var errAnew = errors.New("the certificate has changed")
@@ -211,7 +213,7 @@ func (t *Transport) CallUnder(ctx context.Context, certificate tls.Certificate, 
 	if p == nil {
 		return nil, Unreachable(fmt.Errorf("replica %d is not a peer", to))
 	}
-	conn, err := dial(dialTLS(t.cfg.Cluster, p.Peer, func() *tls.Certificate { return &certificate }), p.Address)
+	conn, err := dial(dialTLS(t.cfg.Cluster, p.Peer, func() *tls.Certificate { return &certificate }, t.cfg.Admit), p.Address)
 	if err != nil {
 		return nil, err
 	}

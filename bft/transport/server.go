@@ -91,7 +91,7 @@ func (c *clientConn) Close() error {
 
 // identify tells which peer a leaf belongs to.
 func (t *Transport) identify(leaf *x509.Certificate) (Sender, error) {
-	id, err := claimedID(t.cfg.Cluster, leaf)
+	id, _, err := claimed(t.cfg.Cluster, leaf)
 	if err != nil {
 		return Sender{}, fmt.Errorf("a connection was refused: %w", err)
 	}
@@ -100,6 +100,9 @@ func (t *Transport) identify(leaf *x509.Certificate) (Sender, error) {
 		return Sender{}, fmt.Errorf("a connection was refused: replica %d is not a member", id)
 	}
 	sender, err := CheckCredential(t.cfg.Cluster, id, p.Identity, leaf, time.Now())
+	if err == nil && t.cfg.Admit != nil {
+		err = t.cfg.Admit(sender)
+	}
 	if err != nil {
 		return Sender{}, fmt.Errorf("a connection that claims to be replica %d was refused: %w", id, err)
 	}

@@ -45,6 +45,9 @@ type Config struct {
 	// Handler is called with each frame that arrives: those of one peer in order, of different ones at once. While it
 	// blocks, nothing more is read from that peer. The frame may be kept but not changed.
 	Handler func(from Sender, frame []byte)
+	// Admit says whether a peer whose credential is good counts now: its epoch may be over, or its key replaced. It is asked at each connection and call,
+	// in both directions. It must not block. Nil admits all.
+	Admit func(Sender) error
 	// OnConnect is called when frames to a peer begin to flow, again after each reconnection. It must not block. May be nil.
 	OnConnect func(id bft.ReplicaID)
 	// Log may be nil.

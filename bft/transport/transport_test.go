@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,7 +89,7 @@ func newEpochKey(t testing.TB) ed25519.PrivateKey {
 func (m *member) config(t testing.TB, peers []Peer) Config {
 	t.Helper()
 	m.epochKey = newEpochKey(t)
-	certificate, err := Credential(m.identity, cluster, m.peer.ID, m.epochKey, time.Hour)
+	certificate, err := Credential(m.identity, cluster, m.peer.ID, 0, m.epochKey)
 	require.NoError(t, err)
 	return Config{
 		Cluster: cluster, Self: m.peer.ID, Listen: m.peer.Address, Certificate: certificate, Peers: peers,
@@ -287,7 +288,7 @@ func TestReconnect(t *testing.T) {
 func TestSetCertificate(t *testing.T) {
 	members := startAll(t, 2)
 	members[0].epochKey = newEpochKey(t)
-	certificate, err := Credential(members[0].identity, cluster, 1, members[0].epochKey, time.Hour)
+	certificate, err := Credential(members[0].identity, cluster, 1, 0, members[0].epochKey)
 	require.NoError(t, err)
 	require.EqualValues(t, 2, <-members[0].connects)
 	members[0].SetCertificate(certificate)
@@ -333,22 +334,57 @@ func TestStrangersAreRefused(t *testing.T) {
 			require.Empty(t, impostor.Connected())
 		})
 	}
-	issue := func(t *testing.T, m *member, c bft.ClusterID, id bft.ReplicaID, validity time.Duration) tls.Certificate {
-		certificate, err := Credential(m.identity, c, id, m.epochKey, validity)
+	issue := func(t *testing.T, m *member, c bft.ClusterID, id bft.ReplicaID, age time.Duration) tls.Certificate {
+		certificate, err := credential(m.identity, c, id, 0, m.epochKey, time.Now().Add(-age))
 		require.NoError(t, err)
 		return certificate
 	}
 	refused("another identity", "bad certificate", func(cfg *Config, m *member) {
 		m.identity = newMembers(t, 1)[0].identity
-		cfg.Certificate = issue(t, m, cluster, 2, time.Hour)
+		cfg.Certificate = issue(t, m, cluster, 2, 0)
 	})
-	refused("another cluster", "bad certificate", func(cfg *Config, m *member) { cfg.Certificate = issue(t, m, bft.ClusterID{7}, 2, time.Hour) })
-	refused("not a member", "bad certificate", func(cfg *Config, m *member) { cfg.Certificate = issue(t, m, cluster, 5, time.Hour) })
-	refused("expired", "bad certificate", func(cfg *Config, m *member) { cfg.Certificate = issue(t, m, cluster, 2, -time.Hour) })
+	refused("another cluster", "bad certificate", func(cfg *Config, m *member) { cfg.Certificate = issue(t, m, bft.ClusterID{7}, 2, 0) })
+	refused("not a member", "bad certificate", func(cfg *Config, m *member) { cfg.Certificate = issue(t, m, cluster, 5, 0) })
+	refused("expired", "bad certificate", func(cfg *Config, m *member) { cfg.Certificate = issue(t, m, cluster, 2, CredentialLife+time.Hour) })
 	refused("pins another identity", "not issued by the identity", func(cfg *Config, m *member) {
 		cfg.Peers = []Peer{{ID: 1, Address: members[0].peer.Address, Identity: members[1].peer.Identity}}
 	})
 	require.Empty(t, members[0].frames)
+}
+
+// TestCredentialEndsWithItsEpoch: a credential that is good counts no more when the callee says so, in both directions and also on a connection that stands.
+func TestCredentialEndsWithItsEpoch(t *testing.T) {
+	members := newMembers(t, 2)
+	var epoch atomic.Uint64
+	for i, m := range members {
+		cfg := m.config(t, peersOf(members))
+		certificate, err := Credential(m.identity, cluster, m.peer.ID, bft.Epoch(7+i), m.epochKey)
+		require.NoError(t, err)
+		cfg.Certificate = certificate
+		cfg.Admit = func(s Sender) error {
+			if uint64(s.Epoch) < epoch.Load() {
+				return fmt.Errorf("epoch %d is over", s.Epoch)
+			}
+			return nil
+		}
+		m.start(t, cfg)
+	}
+	require.EqualValues(t, 2, <-members[0].connects)
+	require.EqualValues(t, 1, <-members[1].connects)
+	members[1].Handle("reseal/echo", func(_ context.Context, from *Sender, request []byte) ([]byte, error) {
+		require.EqualValues(t, 7, from.Epoch)
+		return request, nil
+	})
+	answer, err := members[0].Call(t.Context(), 2, "reseal/echo", []byte("in time"))
+	require.NoError(t, err)
+	require.Equal(t, "in time", string(answer))
+	epoch.Store(8)
+	_, err = members[0].Call(t.Context(), 2, "reseal/echo", []byte("too late"))
+	require.ErrorContains(t, err, "epoch 7 is over")
+	certificate, err := Credential(members[0].identity, cluster, 1, 8, members[0].epochKey)
+	require.NoError(t, err)
+	members[0].SetCertificate(certificate)
+	require.EqualValues(t, 2, <-members[0].connects, "under a new credential")
 }
 
 // TestSlowPeer lets one peer read nothing: frames to the other flow on, the queue of the slow one is bounded and what it loses is counted.
@@ -387,7 +423,7 @@ func TestBusyPort(t *testing.T) {
 }
 
 func TestCredentialNeedsAnIdentity(t *testing.T) {
-	_, err := Credential(newEpochKey(t), cluster, 1, newEpochKey(t), time.Hour)
+	_, err := Credential(newEpochKey(t), cluster, 1, 0, newEpochKey(t))
 	require.ErrorContains(t, err, "P-256")
 }
 

@@ -16,9 +16,9 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/internal/boot"
 	"github.com/reseal-bft/reseal/keystore"
-	"github.com/reseal-bft/reseal/recovery"
 	"github.com/reseal-bft/reseal/recovery/attest"
 	"github.com/reseal-bft/reseal/recovery/governance"
+	"github.com/reseal-bft/reseal/recovery/handoff"
 )
 
 // founder is a member as it was enrolled. Its device runs until close.
@@ -91,7 +91,7 @@ func (p *Plan) enrolOne(f *founder, r *Replica, roots *x509.CertPool, approval *
 	if err != nil {
 		return err
 	}
-	epochKey, err := recovery.SealGenesisKey(f.keystore)
+	epochKey, err := handoff.SealGenesisKey(f.keystore)
 	if err != nil {
 		return err
 	}

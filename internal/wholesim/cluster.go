@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
-	"github.com/reseal-bft/reseal/recovery"
 	"github.com/reseal-bft/reseal/recovery/attest"
 	"github.com/reseal-bft/reseal/recovery/governance"
+	"github.com/reseal-bft/reseal/recovery/handoff"
 )
 
 // cluster is a simulated cluster of whole nodes.
@@ -114,7 +114,7 @@ func (c *cluster) addMachine(id bft.ReplicaID) error {
 	}
 	m := &machine{c: c, id: id, disk: newDisk(c.seed<<8 + uint64(id)), device: device, wake: make(chan struct{}, 1)}
 	c.machines = append(c.machines, m)
-	key, err := recovery.SealGenesisKey(&session{device: device, before: func(string) error { return nil }})
+	key, err := handoff.SealGenesisKey(&session{device: device, before: func(string) error { return nil }})
 	if err != nil {
 		return err
 	}

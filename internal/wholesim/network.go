@@ -233,7 +233,11 @@ func (e *endpoint) postRaw(to bft.ReplicaID, frames ...[]byte) {
 
 // authenticate tells whose end this is, if another end accepts its credential.
 func (e *endpoint) authenticate(by *endpoint, leaf *x509.Certificate) (transport.Sender, error) {
-	return transport.CheckCredential(e.w.cluster, e.cfg.Self, by.identityOf(e.cfg.Self), leaf, time.Now())
+	sender, err := transport.CheckCredential(e.w.cluster, e.cfg.Self, by.identityOf(e.cfg.Self), leaf, time.Now())
+	if err == nil && by.cfg.Admit != nil {
+		err = by.cfg.Admit(sender)
+	}
+	return sender, err
 }
 
 // worn is the leaf of the present credential.

@@ -119,11 +119,11 @@ func (p *Policy) VerifyPresence(x *Presence, subject *Subject) (*Boot, *Refusal)
 	return &Boot{claims.ResetCount, claims.ApprovalVersion, state}, nil
 }
 
-// verifyAnchor checks that the anchor was notarized in this epoch, at the least height or above.
+// verifyAnchor checks that the anchor was certified in this epoch, at the least height or above.
 func (p *Policy) verifyAnchor(x *Proof, least bft.Height) *Refusal {
 	a, s := &x.Anchor, x.Certificate.Statement
-	if s != (bft.Statement{Epoch: a.Epoch, View: a.View, Kind: bft.Notarize, Block: a.Digest()}) {
-		return Refuse(ReasonAnchor, "the anchor's certificate is not a notarization of its header")
+	if s.Kind != bft.Notarize && s.Kind != bft.Finalize || s.Epoch != a.Epoch || s.View != a.View || s.Block != a.Digest() {
+		return Refuse(ReasonAnchor, "the anchor's certificate is not a notarization or finalization of its header")
 	}
 	if a.Epoch != p.Epoch || a.Height < least {
 		return Refuse(ReasonStaleAnchor, "the anchor at height %d of epoch %d is from before the round, which opened at height %d of epoch %d",

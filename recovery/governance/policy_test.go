@@ -67,7 +67,7 @@ func TestPolicy(t *testing.T) {
 			reason: attest.ReasonAnchor,
 		},
 		{
-			name: "finalization instead of notarization", bend: func(c *cluster, ch *attest.Challenge) { c.anchorAt(ch, c.tip.Height, bft.Finalize) },
+			name: "nullification instead of notarization", bend: func(c *cluster, ch *attest.Challenge) { c.anchorAt(ch, c.tip.Height, bft.Nullify) },
 			reason: attest.ReasonAnchor,
 		},
 		{
@@ -180,10 +180,22 @@ func (c *cluster) answer(id bft.ReplicaID, challenge attest.Challenge) *attest.E
 
 // anchorAt gives a challenge an anchor at another height, or another certificate.
 func (c *cluster) anchorAt(challenge *attest.Challenge, height bft.Height, kind bft.VoteKind) {
-	h := bft.Header{Epoch: c.tip.Epoch, View: bft.View(height), Height: height, Proposer: 1}
+	h := bft.Header{Epoch: c.tip.Epoch, View: bft.View(height), Height: height, Proposer: 1, Time: c.tip.Time}
 	s := bft.Statement{Epoch: h.Epoch, View: h.View, Kind: kind, Block: h.Digest()}
 	challenge.Anchor = h
 	challenge.Certificate = bft.Certificate{Statement: s, Signature: c.sign(s.Bytes(c.genesis.ClusterID()))}
+}
+
+// A replica that comes back may know no certificate but the finalization by which it caught up.
+func TestAnchorMayBeAFinalization(t *testing.T) {
+	c := inEpoch1(t)
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
+	c.accepted(c.presence(3))
+	c.tpms[3].boot(good14)
+	challenge := c.challenge(3)
+	c.anchorAt(&challenge, c.tip.Height, bft.Finalize)
+	c.accepted(&Attest{c.answer(3, challenge)})
+	require.Equal(t, []bft.ReplicaID{3}, c.state.View().Attested)
 }
 
 func TestQuoteOfAnotherNonceIsRefused(t *testing.T) {

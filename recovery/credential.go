@@ -1,0 +1,120 @@
+package recovery
+
+import (
+	"crypto/ed25519"
+	"crypto/tls"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/replica"
+	"github.com/reseal-bft/reseal/bft/transport"
+	"github.com/reseal-bft/reseal/recovery/internal/plant"
+)
+
+// credential is what the transport shows of this replica.
+type credential struct {
+	key    ed25519.PublicKey
+	epoch  bft.Epoch
+	issued time.Time
+}
+
+// renewal is how often a credential is made anew, well before it ends. Replicas look at the epoch; the time is for clients.
+const renewal = transport.CredentialLife / 4
+
+// keyToWear returns the key that the log has for this replica in this epoch. The fresh one, though it is attested, waits for the next epoch: others may
+// not have executed the block that names it, and would hear nothing of this replica while its votes may be those that they need to get there. A replica that has
+// lost the present key has no vote, and puts on the fresh one. Without either it is a key of this boot, which nobody takes for the replica's, but under which it may
+// ask for the log.
+func (n *Node) keyToWear(m *replica.Membership) (ed25519.PrivateKey, error) {
+	me := m.Member(n.cfg.Self)
+	for _, named := range []ed25519.PublicKey{me.EpochKey, me.NextKey} {
+		if key := n.keeper.PrivateKey(named); key != nil {
+			return key, nil
+		}
+	}
+	return n.keeper.Spare()
+}
+
+// certify has the identity key certify a key for an epoch.
+func (n *Node) certify(epoch bft.Epoch, key ed25519.PrivateKey) (tls.Certificate, error) {
+	certificate, err := transport.Credential(n.cfg.Keystore.Identity(), n.cluster, n.cfg.Self, epoch, key)
+	if err != nil {
+		return certificate, fmt.Errorf("the identity key could not certify the epoch key: %w", err)
+	}
+	return certificate, nil
+}
+
+// issue makes the credential that the transport shows from now on.
+func (n *Node) issue(epoch bft.Epoch, key ed25519.PrivateKey) (tls.Certificate, error) {
+	certificate, err := n.certify(epoch, key)
+	if err != nil {
+		return certificate, err
+	}
+	n.worn = credential{key: key.Public().(ed25519.PublicKey), epoch: epoch, issued: time.Now()}
+	return certificate, nil
+}
+
+// considerCredential wears another credential when the log has another key for this replica, when the present one is old, or when it counts no more
+// and the others are in a later epoch.
+func (n *Node) considerCredential(m *replica.Membership) error {
+	key, err := n.keyToWear(m)
+	if err != nil {
+		return err
+	}
+	epoch := max(m.Epoch, n.othersEpoch(m))
+	named := m.Member(n.cfg.Self).Accepts(key.Public().(ed25519.PublicKey))
+	behind := n.worn.epoch < epoch && (!named || epoch > m.Epoch)
+	if n.worn.key.Equal(key.Public()) && !behind && time.Since(n.worn.issued) < renewal {
+		clear(key)
+		return nil
+	}
+	certificate, err := n.issue(epoch, key)
+	if err == nil {
+		n.transport.SetCertificate(certificate)
+	}
+	return err
+}
+
+// admit says whether a peer's credential counts: its key is the one that the log has for it, or it is not of an epoch that is over. The latter
+// is a replica that the log has not met yet, or that knows more than this one; its frames count when the log names its key, and it gets no secret before.
+func (n *Node) admit(s transport.Sender) error {
+	n.hear(s)
+	m := n.state.Membership()
+	member := m.Member(s.ID)
+	if member != nil && (member.Accepts(s.EpochKey) || s.Epoch >= m.Epoch || plant.Bug("old-credential")) {
+		return nil
+	}
+	return fmt.Errorf("its credential is of epoch %d, which is over, and not for the key that the log has for it", s.Epoch)
+}
+
+// hear takes note of the epoch that a peer says it is in.
+func (n *Node) hear(s transport.Sender) {
+	n.heard.Lock()
+	news := s.Epoch > n.ahead[s.ID]
+	if news {
+		n.ahead[s.ID] = s.Epoch
+	}
+	n.heard.Unlock()
+	if news && s.Epoch > n.state.Membership().Epoch {
+		n.wake()
+	}
+}
+
+// othersEpoch is an epoch that f + 1 others say has begun, so that one of them is right.
+func (n *Node) othersEpoch(m *replica.Membership) bft.Epoch {
+	n.heard.Lock()
+	defer n.heard.Unlock()
+	var epochs []bft.Epoch
+	for id, epoch := range n.ahead {
+		if id != n.cfg.Self && m.Member(id) != nil {
+			epochs = append(epochs, epoch)
+		}
+	}
+	slices.Sort(epochs)
+	if len(epochs) <= m.Size.F {
+		return 0
+	}
+	return epochs[len(epochs)-1-m.Size.F]
+}

@@ -1,0 +1,104 @@
+package handoff
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/recovery/governance"
+	"github.com/reseal-bft/reseal/threshold"
+)
+
+// complete makes this replica's share of the next epoch from the chosen dealings, fetching what it lacks of them. When the parts do not give the share that
+// the sharing asks for, those that are bad are thrown away, and asked for again.
+func (a *attempt) complete(ctx context.Context, chosen []governance.ChosenDealing) error {
+	verifier, err := a.verifier()
+	if err != nil {
+		return err
+	}
+	var dealings []*threshold.CertifiedDealing
+	for _, c := range chosen {
+		commitment, err := a.obtain(ctx, c)
+		if err != nil {
+			return fmt.Errorf("dealing of %d: %w", c.Dealer, err)
+		}
+		certified, err := c.Certify(a.p.cfg.Cluster, a.from, a.round, verifier, commitment, dealingContext(a.p.cfg.Cluster, a.from, a.round, c.Dealer))
+		if err != nil {
+			return fmt.Errorf("dealing of %d: %w", c.Dealer, err)
+		}
+		dealings = append(dealings, certified)
+	}
+	transition, err := a.transition(ctx, dealings)
+	if err != nil {
+		return err
+	}
+	keeper := a.p.cfg.Keeper
+	if err = keeper.complete(a.to, transition, chosen); err != nil {
+		for _, c := range chosen {
+			bad := keeper.with(c.Commitment, (*held).verify)
+			if bad != nil {
+				keeper.abandon(c.Commitment)
+			}
+		}
+	}
+	return err
+}
+
+// obtain sees to it that a chosen dealing is held, and returns its commitment: as received, or, if this replica missed it, completed from the points of
+// others.
+func (a *attempt) obtain(ctx context.Context, c governance.ChosenDealing) (*threshold.Commitment, error) {
+	keeper := a.p.cfg.Keeper
+	if commitment := keeper.has(a.to, c.Commitment); commitment != nil {
+		return commitment, nil
+	}
+	commitment, err := a.p.fetchCommitment(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	points := a.fetchPoints(ctx, c.Commitment)
+	part, bad, err := commitment.Complete(int(a.p.cfg.Self), points)
+	for i := range points {
+		points[i].Wipe()
+	}
+	if len(bad) > 0 {
+		a.p.cfg.Log.Warn("bad points of a dealing", "from", bad, "dealer", c.Dealer)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return commitment, keeper.keep(&held{to: a.to, round: a.round, commitment: commitment, part: part})
+}
+
+// transition combines dealings into the next sharing. A replica that was away when this epoch began may lack its sharing; it takes that
+// of another, and the chosen dealings themselves tell whether it is the right one.
+func (a *attempt) transition(ctx context.Context, dealings []*threshold.CertifiedDealing) (*threshold.Transition, error) {
+	if a.from == 0 {
+		return threshold.KeyGeneration(dealings...)
+	}
+	if sharing := a.p.cfg.Keeper.sharingOf(a.from); sharing != nil {
+		if t, err := threshold.Resharing(sharing, dealings...); err == nil {
+			return t, nil
+		}
+	}
+	return a.p.transitionByOthers(ctx, a.from, dealings)
+}
+
+// verifier verifies the certificates by which the dealings of this attempt were accepted: those of the epoch in which they were dealt.
+func (a *attempt) verifier() (bft.Scheme, error) {
+	m := a.p.cfg.State.Membership()
+	if a.from == 0 && m.Epoch > 0 {
+		m = a.p.cfg.Founding
+	}
+	return a.p.cfg.Keeper.Verifier(m)
+}
+
+// others returns the other members.
+func (p *Party) others() []bft.ReplicaID {
+	var out []bft.ReplicaID
+	for _, m := range p.cfg.State.Membership().Members {
+		if m.ID != p.cfg.Self {
+			out = append(out, m.ID)
+		}
+	}
+	return out
+}
