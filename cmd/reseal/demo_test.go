@@ -54,6 +54,10 @@ func TestDemo(t *testing.T) {
 	require.Len(t, r.GroupKeyBefore, 2*96)
 	require.Equal(t, r.GroupKeyBefore, r.GroupKeyAfter)
 	require.Equal(t, 6, r.OldSharesRefused)
+	require.Equal(t, 6, r.OtherProcessesRefused)
+	if os.Geteuid() == 0 {
+		require.Equal(t, 6, r.OldCredentialsRefused)
+	}
 	require.NotZero(t, r.Tampered.Replica)
 	require.False(t, r.Tampered.Admitted)
 	require.Contains(t, r.Tampered.Reason, "PCRs [14] are not as approved")

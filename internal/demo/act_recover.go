@@ -41,11 +41,12 @@ func (d *demo) recoverDue(ctx context.Context) ([]Recovery, error) {
 		return nil, err
 	}
 	due := d.MachinesOf(before.Due)
+	loot := map[bft.ReplicaID]*stage.Loot{}
 	for _, m := range due {
-		m.Crash()
-		if err := m.BackUp(d.backup(m)); err != nil {
+		if loot[m.ID], err = d.plunder(ctx, m, before.Epoch); err != nil {
 			return nil, err
 		}
+		m.Crash()
 	}
 	if err := d.Reboot(due...); err != nil {
 		return nil, err
@@ -67,11 +68,49 @@ func (d *demo) recoverDue(ctx context.Context) ([]Recovery, error) {
 		recoveries = append(recoveries, r)
 		d.step(fmt.Sprintf("epoch %d", after.Epoch))
 		d.Show.Event("replica %d rebooted and is back in epoch %d: %s", r.Replica, after.Epoch, r)
+		if err := d.tryLoot(ctx, m, loot[m.ID]); err != nil {
+			return nil, err
+		}
 		if err := d.offerOldShare(ctx, m, before.Epoch); err != nil {
 			return nil, err
 		}
 	}
 	return recoveries, nil
+}
+
+// plunder takes all from a replica, before its reboot, that somebody with root's rights could copy: the sealed secrets, and its credential with the private key
+// out of its memory. The credential works now; that the device opens nothing to another process in the same boot is seen on the way.
+func (d *demo) plunder(ctx context.Context, m *stage.Machine, epoch bft.Epoch) (*stage.Loot, error) {
+	loot, err := m.Plunder(ctx, d.backup(m), epoch)
+	if err != nil || loot.Credential == nil {
+		return loot, err
+	}
+	if err := d.neighbour(m).Admits(ctx, loot.Credential); err != nil {
+		return nil, fmt.Errorf("the credential in the memory of replica %d is refused before its time, so that refusing it later would show nothing: %w", m.ID, err)
+	}
+	return loot, nil
+}
+
+// tryLoot shows that what was copied from a replica before its reboot is worth nothing after the handoff.
+func (d *demo) tryLoot(ctx context.Context, m *stage.Machine, loot *stage.Loot) error {
+	if loot.Device != nil {
+		d.report.OtherProcessesRefused++
+	}
+	if loot.Credential == nil {
+		d.Show.Event("  its memory could not be copied, which takes root: only its disk was")
+		return nil
+	}
+	if err := d.neighbour(m).Admits(ctx, loot.Credential); err == nil {
+		return fmt.Errorf("replica %d admits the credential that replica %d had in epoch %d, which is over", d.neighbour(m).ID, m.ID, loot.Epoch)
+	}
+	d.report.OldCredentialsRefused++
+	d.Show.Event("  the credential and key copied from its memory before: admitted to nothing, and the log names another key")
+	return nil
+}
+
+// neighbour is another replica than the given one.
+func (d *demo) neighbour(m *stage.Machine) *stage.Machine {
+	return d.Machines[int(m.ID)%len(d.Machines)]
 }
 
 // backup is where the sealed secrets of a machine are copied to.

@@ -27,10 +27,15 @@ type Report struct {
 	GroupKeyBefore    string     `json:"group_key_before"`
 	GroupKeyAfter     string     `json:"group_key_after"`
 	// OldSharesRefused counts the sealed shares of past epochs that were offered to the keystore again and refused.
-	OldSharesRefused int      `json:"old_shares_refused"`
-	Tampered         Tampered `json:"tampered"`
-	Restored         bool     `json:"restored"`
-	SurvivedCrash    bool     `json:"survived_crash"`
+	OldSharesRefused int `json:"old_shares_refused"`
+	// OldCredentialsRefused counts the credentials, with their private keys, that were copied from the memory of replicas before their reboot and
+	// admitted to nothing afterwards (0 without root's rights, which it takes to read that memory), and OtherProcessesRefused the times that a TPM opened
+	// nothing to another process in the replica's boot.
+	OldCredentialsRefused int      `json:"old_credentials_refused"`
+	OtherProcessesRefused int      `json:"other_processes_refused"`
+	Tampered              Tampered `json:"tampered"`
+	Restored              bool     `json:"restored"`
+	SurvivedCrash         bool     `json:"survived_crash"`
 
 	OperationsPerSecond               float64 `json:"ops_per_second"`
 	OperationsPerSecondDuringRecovery float64 `json:"ops_per_second_during_recovery"`
@@ -76,6 +81,8 @@ func (r *Report) Verdict() error {
 		{r.CertificateBytes == 48, fmt.Sprintf("a certificate has %d bytes instead of 48", r.CertificateBytes)},
 		{r.recoveredAll(), "not every replica recovered"},
 		{!r.hasDevice() || r.OldSharesRefused >= len(r.Recoveries), fmt.Sprintf("only %d of %d old shares were refused", r.OldSharesRefused, len(r.Recoveries))},
+		{r.OldCredentialsRefused == 0 || r.OldCredentialsRefused >= len(r.Recoveries), fmt.Sprintf("only %d of %d old credentials were refused", r.OldCredentialsRefused, len(r.Recoveries))},
+		{!r.hasTPM() || r.OtherProcessesRefused >= len(r.Recoveries), fmt.Sprintf("only %d of %d TPMs refused another process", r.OtherProcessesRefused, len(r.Recoveries))},
 		{!r.hasTPM() || r.allAttested(), "a replica recovered without a TPM quote of a later boot"},
 		{!r.hasTPM() || !r.Tampered.Admitted && r.Tampered.Reason != "", "the tampered replica was admitted"},
 		{!r.hasTPM() || r.Restored, "the tampered replica was not admitted after it was restored"},
@@ -121,6 +128,9 @@ func (r *Report) WriteTable(out io.Writer) error {
 	row("group public key", "%s", r.groupKey())
 	if r.hasDevice() {
 		row("old sealed shares", "%d offered and refused", r.OldSharesRefused)
+	}
+	if r.OldCredentialsRefused > 0 {
+		row("copies of memory", "%d credentials with their keys, admitted to nothing after the reboot", r.OldCredentialsRefused)
 	}
 	for _, recovery := range r.Recoveries {
 		row(fmt.Sprintf("recovery of replica %d", recovery.Replica), "%s", recovery)

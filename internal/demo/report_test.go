@@ -14,7 +14,7 @@ import (
 func good() *Report {
 	r := &Report{
 		N: 6, F: 1, C: 1, Keystore: "swtpm", Acknowledged: 100, Epochs: 9, GroupKeyBefore: "aabb", GroupKeyAfter: "aabb",
-		OldSharesRefused: 6, Tampered: Tampered{Replica: 2, Reason: "PCR 14 is not approved"}, Restored: true, SurvivedCrash: true,
+		OldSharesRefused: 6, OldCredentialsRefused: 6, OtherProcessesRefused: 6, Tampered: Tampered{Replica: 2, Reason: "PCR 14 is not approved"}, Restored: true, SurvivedCrash: true,
 		CertificateBytes: 48,
 	}
 	for id := bft.ReplicaID(1); id <= 6; id++ {
