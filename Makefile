@@ -30,7 +30,7 @@ test: ## Run the whole test suite of all modules, with the race detector
 	@echo "== whole nodes in virtual time"
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags checksums -count=1 ./internal/wholesim ./bft/scheme
 	@echo "== planted bugs"
-	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags mutants -count=1 ./bft ./bft/sim ./bft/replica ./hsm ./recovery ./recovery/governance ./keystore/tpm
+	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags mutants -count=1 ./bft ./bft/sim ./bft/replica ./hsm ./recovery ./recovery/attest ./recovery/governance ./keystore/tpm
 
 .PHONY: test-fast
 test-fast: ## Run the library's tests without the race detector, cached
@@ -57,6 +57,11 @@ sim-long: ## Run ten thousand seeds of the simulator with every adversary and fa
 .PHONY: sim-whole
 sim-whole: ## Run a hundred seeds of whole nodes in virtual time; it tells how many it does in an hour
 	go run ./cmd/reseal sim --whole --seeds 100 $(ARGS)
+
+.PHONY: drill
+drill: ## Rehearse all attacks and accidents on clusters of this machine
+	@.ci/packages $(TEST_PACKAGES)
+	go run ./cmd/reseal drill all $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what was built

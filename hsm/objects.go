@@ -13,9 +13,6 @@ const (
 	maxFound  = 1 << 16 // handles that are kept of one search
 )
 
-// errNoObject is returned for a key that may be missing, as an epoch's may.
-var errNoObject = errors.New("the token does not hold the object")
-
 // errTold is returned for an answer that is none: it is no reason to destroy what
 // was asked about.
 var errTold = errors.New("the token was asked for attributes of an object, and told others")

@@ -267,7 +267,6 @@ func (s *epochs) Restore(snapshot []byte) error {
 // peers answer calls, each as its function says; without one it cannot be reached.
 type peers struct {
 	serve map[bft.ReplicaID]serve
-	calls map[bft.ReplicaID]int
 }
 
 func (n *peers) Send(bft.ReplicaID, []byte)            {}

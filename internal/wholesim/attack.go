@@ -43,7 +43,6 @@ type attack struct {
 	victims map[bft.View]bft.ReplicaID
 	view    bft.View
 	epoch   bft.Epoch
-	noise   time.Time
 }
 
 func newAttack(c *cluster, m *machine, kinds []string) *attack {

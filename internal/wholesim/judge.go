@@ -26,7 +26,6 @@ type judge struct {
 	proposals map[bft.Digest]proposal
 	led       map[bft.ReplicaID]int // notarized blocks by leader since the last reset
 	views     map[epochView]bool
-	top       epochView
 	epochs    bft.Epoch
 }
 
@@ -56,7 +55,6 @@ type voter struct {
 // said is what a correct replica has signed in a view.
 type said struct {
 	first, finalized bft.Statement
-	other            bool // something that excludes a finalize vote for finalized
 	blocks           map[bft.Digest]bool
 	nullified        bool
 }

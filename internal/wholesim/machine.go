@@ -27,7 +27,6 @@ type machine struct {
 
 	mu      sync.Mutex
 	process *process      // nil: none runs
-	boots   int           // counts the changes of what should run
 	wake    chan struct{} // holds a token when what should run has changed
 	downTil time.Time     // no process is started before
 	off     bool          // no process is started
@@ -217,20 +216,12 @@ func (m *machine) reboot(keptPercent int, down time.Duration) {
 	m.device.tpm.boot()
 }
 
-// switchOff leaves the machine without a process until switchOn.
+// switchOff leaves the machine without a process from now on.
 func (m *machine) switchOff() {
 	m.mu.Lock()
 	m.off = true
 	m.mu.Unlock()
 	m.kill(nil, 0, 0)
-}
-
-func (m *machine) switchOn() {
-	m.mu.Lock()
-	m.off = false
-	m.downTil = time.Now()
-	m.mu.Unlock()
-	signal(m.wake)
 }
 
 // running returns the process that runs and its node; nil when there is none.
