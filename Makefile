@@ -30,7 +30,7 @@ test: ## Run the whole test suite of all modules, with the race detector
 	@echo "== whole nodes in virtual time"
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags checksums -count=1 ./internal/wholesim ./bft/scheme
 	@echo "== planted bugs"
-	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags mutants -count=1 ./bft ./bft/sim ./bft/replica ./hsm ./recovery ./recovery/attest ./recovery/governance ./keystore/tpm
+	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags mutants -count=1 ./bft ./bft/sim ./bft/replica ./hsm ./recovery ./recovery/attest ./recovery/governance ./recovery/handoff ./keystore/tpm
 
 .PHONY: test-fast
 test-fast: ## Run the library's tests without the race detector, cached

@@ -18,3 +18,9 @@ func TestRevocationThatNobodyExecutesIsFound(t *testing.T) {
 	require.NoError(t, d.obey(3, nil))
 	require.NotEqualValues(t, 3, l.counter, "see TestTPMObeysTheLog, which demands it")
 }
+
+func TestCredentialOfAnEpochThatIsOverIsFound(t *testing.T) {
+	plant.Planted = "old-credential"
+	defer func() { plant.Planted = "" }()
+	require.True(t, admitsOldCredential(t), "see TestACredentialEndsWithItsEpoch")
+}

@@ -316,3 +316,17 @@ func TestAReplicaIsHeardByAllWhileItRecovers(t *testing.T) {
 	require.NotEqual(t, old, n.running[1].State().Member(1).EpochKey)
 	require.EqualValues(t, 2, <-epochs, "the attested key is put on when its epoch has begun")
 }
+
+// admitsOldCredential says whether a replica takes a peer's credential of an epoch that is over, for a key that the log does not name.
+func admitsOldCredential(t *testing.T) bool {
+	n := startNodes(t, 1, 0)
+	n.awaitEpoch(0, 1)
+	node, member := n.running[0], n.running[0].state.Membership().Member(2)
+	foreign, _ := epochKey(t)
+	epoch := n.running[0].state.Membership().Epoch
+	require.NoError(t, node.admit(transport.Sender{ID: 2, Epoch: 0, EpochKey: member.EpochKey}), "the log names its key")
+	require.NoError(t, node.admit(transport.Sender{ID: 2, Epoch: epoch + 1, EpochKey: foreign}), "it may know more")
+	return node.admit(transport.Sender{ID: 2, Epoch: epoch - 1, EpochKey: foreign}) == nil
+}
+
+func TestACredentialEndsWithItsEpoch(t *testing.T) { require.False(t, admitsOldCredential(t)) }

@@ -14,5 +14,4 @@ var Mutants = []string{
 	"found-key-attested", // a fresh key from before the boot is attested
 	"old-vault",          // parts are stored under a key from before the boot
 	"any-key",            // parts are served to any key of a member
-	"old-credential",     // a credential counts in every later epoch
 }
