@@ -63,6 +63,12 @@ drill: ## Rehearse all attacks and accidents on clusters of this machine
 	@.ci/packages $(TEST_PACKAGES)
 	go run ./cmd/reseal drill all $(ARGS)
 
+SEED ?= 1
+SEEDS ?= 200
+.PHONY: intruder
+intruder: ## Play SEEDS seeds of an intruder who is in one replica at a time, from SEED on, and judge what it got
+	go test ./recovery/recoverytest -run Intruder -timeout 0 -seed $(SEED) -seeds $(SEEDS)
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf bin out

@@ -1,0 +1,327 @@
+package recoverytest
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/client"
+	"github.com/reseal-bft/reseal/bft/kv"
+	"github.com/reseal-bft/reseal/bft/transport"
+	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/recovery"
+	"github.com/reseal-bft/reseal/recovery/attest"
+	"github.com/reseal-bft/reseal/recovery/governance"
+	"github.com/reseal-bft/reseal/recovery/handoff"
+)
+
+// Device is what one replica keeps its secrets in.
+type Device interface {
+	// Init makes the keystore.
+	Init(ctx context.Context) (keystore.Keystore, error)
+	// Reboot resets the device, has it in the boot state that is approved, and opens the keystore. The one before was closed.
+	Reboot(ctx context.Context) (keystore.Keystore, error)
+}
+
+// patience is how long a cluster may take for a step of a plan.
+const patience = 60 * time.Second
+
+// cluster is real nodes in this process, on loopback.
+type cluster struct {
+	genesis   *governance.Genesis
+	operator  ed25519.PrivateKey
+	client    *client.Client
+	log       *slog.Logger
+	devices   []Device
+	keystores []keystore.Keystore
+	disks     []*vfs.MemFS
+	nodes     []*recovery.Node // nil for one that is down
+	orders    uint64
+}
+
+func newCluster(ctx context.Context, plan Plan, devices []Device, log *slog.Logger) (*cluster, error) {
+	public, operator, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	deadline := patience
+	for _, t := range plan.Turns {
+		if t.Mishap == MissesDeadline {
+			deadline = 4 * time.Second
+		}
+	}
+	ms := func(n int) governance.Duration { return governance.Duration(time.Duration(n) * time.Millisecond) }
+	c := &cluster{operator: operator, log: log, devices: devices, genesis: &governance.Genesis{
+		Name: "intruder", Created: time.Now().UTC().Truncate(time.Second), F: plan.F, C: plan.C,
+		Operators: []ed25519.PublicKey{public}, OperatorQuorum: 1, RoundDeadline: governance.Duration(deadline), Window: 4,
+		Timeouts: governance.Timeouts{View: ms(1000), ViewMax: ms(8000), Finalize: ms(50), Idle: ms(50), Resend: ms(300), Ahead: ms(10000)},
+	}}
+	addresses, err := freeAddresses(len(devices))
+	if err != nil {
+		return nil, err
+	}
+	for i, d := range devices {
+		ks, err := d.Init(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c.keystores = append(c.keystores, ks)
+		c.disks = append(c.disks, vfs.NewCrashableMem())
+		key, err := handoff.SealGenesisKey(ks)
+		if err != nil {
+			return nil, err
+		}
+		identity, err := x509.MarshalPKIXPublicKey(ks.Identity().Public())
+		if err != nil {
+			return nil, err
+		}
+		c.genesis.Members = append(c.genesis.Members, governance.GenesisMember{
+			ID: bft.ReplicaID(i + 1), Address: addresses[i], Identity: identity, EpochKey: key,
+		})
+	}
+	c.nodes = make([]*recovery.Node, len(devices))
+	for id := range c.ids() {
+		if err := c.start(ctx, id); err != nil {
+			return c, err
+		}
+	}
+	if err := c.settle(ctx, 1); err != nil {
+		return c, err
+	}
+	return c, c.connect(ctx)
+}
+
+// freeAddresses are different ones: each is held until all are found.
+func freeAddresses(count int) ([]string, error) {
+	var out []string
+	for range count {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		out = append(out, l.Addr().String())
+	}
+	return out, nil
+}
+
+// ids goes over the replicas.
+func (c *cluster) ids() func(func(bft.ReplicaID) bool) {
+	return func(yield func(bft.ReplicaID) bool) {
+		for i := range c.genesis.Members {
+			if !yield(bft.ReplicaID(i + 1)) {
+				return
+			}
+		}
+	}
+}
+
+// peers are the replicas, for one who connects to them as another.
+func (c *cluster) peers(but bft.ReplicaID) ([]transport.Peer, error) {
+	var out []transport.Peer
+	for _, m := range c.genesis.Members {
+		identity, err := attest.ParseIdentity(m.Identity)
+		if err != nil {
+			return nil, err
+		}
+		if m.ID != but {
+			out = append(out, transport.Peer{ID: m.ID, Address: m.Address, Identity: identity})
+		}
+	}
+	return out, nil
+}
+
+func (c *cluster) connect(ctx context.Context) error {
+	peers, err := c.peers(0)
+	if err != nil {
+		return err
+	}
+	key, err := client.GroupKey(ctx, c.genesis.ClusterID(), peers, c.genesis.F)
+	if err != nil {
+		return err
+	}
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	c.client, err = client.New(client.Config{
+		Cluster: c.genesis.ClusterID(), Peers: peers, GroupKey: client.NewVerifier(key), Key: private, Log: c.log,
+	})
+	return err
+}
+
+func (c *cluster) start(ctx context.Context, id bft.ReplicaID) error {
+	node, err := recovery.Start(context.WithoutCancel(ctx), recovery.NodeConfig{
+		Genesis: c.genesis, Self: id, Dir: "/store", FS: c.disks[id-1], Keystore: c.keystores[id-1], Application: kv.New(), Log: c.log.With("replica", id),
+	})
+	if err != nil {
+		return fmt.Errorf("replica %d does not start: %w", id, err)
+	}
+	c.nodes[id-1] = node
+	return nil
+}
+
+func (c *cluster) stop(id bft.ReplicaID) error {
+	node := c.nodes[id-1]
+	if node == nil {
+		return nil
+	}
+	c.nodes[id-1] = nil
+	return node.Close()
+}
+
+// reboot resets a replica's machine. Its disk holds what was synced, if it crashes.
+func (c *cluster) reboot(ctx context.Context, id bft.ReplicaID, crash bool) error {
+	disk := c.disks[id-1]
+	if crash {
+		disk = disk.CrashClone(vfs.CrashCloneCfg{})
+	}
+	if err := c.stop(id); err != nil {
+		return err
+	}
+	c.disks[id-1] = disk
+	if err := c.keystores[id-1].Close(); err != nil {
+		return err
+	}
+	ks, err := c.devices[id-1].Reboot(ctx)
+	if err != nil {
+		return fmt.Errorf("replica %d does not boot: %w", id, err)
+	}
+	c.keystores[id-1] = ks
+	return c.start(ctx, id)
+}
+
+func (c *cluster) close() {
+	if c.client != nil {
+		c.client.Close()
+	}
+	for id := range c.ids() {
+		if err := c.stop(id); err != nil {
+			c.log.Error("a node does not close", "replica", id, "error", err)
+		}
+	}
+	for _, ks := range c.keystores {
+		ks.Close()
+	}
+}
+
+// await waits until something is so.
+func (c *cluster) await(ctx context.Context, what string, is func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	ticker := time.NewTicker(2 * time.Millisecond)
+	defer ticker.Stop()
+	for !is() {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting until %s: %w: %s", what, ctx.Err(), c.describe())
+		}
+	}
+	return nil
+}
+
+// describe says where every node stands.
+func (c *cluster) describe() string {
+	var out []byte
+	for id := range c.ids() {
+		if node := c.nodes[id-1]; node != nil {
+			info := node.Info()
+			out = fmt.Appendf(out, "\n  replica %d: epoch %d, view %d, height %d, votes: %v, holds %+v, phase %v of round %d, %s", id, info.Status.Epoch, info.Status.View,
+				info.Status.Height, info.Status.Voter, info.Holds, info.View.Phase, info.View.Round, info.View.Member(id).Status)
+		} else {
+			out = fmt.Appendf(out, "\n  replica %d: down", id)
+		}
+	}
+	return string(out)
+}
+
+// settle waits until every replica that is up has learned an epoch, which has signed, and has its share if it is to have one.
+func (c *cluster) settle(ctx context.Context, epoch bft.Epoch) error {
+	if Mutated() { // it may never be so
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+	}
+	return c.await(ctx, fmt.Sprintf("epoch %d has begun everywhere", epoch), func() bool {
+		for id := range c.ids() {
+			if node := c.nodes[id-1]; node != nil {
+				info := node.Info()
+				h := info.Holds
+				if h.Epoch != epoch || h.Waiting || h.Sealed != epoch || info.View.Epoch != epoch || h.Share != info.View.Member(id).HoldsShare {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
+// view returns the state as some replica that is up knows it.
+func (c *cluster) view() *governance.View {
+	var newest *governance.View
+	for _, node := range c.nodes {
+		if node != nil {
+			if v := node.State(); newest == nil || v.Epoch > newest.Epoch || v.Epoch == newest.Epoch && v.Round > newest.Round {
+				newest = v
+			}
+		}
+	}
+	return newest
+}
+
+// order has the operator order something.
+func (c *cluster) order(ctx context.Context, body governance.OrderBody) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	c.orders++
+	o := &governance.Order{Sequence: c.orders, Body: body}
+	if err := o.Sign(c.genesis, c.operator); err != nil {
+		return err
+	}
+	raw, err := governance.Encode(o)
+	if err != nil {
+		return err
+	}
+	results, err := c.client.SubmitSystem(ctx, raw)
+	if err != nil {
+		return fmt.Errorf("order: %w%s", err, c.describe())
+	}
+	result, err := governance.ParseResult(results[0])
+	if err == nil && result.Refusal != nil {
+		err = fmt.Errorf("the order %T was refused: %v", body, result.Refusal)
+	}
+	return err
+}
+
+// put has a value written, so that the epoch signs.
+func (c *cluster) put(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	operation, err := kv.Put([]byte(name), []byte("written"))
+	if err != nil {
+		return err
+	}
+	_, err = c.client.Submit(ctx, operation)
+	return err
+}
+
+// lacking are the replicas without a share.
+func (c *cluster) lacking() []bft.ReplicaID {
+	var out []bft.ReplicaID
+	for _, m := range c.view().Members {
+		if !m.HoldsShare {
+			out = append(out, m.ID)
+		}
+	}
+	return slices.Clip(out)
+}
