@@ -7,7 +7,9 @@ import "time"
 type clock struct {
 	// origin is the first reading of the monotonic clock, less one; offset the last distance of the wall clock from it.
 	origin, offset int64
-	running        bool
+	// highest is the largest offset so far: how late it ever was by the wall clock.
+	highest int64
+	running bool
 	// behind: the chain's time is ahead of the wall clock by more than a block's time may be.
 	behind bool
 
@@ -32,11 +34,11 @@ const clockJump = int64(time.Second / time.Millisecond)
 func (k *clock) read(c *Core, now Now) {
 	offset := now.Wall - now.Mono
 	if !k.running {
-		k.running, k.origin, k.offset = true, now.Mono-1, offset
+		k.running, k.origin, k.offset, k.highest = true, now.Mono-1, offset, offset
 	}
 	c.now, c.wall = max(c.now, now.Mono-k.origin), now.Wall
 	jumped := offset - k.offset
-	k.offset = offset
+	k.offset, k.highest = offset, max(k.highest, offset)
 	if -clockJump < jumped && jumped < clockJump {
 		jumped = 0
 	}
@@ -51,6 +53,10 @@ func (k *clock) read(c *Core, now Now) {
 		c.do(off)
 	}
 }
+
+// latest is the wall clock's reading, had it never been set back. Who votes for a block as a fallback judges its time by that. Live: clocks that are all put right may be
+// so between one replica's first vote and the others' look at the block, which then come to find right what the first found right.
+func (k *clock) latest(c *Core) int64 { return c.wall + k.highest - k.offset }
 
 // arm moves the deadline of a timer.
 func (k *clock) arm(c *Core, kind TimerKind, at int64) {

@@ -135,3 +135,37 @@ func TestTimeoutsAreInOrder(t *testing.T) {
 		require.ErrorContains(t, bad.Validate(), name)
 	}
 }
+
+// All clocks are ahead, a leader's block is under way, and all are put right before the others see it, at one moment. With c = 0 and f replicas down, what the leader
+// found valid the others must still come to find valid: one first vote keeps the view from being nullified (Lemma 5).
+func TestClocksPutRightUnderABlock(t *testing.T) {
+	for _, size := range []Size{{1, 0}, {2, 0}, {1, 1}} {
+		for _, ahead := range []time.Duration{time.Minute, time.Hour, 100 * time.Hour} {
+			t.Run(fmt.Sprint(size, ahead), func(t *testing.T) {
+				l := newLab(t, size, 4)
+				for _, m := range l.nodes[1:] {
+					m.skew = ahead.Milliseconds()
+				}
+				l.start()
+				up := ids(1, size.N()-size.F-size.C)
+				for _, m := range l.nodes[len(up)+1:] {
+					m.stop()
+				}
+				l.run(10*time.Second, never)
+				for _, m := range l.nodes[1:] {
+					m.effects = func(e Effect) {
+						if b, ok := e.(Broadcast); ok && m.skew > 0 {
+							if _, ok := b.Message.(*Block); ok {
+								for _, m := range l.nodes[1:] {
+									m.skew = 0
+								}
+							}
+						}
+					}
+				}
+				before := l.final(up...)
+				require.True(t, l.run(30*time.Second, func() bool { return l.final(up...) > before+20 }))
+			})
+		}
+	}
+}

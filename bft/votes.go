@@ -1,9 +1,6 @@
 package bft
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
 // onVote counts a vote that came on its sender's own channel. Nothing else attributes a vote: any q partial
 // signatures on a statement yield everybody's.
@@ -199,7 +196,7 @@ func (c *Core) mayVote() bool { return c.cfg.Voter && !c.diverged }
 
 // valid reports whether a block may get this replica's first vote, as far as is known by now.
 func (c *Core) valid(n *node) bool {
-	return c.extends(n) && c.judges(n, c.cfg.Timeouts.Ahead)
+	return c.extends(n) && c.judges(n, c.wall+milliseconds(c.cfg.Timeouts.Ahead))
 }
 
 // extends reports whether a block extends a notarized parent, as far as is known by now. What a correct replica knows of it are
@@ -213,11 +210,11 @@ func (c *Core) extends(n *node) bool {
 	return c.rules.extends(&n.Header, parent, c.isNullified) == nil
 }
 
-// judges reports whether a block's time is at most so far ahead of the own clock, or its parent's, and whether the state that it certifies is right: the one that
+// judges reports whether a block's time is not after the latest that is believed, or its parent's, and whether the state that it certifies is right: the one that
 // this replica has executed, or the parent's.
-func (c *Core) judges(n *node, ahead time.Duration) bool {
+func (c *Core) judges(n *node, latest int64) bool {
 	p := n.parent
-	if !c.rules.timely(n.Time, p.Time, c.wall+milliseconds(ahead)) {
+	if !c.rules.timely(n.Time, p.Time, latest) {
 		return false
 	}
 	if c.rules.stateAgrees(&n.Header, inherited(p)) {
@@ -278,7 +275,7 @@ func (c *Core) tryAdopt(r *round, s Statement, vouched bool) {
 	if n == nil {
 		c.request(s.Block, r.view)
 	}
-	if !c.rules.adopts(held && c.extends(n) && (vouched || c.judges(n, 2*c.cfg.Timeouts.Ahead))) {
+	if !c.rules.adopts(held && c.extends(n) && (vouched || c.judges(n, c.clock.latest(c)+milliseconds(2*c.cfg.Timeouts.Ahead)))) {
 		return
 	}
 	if n != nil {

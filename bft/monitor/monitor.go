@@ -25,6 +25,8 @@ type Monitor struct {
 	final    bft.Height // last announced
 	last     bool       // the epoch's last block was announced
 	now      bft.Now
+	offset   int64 // the most that the wall clock ever stood above the monotonic one
+	begun    bool
 	fired    bool // the present event is the expiry of a view's timer, which may have been set for an earlier view
 }
 
@@ -69,6 +71,9 @@ func (m *Monitor) fail(format string, args ...any) { m.report(fmt.Sprintf(format
 // Observe is shown an event before the core is.
 func (m *Monitor) Observe(now bft.Now, event bft.Event) {
 	m.now, m.fired = now, false
+	if offset := now.Wall - now.Mono; !m.begun || offset > m.offset {
+		m.begun, m.offset = true, offset
+	}
 	switch e := event.(type) {
 	case bft.Expired:
 		m.fired = e.Timer.Kind == bft.TimerView

@@ -243,7 +243,7 @@ func (m *Monitor) judgeFallback(v bft.Vote, own []bft.Vote) {
 		return // a correct replica has judged time and state
 	}
 	m.judgeState(k, "notarizes as a fallback")
-	latest := m.now.Wall + 2*m.cfg.Timeouts.Ahead.Milliseconds()
+	latest := m.now.Mono + m.offset + 2*m.cfg.Timeouts.Ahead.Milliseconds()
 	if k.header.Time > max(m.parentTime(k), latest) {
 		m.fail("notarizes a block as a fallback in view %d whose time is far ahead", v.View)
 	}
