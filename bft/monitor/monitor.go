@@ -70,10 +70,8 @@ func (m *Monitor) fail(format string, args ...any) { m.report(fmt.Sprintf(format
 
 // Observe is shown an event before the core is.
 func (m *Monitor) Observe(now bft.Now, event bft.Event) {
-	m.now, m.fired = now, false
-	if offset := now.Wall - now.Mono; !m.begun || offset > m.offset {
-		m.begun, m.offset = true, offset
-	}
+	m.fired = false
+	m.read(now)
 	switch e := event.(type) {
 	case bft.Expired:
 		m.fired = e.Timer.Kind == bft.TimerView
@@ -168,9 +166,17 @@ func (m *Monitor) cast(v bft.Vote) {
 	}
 }
 
+// read takes a reading of the clocks.
+func (m *Monitor) read(now bft.Now) {
+	m.now = now
+	if offset := now.Wall - now.Mono; !m.begun || offset > m.offset {
+		m.begun, m.offset = true, offset
+	}
+}
+
 // Judge is shown the effects of a step, or of the start, in their order.
 func (m *Monitor) Judge(now bft.Now, effects []bft.Effect) {
-	m.now = now
+	m.read(now)
 	for _, effect := range effects {
 		switch e := effect.(type) {
 		case bft.Sign:
