@@ -55,6 +55,7 @@ type MemberState struct {
 	ResetCount     uint32        `json:"reset_count"`
 	BootState      string        `json:"state"`
 	RecoveredEpoch bft.Epoch     `json:"recovered_epoch"`
+	EpochKey       []byte        `json:"epoch_key"` // Ed25519
 	// Device is what is known of the member's TPM; nil without one.
 	Device *DeviceState `json:"device"`
 }

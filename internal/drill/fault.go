@@ -3,6 +3,8 @@ package drill
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -24,6 +26,18 @@ var faults = []Drill{
 	{
 		Name: "long-partition", keystore: cluster.File, actors: true, play: longPartition,
 		Summary: "no side of a partition has a quorum for a minute; after it has healed the service goes on at once, and everybody votes",
+	},
+	{
+		Name: "store-put-back", keystore: cluster.File, play: storePutBack,
+		Summary: "a replica's store is put back to what it was: it says so, casts no vote in this epoch, and is back in the next",
+	},
+	{
+		Name: "slow-peer", keystore: cluster.File, actors: true, play: slowPeer,
+		Summary: "a replica comes back, and f others serve it a byte a second: it votes all the same",
+	},
+	{
+		Name: "f-and-c", keystore: cluster.SWTPM, play: fAndC,
+		Summary: "f replicas are silent while c others are in recovery, again and again: the service goes on",
 	},
 }
 
@@ -158,4 +172,114 @@ func longPartition(ctx context.Context, r *Rehearsal) error {
 		return err
 	}
 	return r.everybodyVotes(ctx, prompt)
+}
+
+func storePutBack(ctx context.Context, r *Rehearsal) error {
+	m := r.Machines[0]
+	old := filepath.Join(r.Scratch, "old-store")
+	m.Crash()
+	if err := os.CopyFS(old, os.DirFS(m.Dir.Store())); err != nil {
+		return err
+	}
+	if err := r.Reboot(m); err != nil {
+		return err
+	}
+	before, err := r.Await(ctx, "the replica votes", func(v *stage.Sight) bool { return v.Votes(m.ID, v.Epoch) })
+	if err != nil {
+		return err
+	}
+	if err := r.Pass(ctx, 3*time.Second); err != nil { // it votes on, and leaves its mark
+		return err
+	}
+	m.Crash()
+	err = os.RemoveAll(m.Dir.Store())
+	if err == nil {
+		err = os.CopyFS(m.Dir.Store(), os.DirFS(old))
+	}
+	if err != nil {
+		return err
+	}
+	r.Show.Event("the store of replica %d is put back by some seconds", m.ID)
+	if err := r.Reboot(m); err != nil {
+		return err
+	}
+	seen, err := r.Await(ctx, "the replica is heard", func(v *stage.Sight) bool {
+		info := v.Replicas[m.ID-1].Info
+		return info != nil && (info.Amnesia || info.Voter)
+	})
+	if err != nil {
+		return err
+	}
+	info := seen.Replicas[m.ID-1].Info
+	r.Check(info.Amnesia && !info.Voter && seen.Epoch == before.Epoch, "it notices, and casts no vote in this epoch", "%s", info.AmnesiaReason)
+	if _, _, err := r.recover(ctx, m.ID%bft.ReplicaID(r.Size.N())+1); err != nil {
+		return err
+	}
+	after, err := r.Await(ctx, "it votes in the next epoch", func(v *stage.Sight) bool { return v.Votes(m.ID, before.Epoch+1) })
+	if err == nil {
+		r.Check(true, "it votes in the next epoch", "epoch %d", after.Epoch)
+	}
+	return err
+}
+
+func slowPeer(ctx context.Context, r *Rehearsal) error {
+	m := r.Machines[0]
+	m.Crash()
+	for _, peer := range r.Machines[1 : 1+r.Size.F] {
+		if err := r.direct(peer.ID, actor.Conduct{BytesPerSecond: 1}); err != nil {
+			return err
+		}
+	}
+	if err := r.Pass(ctx, 10*time.Second); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := m.Act(r.Program, r.conduct(m.ID)); err != nil {
+		return err
+	}
+	if _, err := r.Await(ctx, "the replica votes", func(v *stage.Sight) bool { return v.Votes(m.ID, v.Epoch) }); err != nil {
+		return err
+	}
+	took := time.Since(began)
+	r.Check(took < 20*time.Second, "it is back in time", "it votes after %.1f s, ten seconds of load behind", took.Seconds())
+	return r.writes(ctx, "while it came back")
+}
+
+func fAndC(ctx context.Context, r *Rehearsal) error {
+	for range 3 {
+		before, err := r.OpenRound(ctx)
+		if err != nil {
+			return err
+		}
+		due := r.MachinesOf(before.Due)
+		leaders := stage.LeadersBut(before.Leaders, before.Due)
+		silent := r.MachinesOf(leaders[:r.Size.F])
+		for _, m := range append(silent, due...) {
+			m.Crash()
+		}
+		r.Show.Event("replicas %v are in recovery, and %v is silent", before.Due, leaders[:r.Size.F])
+		if err := r.writes(ctx, "with f silent and c in recovery"); err != nil {
+			return err
+		}
+		if err := r.Reboot(due...); err != nil {
+			return err
+		}
+		after, err := r.AwaitEpoch(ctx, before.Epoch+1)
+		if err != nil {
+			return err
+		}
+		for _, m := range due {
+			if err := r.AwaitBack(ctx, m, after); err != nil {
+				return err
+			}
+		}
+		r.Check(true, "who recovers gets its share with f silent", "epoch %d", after.Epoch)
+		if err := r.Reboot(silent...); err != nil {
+			return err
+		}
+		if err := r.everybodyVotes(ctx, 20*time.Second); err != nil {
+			return err
+		}
+	}
+	return nil
 }

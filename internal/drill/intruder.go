@@ -49,8 +49,9 @@ func (r *Rehearsal) refuses(ctx context.Context, m *stage.Machine, backup string
 		detail = refusal.Error()
 	}
 	if m.TPM != nil {
-		err = r.Reboot(m)
-		r.Check(err == nil, "the machine boots again", "%v", err)
+		if err := r.Reboot(m); err != nil {
+			r.Check(false, "the machine boots again", "%v", err)
+		}
 	}
 	r.Check(refusal != nil && errors.Is(refusal, keystore.ErrErased), fmt.Sprintf("the device opens no share of epoch %d", epoch), "%s", detail)
 }

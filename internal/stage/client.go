@@ -12,6 +12,7 @@ import (
 	"github.com/reseal-bft/reseal/bft/kv"
 	"github.com/reseal-bft/reseal/bft/request"
 	"github.com/reseal-bft/reseal/internal/cluster"
+	"github.com/reseal-bft/reseal/recovery/attest"
 	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
@@ -158,6 +159,30 @@ func (c *Control) Look(ctx context.Context) (*Sight, error) {
 // Order has an operator's order executed.
 func (c *Control) Order(ctx context.Context, body governance.OrderBody) error {
 	return c.access.Order(ctx, c.orders, body)
+}
+
+// Submit has a system operation executed, as anybody may submit one. What the log refuses is an error.
+func (c *Control) Submit(ctx context.Context, op governance.Operation) error {
+	raw, err := governance.Encode(op)
+	if err != nil {
+		return err
+	}
+	results, err := c.orders.SubmitSystem(ctx, raw)
+	if err != nil {
+		return err
+	}
+	result, err := governance.ParseResult(results[0])
+	if err == nil && result.Refusal != nil {
+		err = result.Refusal
+	}
+	return err
+}
+
+// Evidence returns the evidence by which a replica was last admitted.
+func (c *Control) Evidence(ctx context.Context, id bft.ReplicaID) (*attest.Evidence, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	return c.access.Members.Evidence(ctx, id)
 }
 
 // NewClient makes a client with a key of its own.

@@ -64,6 +64,15 @@ func (m *Machine) Act(program, conduct string) error {
 	return err
 }
 
+// Run starts the replica without measuring anything: as it is started again in the same boot.
+func (m *Machine) Run(program string) error {
+	var err error
+	m.replica, err = m.group.Start(process.Spec{
+		Name: fmt.Sprintf("replica %d", m.ID), Path: program, Log: m.Dir.Log(), Args: []string{"replica", "--dir", string(m.Dir)},
+	})
+	return err
+}
+
 // Crash ends the replica without warning.
 func (m *Machine) Crash() {
 	if m.replica != nil {
