@@ -142,6 +142,7 @@ func (p policy) signed(keyName []byte) policy {
 // boot is PolicyCounterTimer: resetCount equals a value, so it holds in one boot.
 func (p policy) boot(resetCount uint32) policy {
 	operand := binary.BigEndian.AppendUint32(nil, resetCount)
+	operand = binary.BigEndian.AppendUint32(operand, 0) // restartCount
 	operand = binary.BigEndian.AppendUint16(operand, resetOffset)
 	args := sha256.Sum256(binary.BigEndian.AppendUint16(operand, opEqual))
 	return p.extend(ccPolicyCounterTimer, args[:])
@@ -171,7 +172,10 @@ func SealPolicy(operatorPublic []byte, device [sha256.Size]byte, slot uint8, val
 }
 
 // UsePolicy returns what the gate key signs when a boot is claimed: in the boot
-// with this resetCount, whoever holds the private part of a key (TPMT_PUBLIC).
+// with this resetCount, as long as the TPM was not restarted or resumed in it,
+// whoever holds the private part of a key (TPMT_PUBLIC). A restart (Startup(CLEAR)
+// after Shutdown(STATE), which anybody may send) begins a boot with fresh PCRs and
+// the same resetCount: it counts up restartCount (Part 1, section 36.7).
 func UsePolicy(resetCount uint32, holder []byte) [sha256.Size]byte {
 	return policy{}.boot(resetCount).signed(objectName(holder))
 }

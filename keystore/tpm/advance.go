@@ -82,10 +82,17 @@ func (s *Store) current() (mark, error) {
 // opened, for another later epoch makes that one more, so that the Advance to
 // this epoch ends the other.
 func (s *Store) binding(epoch uint64, current mark) uint64 {
-	if epoch == current.Epoch {
+	if epoch == current.Epoch && s.known(current) {
 		return current.Counter
 	}
 	return max(s.after(epoch, current), s.proven[epoch])
+}
+
+// known reports whether it is more than the directory's word that an epoch is current:
+// this process advanced to it, or opened or sealed its secret under the present value.
+// Otherwise another epoch's secret may be bound to that value.
+func (s *Store) known(current mark) bool {
+	return s.settled == current || s.proven[current.Epoch] == current.Counter
 }
 
 // after returns the first value of the counter at which nothing opens that this
@@ -112,7 +119,7 @@ func (s *Store) target(epoch uint64, current mark) uint64 {
 	switch {
 	case err == nil && sealed.Binding > current.Counter && sealed.Binding <= current.Counter+maxAhead:
 		return sealed.Binding
-	case epoch == current.Epoch && (err == nil || s.settled == current):
+	case epoch == current.Epoch && s.known(current):
 		return current.Counter
 	}
 	// There is nothing to lose by it, and whatever is bound to the present value ends.

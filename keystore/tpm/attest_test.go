@@ -286,18 +286,21 @@ func TestPartsOfTwoBoots(t *testing.T) {
 }
 
 // TestSuspended: after a suspend the TPM's time counts from the resume, which would
-// pass for a reset that never was; the restart count tells.
+// pass for a reset that never was. It ends the claim: the keys answer to nobody until
+// a reset.
 func TestSuspended(t *testing.T) {
 	dev := newTPM(t, ours)
 	s, _ := claimedStore(t, dev.URI())
-	for restarts := range uint32(2) {
-		q, err := s.Quote(nonce)
-		require.NoError(t, err)
-		claims, err := keystore.VerifyQuote(s.AttestationKey(), nonce, q)
-		require.NoError(t, err)
-		require.Equal(t, restarts, claims.RestartCount)
-		require.NoError(t, dev.Suspend())
-	}
+	q, err := s.Quote(nonce)
+	require.NoError(t, err)
+	claims, err := keystore.VerifyQuote(s.AttestationKey(), nonce, q)
+	require.NoError(t, err)
+	require.Zero(t, claims.RestartCount)
+	require.NoError(t, dev.Suspend())
+	_, err = s.Quote(nonce)
+	require.ErrorIs(t, err, keystore.ErrUnclaimed)
+	require.ErrorIs(t, s.Claim(), keystore.ErrClaimed)
+	require.NoError(t, dev.Reboot())
 }
 
 // TestClearedTPM: TPM2_Clear is refused to everybody who is not the firmware. When the

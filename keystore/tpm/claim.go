@@ -66,7 +66,7 @@ func (s *Store) Claim() error {
 		return err
 	}
 	err = s.operate(func(c *conn) error {
-		reset, err := resetCount(c)
+		reset, err := thisBoot(c)
 		if err != nil {
 			return err
 		}
@@ -152,7 +152,7 @@ func (h *holder) prove(c *conn, session tpm2.Session) error {
 		// a bug that is planted
 	} else if err := policyResetCount(c, session.Handle(), h.reset); err != nil {
 		if errors.Is(err, tpm2.TPMRCPolicy) {
-			return fmt.Errorf("%w: the machine was reset since this process claimed it", keystore.ErrUnclaimed)
+			return fmt.Errorf("%w: the machine was reset or suspended since this process claimed it: reboot it", keystore.ErrUnclaimed)
 		}
 		return fmt.Errorf("PolicyCounterTimer: %w", err)
 	}

@@ -61,6 +61,10 @@ func initialize(ctx context.Context, dev *device, dir *statedir.Dir, slot uint8,
 			return nil, err
 		}
 	}
+	// Nothing is bound to the value of a counter that is this new.
+	if s.settled, err = s.current(); err != nil {
+		return nil, err
+	}
 	if err := dir.WriteJSON(configFile, s.cfg); err != nil {
 		return nil, err
 	}
@@ -93,7 +97,7 @@ func (s *Store) provision(c *conn) error {
 			return err
 		}
 	}
-	if s.cfg.ResetCount, err = resetCount(c); err != nil {
+	if s.cfg.ResetCount, err = thisBoot(c); err != nil {
 		return err
 	}
 	if s.holder, err = s.newHolder(s.cfg.ResetCount); err != nil {

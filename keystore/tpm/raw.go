@@ -31,11 +31,12 @@ func (c *conn) send(tag uint16, cc tpm2.TPMCC, body []byte) error {
 }
 
 // policyResetCount is TPM2_PolicyCounterTimer (Part 3, section 23.10): resetCount
-// equals a value.
+// equals a value, and restartCount, which follows it, is 0.
 func policyResetCount(c *conn, session tpm2.TPMHandle, resetCount uint32) error {
 	body := binary.BigEndian.AppendUint32(nil, uint32(session))
-	body = binary.BigEndian.AppendUint16(body, 4)
+	body = binary.BigEndian.AppendUint16(body, 8)
 	body = binary.BigEndian.AppendUint32(body, resetCount)
+	body = binary.BigEndian.AppendUint32(body, 0)
 	body = binary.BigEndian.AppendUint16(body, resetOffset)
 	body = binary.BigEndian.AppendUint16(body, uint16(tpm2.TPMEOEq))
 	return c.send(tagNoSessions, tpm2.TPMCCPolicyCounterTimer, body)

@@ -90,6 +90,19 @@ func resetCount(c *conn) (uint32, error) {
 	return clock.CurrentTime.ClockInfo.ResetCount, nil
 }
 
+// thisBoot is resetCount for who wants to bind something to this boot: in one that was
+// suspended, or begun by a restart, it would not tell the boots apart.
+func thisBoot(c *conn) (uint32, error) {
+	clock, err := tpm2.ReadClock{}.Execute(c)
+	if err != nil {
+		return 0, fmt.Errorf("read the clock: %w", err)
+	}
+	if n := clock.CurrentTime.ClockInfo.RestartCount; n != 0 {
+		return 0, fmt.Errorf("%w: the TPM was suspended or restarted %d times since its last reset: reboot the machine", keystore.ErrClaimed, n)
+	}
+	return clock.CurrentTime.ClockInfo.ResetCount, nil
+}
+
 // DeviceCommands returns how many commands this keystore sent to the TPM so far. A
 // real one takes 20 to 200 ms for most of them.
 func (s *Store) DeviceCommands() int64 { return s.dev.sent.Load() }
