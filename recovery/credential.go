@@ -89,6 +89,12 @@ func (n *Node) admit(s transport.Sender) error {
 	return fmt.Errorf("its credential is of epoch %d, which is over, and not for the key that the log has for it", s.Epoch)
 }
 
+// named says whether the log has a peer's key for it.
+func (n *Node) named(s transport.Sender) bool {
+	member := n.state.Membership().Member(s.ID)
+	return member != nil && member.Accepts(s.EpochKey)
+}
+
 // hear takes note of the epoch that a peer says it is in.
 func (n *Node) hear(s transport.Sender) {
 	n.heard.Lock()

@@ -235,7 +235,7 @@ func (n *Node) listen() error {
 	}
 	n.transport, err = n.cfg.Network(transport.Config{
 		Cluster: n.cluster, Self: n.cfg.Self, Listen: listen, Certificate: certificate, Log: n.log,
-		Handler: n.receive, Admit: n.admit,
+		Handler: n.receive, Admit: n.admit, Named: n.named,
 	})
 	return err
 }

@@ -125,6 +125,9 @@ func CheckCredential(cluster bft.ClusterID, id bft.ReplicaID, identity *ecdsa.Pu
 	if leaf.SignatureAlgorithm != x509.ECDSAWithSHA256 || identity == nil || !ecdsa.VerifyASN1(identity, digest[:], leaf.Signature) {
 		return Sender{}, errors.New("its certificate was not issued by the identity that is pinned for it")
 	}
+	if leaf.NotAfter.Sub(leaf.NotBefore) > 2*CredentialLife {
+		return Sender{}, errors.New("its certificate is valid for longer than any that a replica makes")
+	}
 	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
 		return Sender{}, fmt.Errorf("its certificate is valid from %s to %s: check the clocks, or renew it",
 			leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339))

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"sync/atomic"
 
@@ -12,6 +13,7 @@ import (
 
 // incoming is the connection on which a peer sends frames.
 type incoming struct {
+	from    Sender
 	conn    net.Conn
 	stopped atomic.Bool
 	ended   chan struct{} // closed when the handler has returned for the last time
@@ -32,13 +34,16 @@ func (t *Transport) acceptFrames(conn net.Conn, state tls.ConnectionState) error
 	if err != nil {
 		return err
 	}
-	in := &incoming{conn: conn, ended: make(chan struct{})}
+	in := &incoming{from: from, conn: conn, ended: make(chan struct{})}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ctx.Err() != nil || t.peers[from.ID] == nil {
 		return errors.New("the replica was removed, or this one is closing")
 	}
 	old := t.incoming[from.ID]
+	if old != nil && t.cfg.Named != nil && t.cfg.Named(old.from) && !t.cfg.Named(from) {
+		return fmt.Errorf("a connection of replica %d under the key that counts for it is there already", from.ID)
+	}
 	t.incoming[from.ID] = in
 	if old != nil {
 		old.stop()

@@ -48,6 +48,9 @@ type Config struct {
 	// Admit says whether a peer whose credential is good counts now: its epoch may be over, or its key replaced. It is asked at each connection and call,
 	// in both directions. It must not block. Nil admits all.
 	Admit func(Sender) error
+	// Named says whether the key of a peer is the one that counts for it now. Frames under another key never end a connection of frames under that
+	// one: whoever once had the identity key could cut its owner off. It must not block. Nil: all keys are alike.
+	Named func(Sender) bool
 	// OnConnect is called when frames to a peer begin to flow, again after each reconnection. It must not block. May be nil.
 	OnConnect func(id bft.ReplicaID)
 	// Log may be nil.

@@ -8,9 +8,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -346,6 +349,15 @@ func TestStrangersAreRefused(t *testing.T) {
 	refused("another cluster", "bad certificate", func(cfg *Config, m *member) { cfg.Certificate = issue(t, m, bft.ClusterID{7}, 2, 0) })
 	refused("not a member", "bad certificate", func(cfg *Config, m *member) { cfg.Certificate = issue(t, m, cluster, 5, 0) })
 	refused("expired", "bad certificate", func(cfg *Config, m *member) { cfg.Certificate = issue(t, m, cluster, 2, CredentialLife+time.Hour) })
+	refused("valid for ten years", "bad certificate", func(cfg *Config, m *member) {
+		leaf := &x509.Certificate{
+			SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(10 * 365 * 24 * time.Hour),
+			URIs: []*url.URL{replicaURI(cluster, 2, 0)},
+		}
+		der, err := x509.CreateCertificate(rand.Reader, leaf, leaf, m.epochKey.Public(), m.identity)
+		require.NoError(t, err)
+		cfg.Certificate = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: m.epochKey}
+	})
 	refused("pins another identity", "not issued by the identity", func(cfg *Config, m *member) {
 		cfg.Peers = []Peer{{ID: 1, Address: members[0].peer.Address, Identity: members[1].peer.Identity}}
 	})
@@ -388,6 +400,36 @@ func TestCredentialEndsWithItsEpoch(t *testing.T) {
 }
 
 // TestSlowPeer lets one peer read nothing: frames to the other flow on, the queue of the slow one is bounded and what it loses is counted.
+// TestAnotherKeyDoesNotCutTheOwnerOff: whoever once had the identity key has credentials that are good, for keys that nobody names.
+func TestAnotherKeyDoesNotCutTheOwnerOff(t *testing.T) {
+	members := newMembers(t, 2)
+	peers := peersOf(members)
+	owner := members[1].config(t, peers)
+	named := members[1].epochKey.Public().(ed25519.PublicKey)
+	callee := members[0].config(t, peers)
+	callee.Named = func(s Sender) bool { return named.Equal(s.EpochKey) }
+	members[0].start(t, callee)
+	members[1].start(t, owner)
+	members[1].Send(1, []byte("before"))
+	require.Equal(t, "before", members[0].next(t).data)
+
+	impostor := &member{identity: members[1].identity, peer: members[1].peer, frames: make(chan frame, 1), connects: make(chan bft.ReplicaID, 1024)}
+	cfg := impostor.config(t, peers[:1])
+	cfg.Listen = "127.0.0.1:0"
+	impostor.start(t, cfg)
+	impostor.Send(1, []byte("false"))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := impostor.Call(ctx, 1, "reseal/none", nil)
+	for err != nil && Unavailable(err) && ctx.Err() == nil { // its calls arrive: so it is connected
+		_, err = impostor.Call(ctx, 1, "reseal/none", nil)
+	}
+	for i := range 20 {
+		members[1].Send(1, []byte{byte(i)})
+		require.Equal(t, string([]byte{byte(i)}), members[0].next(t).data)
+	}
+}
+
 func TestSlowPeer(t *testing.T) {
 	members := newMembers(t, 3)
 	release := make(chan struct{})
