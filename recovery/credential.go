@@ -1,10 +1,13 @@
 package recovery
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/tls"
+	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -80,7 +83,6 @@ func (n *Node) considerCredential(m *replica.Membership) error {
 // admit says whether a peer's credential counts: its key is the one that the log has for it, or it is not of an epoch that is over. The latter
 // is a replica that the log has not met yet, or that knows more than this one; its frames count when the log names its key, and it gets no secret before.
 func (n *Node) admit(s transport.Sender) error {
-	n.hear(s)
 	m := n.state.Membership()
 	member := m.Member(s.ID)
 	if member != nil && (member.Accepts(s.EpochKey) || s.Epoch >= m.Epoch || plant.Bug("old-credential")) {
@@ -95,17 +97,54 @@ func (n *Node) named(s transport.Sender) bool {
 	return member != nil && member.Accepts(s.EpochKey)
 }
 
-// hear takes note of the epoch that a peer says it is in.
-func (n *Node) hear(s transport.Sender) {
-	n.heard.Lock()
-	news := s.Epoch > n.ahead[s.ID]
-	if news {
-		n.ahead[s.ID] = s.Epoch
-	}
-	n.heard.Unlock()
-	if news && s.Epoch > n.state.Membership().Epoch {
+// methodEpoch tells anybody the epoch that a replica is in. A replica that came back late needs it before it is admitted.
+const methodEpoch = "reseal/epoch"
+
+func (n *Node) serveEpoch(context.Context, *transport.Sender, []byte) ([]byte, error) {
+	return binary.BigEndian.AppendUint64(nil, uint64(n.state.Membership().Epoch)), nil
+}
+
+// silence is how long no block is executed before the others are asked for their epoch: idle leaders make blocks more often.
+const silence = time.Second
+
+// listenAhead asks the others for their epoch while nothing comes in. This replica may have missed that its key is over; it then certifies, for the epoch that f + 1
+// others name, a key under which it may fetch the log.
+func (n *Node) listenAhead(ctx context.Context) {
+	ticker := time.NewTicker(silence / 2)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		if time.Since(n.began)-time.Duration(n.moved.Load()) < silence {
+			continue
+		}
+		var asked sync.WaitGroup
+		for _, member := range n.state.Membership().Members {
+			if member.ID == n.cfg.Self {
+				continue
+			}
+			asked.Go(func() {
+				ctx, cancel := context.WithTimeout(ctx, silence)
+				defer cancel()
+				answer, err := n.transport.CallUnder(ctx, tls.Certificate{}, member.ID, methodEpoch, nil) // its credential may count no more
+				if err == nil && len(answer) == 8 {
+					n.hear(member.ID, bft.Epoch(binary.BigEndian.Uint64(answer)))
+				}
+			})
+		}
+		asked.Wait()
 		n.wake()
 	}
+}
+
+// hear takes note of the epoch that a peer says it is in.
+func (n *Node) hear(from bft.ReplicaID, epoch bft.Epoch) {
+	n.heard.Lock()
+	defer n.heard.Unlock()
+	n.ahead[from] = max(n.ahead[from], epoch)
 }
 
 // othersEpoch is an epoch that f + 1 others say has begun, so that one of them is right.

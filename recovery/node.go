@@ -62,7 +62,8 @@ type Node struct {
 	cfg       NodeConfig
 	cluster   bft.ClusterID
 	log       *slog.Logger
-	started   time.Time
+	started   time.Time // by the wall clock; began is for durations
+	began     time.Time
 	store     *store.Store
 	transport Network
 	state     *governance.State
@@ -84,11 +85,13 @@ type Node struct {
 	live atomic.Bool // the epoch's core runs: the state is not one of long ago
 	// signed is the epoch, plus one, of the last final block that did not end its epoch: a quorum of that epoch has signed.
 	signed atomic.Uint64
+	// moved is when the last block was executed, in nanoseconds since began.
+	moved atomic.Int64
 
 	worn credential // the driver's, and Start's before
 
 	heard sync.Mutex
-	ahead map[bft.ReplicaID]bft.Epoch // the newest epoch in a credential of each peer
+	ahead map[bft.ReplicaID]bft.Epoch // the newest epoch that each peer has named
 
 	// attested is the round for which evidence was last submitted, and when; the driver's alone.
 	attested   governance.Round
@@ -110,7 +113,7 @@ func Start(ctx context.Context, cfg NodeConfig) (*Node, error) {
 		cfg.Clock = time.Now
 	}
 	n := &Node{
-		cfg: cfg, cluster: cfg.Genesis.ClusterID(), log: cfg.Log, started: cfg.Clock(),
+		cfg: cfg, cluster: cfg.Genesis.ClusterID(), log: cfg.Log, started: cfg.Clock(), began: time.Now(),
 		done: make(chan struct{}), changed: make(chan struct{}, 1), ahead: make(map[bft.ReplicaID]bft.Epoch),
 	}
 	if err := n.checkIdentity(); err != nil {
@@ -189,9 +192,11 @@ func (n *Node) start(ctx context.Context) (err error) {
 	})
 	n.replica.Store(r)
 	n.transport.HandleClient(methodInfo, n.serveInfo)
+	n.transport.HandleClient(methodEpoch, n.serveEpoch)
 	n.transport.HandleClient(methodEvidence, n.serveEvidence)
 	n.transport.HandleClient(methodApprovals, n.serveApprovals)
 	n.wake()
+	n.working.Go(func() { n.listenAhead(ctx) })
 	go n.run(ctx)
 	return nil
 }
@@ -213,6 +218,7 @@ func (n *Node) newReplica() (*replica.Replica, error) {
 
 // executed takes note of a final block.
 func (n *Node) executed(block replica.BlockInfo) {
+	n.moved.Store(int64(time.Since(n.began)))
 	if block.Epoch == n.state.Membership().Epoch {
 		n.signed.Store(uint64(block.Epoch) + 1)
 	}
@@ -225,7 +231,7 @@ func (n *Node) listen() error {
 	if err != nil {
 		return err
 	}
-	certificate, err := n.issue(n.state.Membership().Epoch, key)
+	certificate, err := n.issue(n.keeper.Epoch(), key)
 	if err != nil {
 		return err
 	}

@@ -330,3 +330,60 @@ func admitsOldCredential(t *testing.T) bool {
 }
 
 func TestACredentialEndsWithItsEpoch(t *testing.T) { require.False(t, admitsOldCredential(t)) }
+
+// cut is a network from which a replica can be cut off: it neither hears nor calls anybody.
+type cut struct {
+	Network
+	off *atomic.Bool
+}
+
+var errCut = errors.New("cut off")
+
+func (c cut) Call(ctx context.Context, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
+	if c.off.Load() {
+		return nil, transport.Unreachable(errCut)
+	}
+	return c.Network.Call(ctx, to, method, request)
+}
+
+func (c cut) CallUnder(ctx context.Context, certificate tls.Certificate, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
+	if c.off.Load() {
+		return nil, transport.Unreachable(errCut)
+	}
+	return c.Network.CallUnder(ctx, certificate, to, method, request)
+}
+
+// The key under which a replica speaks in its epoch counts no more in the next one when it has attested another. One that misses the end of the epoch has no
+// key that the others take for its own, nor knows that.
+func TestAReplicaThatMissesTheEndOfItsRecoveryIsLetInAgain(t *testing.T) {
+	n := startNodes(t, 1, 1)
+	for i := range n.running {
+		n.awaitEpoch(i, 1)
+	}
+	key := n.groupKey(0)
+	var off atomic.Bool
+	n.configure = func(cfg *NodeConfig) {
+		cfg.Network = func(tc transport.Config) (Network, error) {
+			handle := tc.Handler
+			tc.Handler = func(from transport.Sender, frame []byte) {
+				if !off.Load() {
+					handle(from, frame)
+				}
+			}
+			network, err := connect(tc)
+			return cut{network, &off}, err
+		}
+	}
+	n.order(1, key, 6)
+	n.stop(5)
+	n.start(5)
+	n.awaitState(1, func(v *governance.View) bool { return len(v.Attested) == 1 || v.Epoch == 2 })
+	off.Store(true)
+	for i := range 5 {
+		n.awaitEpoch(i, 2)
+	}
+	require.EqualValues(t, 1, n.running[5].State().Epoch)
+	off.Store(false)
+	n.awaitEpoch(5, 2)
+	n.put(5, key, "let", "in")
+}

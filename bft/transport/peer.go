@@ -207,7 +207,7 @@ func (t *Transport) Call(ctx context.Context, to bft.ReplicaID, method string, r
 }
 
 // CallUnder calls a method of a peer over a connection of its own, under another certificate than the transport's: for what the peer gives to the
-// holder of that key only, while frames go on under the present one.
+// holder of that key only, while frames go on under the present one. Without a certificate (the zero value) it calls as a client.
 func (t *Transport) CallUnder(ctx context.Context, certificate tls.Certificate, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
 	p := t.peer(to)
 	if p == nil {

@@ -393,6 +393,13 @@ func TestCredentialEndsWithItsEpoch(t *testing.T) {
 	epoch.Store(8)
 	_, err = members[0].Call(t.Context(), 2, "reseal/echo", []byte("too late"))
 	require.ErrorContains(t, err, "epoch 7 is over")
+	members[1].HandleClient("reseal/open", func(_ context.Context, from *Sender, _ []byte) ([]byte, error) {
+		require.Nil(t, from)
+		return []byte("8"), nil
+	})
+	answer, err = members[0].CallUnder(t.Context(), tls.Certificate{}, 2, "reseal/open", nil)
+	require.NoError(t, err)
+	require.Equal(t, "8", string(answer), "it may ask as a client")
 	certificate, err := Credential(members[0].identity, cluster, 1, 8, members[0].epochKey)
 	require.NoError(t, err)
 	members[0].SetCertificate(certificate)

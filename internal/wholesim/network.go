@@ -295,7 +295,7 @@ func (e *endpoint) Call(ctx context.Context, to bft.ReplicaID, name string, requ
 	return e.CallUnder(ctx, *leaf, to, name, request)
 }
 
-// CallUnder calls a peer under a certificate.
+// CallUnder calls a peer under a certificate, or without one as a client.
 func (e *endpoint) CallUnder(ctx context.Context, certificate tls.Certificate, to bft.ReplicaID, name string, request []byte) ([]byte, error) {
 	if !e.enter() {
 		return nil, unreachable(to, "this end is closed")
@@ -308,14 +308,18 @@ func (e *endpoint) CallUnder(ctx context.Context, certificate tls.Certificate, t
 	if server == nil {
 		return nil, unreachable(to, "connection refused")
 	}
-	from, err := e.authenticate(server, certificate.Leaf)
-	if err != nil {
-		return nil, unreachable(to, err.Error())
+	var caller *transport.Sender
+	if certificate.Leaf != nil {
+		from, err := e.authenticate(server, certificate.Leaf)
+		if err != nil {
+			return nil, unreachable(to, err.Error())
+		}
+		caller = &from
 	}
 	if _, err := server.authenticate(e, server.worn()); err != nil {
 		return nil, unreachable(to, err.Error())
 	}
-	return e.w.call(ctx, e.ctx, &from, server, name, request)
+	return e.w.call(ctx, e.ctx, caller, server, name, request)
 }
 
 // stall waits as a call does whose packets are lost.

@@ -83,12 +83,6 @@ func (d *memory) Advance(epoch uint64) error {
 	return nil
 }
 
-func (d *memory) clone() *memory {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return &memory{epoch: d.epoch, sealed: maps.Clone(d.sealed)}
-}
-
 // machine is one replica of a cluster: what outlives a process, and the present process.
 type machine struct {
 	id     bft.ReplicaID

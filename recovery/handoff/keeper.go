@@ -241,6 +241,13 @@ func (k *Keeper) wipeKeys() {
 	k.fresh, k.found = nil, nil
 }
 
+// Epoch is the newest certified epoch that the keeper knows of.
+func (k *Keeper) Epoch() bft.Epoch {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.epoch
+}
+
 // Close wipes what is in memory.
 func (k *Keeper) Close() {
 	k.mu.Lock()
