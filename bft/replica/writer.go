@@ -10,8 +10,8 @@ import (
 // frameRequest begins a frame that hands a client's request on. All other frames are messages of the core, which begin with smaller bytes.
 const frameRequest byte = 0xff
 
-// guardedViews is how far below the last final view the guard remembers: further than the core still votes.
-const guardedViews = 128
+// guardedViews is how far below the last final view the guard remembers.
+const guardedViews = store.VotedBelow
 
 // writeLoop carries out, in order, the effects that touch the disk, the key and the network: persist, then sign, then send. It takes all that
 // is waiting and writes it as one group, so that the cost of a sync is shared.

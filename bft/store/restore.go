@@ -65,9 +65,13 @@ func (s *Store) Restore(e bft.Epoch) (r bft.Restored, err error) {
 			return r, err
 		}
 	}
-	r.Votes, err = s.votes(e, r.FinalView)
+	// Late finalize votes go to views below the final one too: what was said there binds as well.
+	r.Votes, err = s.votes(e, r.FinalView-min(r.FinalView, VotedBelow))
 	return r, err
 }
+
+// VotedBelow is how far below the last final view own votes are kept and remembered: further than a core still votes.
+const VotedBelow = 128
 
 // restoreOpen adds the epoch's blocks above the last final one.
 func (s *Store) restoreOpen(r *bft.Restored, e bft.Epoch) error {

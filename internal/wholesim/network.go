@@ -160,10 +160,8 @@ func (e *endpoint) SetPeers(peers []transport.Peer) {
 		return
 	}
 	for _, p := range peers {
-		if l := e.links[p.ID]; l != nil {
-			l.peer = p
-		} else if p.ID != e.cfg.Self {
-			l = &link{e: e, peer: p, wake: make(chan struct{}, 1), again: make(chan struct{}, 1)}
+		if e.links[p.ID] == nil && p.ID != e.cfg.Self { // where a peer is, and who, does not change here
+			l := &link{e: e, peer: p, wake: make(chan struct{}, 1), again: make(chan struct{}, 1)}
 			e.links[p.ID] = l
 			e.work.Go(l.run)
 		}
