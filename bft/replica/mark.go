@@ -113,7 +113,7 @@ func (r *Replica) findMark() error {
 	}
 	last, err := r.cfg.Store.BlockAt(f.final)
 	if err == nil && last != nil && last.Epoch == f.mark.epoch {
-		for kind := range f.voted { // votes far below the final view are forgotten on purpose, and bind no more
+		for kind := range f.voted { // the store forgets votes far below the final view on purpose
 			f.voted[kind] = max(f.voted[kind], last.View)
 		}
 	}

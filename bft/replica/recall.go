@@ -72,7 +72,8 @@ func parsePosition(data []byte) (p position, err error) {
 }
 
 // askWhatTheySaw asks all others for this replica's votes, and says why, by f + 1 of them, it has forgotten some; empty if it has not. Views up to the final
-// one do not matter: nobody votes in them again.
+// one do not count. Late finalize votes may still go to one of them, and what this replica said there before is then covered by its store alone (docs/protocol.md, Forgotten
+// votes).
 //
 // It waits for those that are connected. Without a mark, which may have been removed, it waits for others too, until f + 1 correct ones have answered.
 func (r *Replica) askWhatTheySaw(ctx context.Context, m *Membership, restored *bft.Restored) string {

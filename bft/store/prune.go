@@ -6,7 +6,8 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// PruneViews forgets the votes and nullifications of an epoch below a view: nothing below the last final block is voted on again.
+// PruneViews forgets the votes and nullifications of an epoch below a view. Late finalize votes still go to views below the last final block: callers keep
+// [VotedBelow] of them.
 func (s *Store) PruneViews(e bft.Epoch, below bft.View) error {
 	b := s.NewBatch()
 	err := b.b.DeleteRange(votePrefix(e, 0), votePrefix(e, below), nil)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/keystore/swtpm"
 	"github.com/reseal-bft/reseal/keystore/tpm"
 	"github.com/stretchr/testify/require"
 )
@@ -60,9 +61,18 @@ func TestLostDirectory(t *testing.T) {
 // TestOverTCP reaches the TPM by TCP, where a response arrives in parts.
 func TestOverTCP(t *testing.T) {
 	dev := newTPM(t, ours)
+	s, _ := newStore(t, relay(t, dev))
+	require.NoError(t, s.Seal(0, []byte("share")))
+	secret, err := s.Unseal(0)
+	require.NoError(t, err)
+	require.Equal(t, "share", string(secret))
+}
+
+// relay reaches a TPM by TCP until the test ends, and returns the URI to give.
+func relay(t *testing.T, dev *swtpm.TPM) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer func() { require.NoError(t, listener.Close()) }()
+	t.Cleanup(func() { require.NoError(t, listener.Close()) })
 	go func() {
 		for {
 			client, err := listener.Accept()
@@ -72,11 +82,7 @@ func TestOverTCP(t *testing.T) {
 			forward(client, dev.Socket())
 		}
 	}()
-	s, _ := newStore(t, "tpm:tcp:"+listener.Addr().String())
-	require.NoError(t, s.Seal(0, []byte("share")))
-	secret, err := s.Unseal(0)
-	require.NoError(t, err)
-	require.Equal(t, "share", string(secret))
+	return "tpm:tcp:" + listener.Addr().String()
 }
 
 // forward connects a client to a socket, and hands responses on byte by byte.

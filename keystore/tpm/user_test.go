@@ -60,19 +60,7 @@ func TestOtherUser(t *testing.T) {
 	})
 	t.Run("our code", func(t *testing.T) { requireNothing(t, dev.URI(), stolen) })
 	t.Run("a relay", func(t *testing.T) {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer func() { require.NoError(t, listener.Close()) }()
-		go func() {
-			for {
-				client, err := listener.Accept()
-				if err != nil {
-					return
-				}
-				forward(client, dev.Socket())
-			}
-		}()
-		requireNothing(t, "tpm:tcp:"+listener.Addr().String(), stolen)
+		requireNothing(t, relay(t, dev), stolen)
 	})
 	t.Run("commands of his own", func(t *testing.T) {
 		raw := rawTPM(t, dev)

@@ -155,7 +155,7 @@ func TestABadPartIsThrownAwayAndAskedForAgain(t *testing.T) {
 	require.Error(t, a.complete(t.Context(), v.Dealings))
 	require.Nil(t, k.has(2, c.Commitment), "it is gone")
 	asked := x.calls[methodPoint]
-	_ = until(t.Context(), func() error { return a.complete(t.Context(), v.Dealings) })
+	require.NoError(t, until(t.Context(), func() error { return a.complete(t.Context(), v.Dealings) }))
 	require.Greater(t, x.calls[methodPoint], asked)
 	next := x.begin()
 	x.learn()

@@ -1,0 +1,199 @@
+package monitor_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/monitor"
+	"github.com/stretchr/testify/require"
+)
+
+// bench shows one replica's monitor what a core is said to have done: replica 1 of n = 6 (f = c = 1, q = 4, p = 1), in epoch 2, above height 10.
+type bench struct {
+	*monitor.Monitor
+	config bft.Config
+	now    bft.Now
+	said   []string
+}
+
+func newBench() *bench {
+	x := &bench{now: bft.Now{Mono: 1000, Wall: 50_000}, config: bft.Config{
+		Epoch: 2, Size: bft.Size{F: 1, C: 1}, Self: 1, Leaders: []bft.ReplicaID{1, 2, 3, 4, 5, 6}, Window: 1, Voter: true,
+		Base: bft.Base{Height: 10, Digest: bft.Digest{10}, Time: 40_000, Root: bft.Digest{1}},
+		Timeouts: bft.Timeouts{View: time.Second, ViewMax: time.Minute, Finalize: time.Second, Idle: time.Second, Resend: time.Second,
+			Ahead: time.Second},
+	}}
+	x.Monitor = monitor.New(x.config, bft.Restored{}, func(sentence string) { x.said = append(x.said, sentence) })
+	x.Observe(x.now, nil)
+	return x
+}
+
+// block is a valid block of view 1 on the base; change makes it another.
+func (x *bench) block(change func(*bft.Header)) *bft.Block {
+	b := &bft.Block{Header: bft.Header{
+		Epoch: 2, View: 1, Height: 11, Proposer: x.config.LeaderOf(1), Parent: x.config.Base.Digest, Time: 50_000,
+		Payload: bft.PayloadDigest([]byte("x")), StateHeight: 10, StateRoot: x.config.Base.Root,
+	}, Payload: []byte("x")}
+	if change != nil {
+		change(&b.Header)
+	}
+	return b
+}
+
+func vote(kind bft.VoteKind, view bft.View, block bft.Digest, first bool) bft.Vote {
+	return bft.Vote{Statement: bft.Statement{Epoch: 2, View: view, Kind: kind, Block: block}, First: first}
+}
+
+func (x *bench) does(effects ...bft.Effect) { x.Judge(x.now, effects) }
+
+func (x *bench) shown(m bft.Message) { x.Observe(x.now, bft.Receive{From: 2, Message: m}) }
+
+// first has a peer's first vote come in.
+func (x *bench) first(from bft.ReplicaID, v bft.Vote) {
+	x.Observe(x.now, bft.Receive{From: from, Message: v})
+}
+
+func (x *bench) certified(kind bft.VoteKind, b *bft.Block) bft.Certificate {
+	c := bft.Certificate{Statement: vote(kind, b.View, b.Digest(), false).Statement}
+	x.Observe(x.now, bft.Verified{Certificate: c, From: 2, OK: true})
+	return c
+}
+
+// stored shows a block, and has the core store it.
+func (x *bench) stored(b *bft.Block) *bft.Block {
+	x.shown(b)
+	x.does(bft.StoreBlock{Block: b})
+	return b
+}
+
+func TestWhatIsJustifiedPasses(t *testing.T) {
+	x := newBench()
+	b := x.stored(x.block(nil))
+	v := vote(bft.Notarize, 1, b.Digest(), true)
+	x.does(bft.Sign{Vote: v})
+	v.Partial = []byte{1}
+	x.Observe(x.now, bft.Signed{Vote: v})
+	x.does(bft.Broadcast{Message: v})
+	x.does(bft.StoreCertificate{Certificate: x.certified(bft.Notarize, b)})
+	x.does(bft.Sign{Vote: vote(bft.Finalize, 1, b.Digest(), false)})
+	x.certified(bft.Finalize, b)
+	x.does(bft.Finalized{Block: b})
+	require.Empty(t, x.said)
+}
+
+// TestWhatIsNotJustifiedIsSaid has a core do one wrong thing at a time.
+func TestWhatIsNotJustifiedIsSaid(t *testing.T) {
+	firstVote := func(change func(x *bench, h *bft.Header)) func(x *bench) {
+		return func(x *bench) {
+			b := x.stored(x.block(func(h *bft.Header) { change(x, h) }))
+			x.does(bft.Sign{Vote: vote(bft.Notarize, b.View, b.Digest(), true)})
+		}
+	}
+	for sentence, does := range map[string]func(x *bench){
+		"votes for a block in view 1 that it does not hold": func(x *bench) {
+			x.does(bft.Sign{Vote: vote(bft.Notarize, 1, bft.Digest{7}, true)})
+		},
+		"before it is stored": func(x *bench) {
+			b := x.block(nil)
+			x.shown(b)
+			x.does(bft.Sign{Vote: vote(bft.Notarize, 1, b.Digest(), true)})
+		},
+		"whose parent is not known to be notarized":  firstVote(func(_ *bench, h *bft.Header) { h.Parent = bft.Digest{9} }),
+		"though view 1 before it is not nullified":   firstVote(func(_ *bench, h *bft.Header) { h.View = 2 }),
+		"a block of height 12 on one of height 10":   firstVote(func(_ *bench, h *bft.Header) { h.Height = 12 }),
+		"with a time before its parent's":            firstVote(func(_ *bench, h *bft.Header) { h.Time = 39_999 }),
+		"whose time is 2s ahead":                     firstVote(func(x *bench, h *bft.Header) { h.Time = x.now.Wall + 2000 }),
+		"certifies another state than it has":        firstVote(func(_ *bench, h *bft.Header) { h.StateRoot = bft.Digest{2} }),
+		"ends the epoch: true, where the state says": firstVote(func(_ *bench, h *bft.Header) { h.EpochEnd, h.Payload = true, bft.PayloadDigest(nil) }),
+		"casts a first vote in view 1 after another vote in it": func(x *bench) {
+			x.due(1)
+			x.does(bft.Sign{Vote: vote(bft.Nullify, 1, bft.Digest{}, true)})
+			b := x.stored(x.block(nil))
+			x.does(bft.Sign{Vote: vote(bft.Notarize, 1, b.Digest(), true)})
+		},
+		"nullifies view 1 before its time is up": func(x *bench) {
+			x.does(bft.SetTimer{Timer: bft.Timer{View: 1, Kind: bft.TimerView}, After: time.Second})
+			x.does(bft.Sign{Vote: vote(bft.Nullify, 1, bft.Digest{}, true)})
+		},
+		"finalize a block of view 1 without its notarization": func(x *bench) {
+			b := x.stored(x.block(nil))
+			x.does(bft.Sign{Vote: vote(bft.Finalize, 1, b.Digest(), false)})
+		},
+		"finalize a block of view 1 after another vote in it": func(x *bench) {
+			x.due(1)
+			x.does(bft.Sign{Vote: vote(bft.Nullify, 1, bft.Digest{}, true)})
+			b := x.stored(x.block(nil))
+			x.certified(bft.Notarize, b)
+			x.does(bft.Sign{Vote: vote(bft.Finalize, 1, b.Digest(), false)})
+		},
+		"after it has voted to finalize a block of it": func(x *bench) {
+			b := x.stored(x.block(nil))
+			x.does(bft.Sign{Vote: vote(bft.Notarize, 1, b.Digest(), true)})
+			x.certified(bft.Notarize, b)
+			x.does(bft.Sign{Vote: vote(bft.Finalize, 1, b.Digest(), false)})
+			for from := bft.ReplicaID(2); from <= 6; from++ {
+				x.first(from, vote(bft.Nullify, 1, bft.Digest{}, true))
+			}
+			x.does(bft.Sign{Vote: vote(bft.Nullify, 1, bft.Digest{}, false)})
+		},
+		"with 4 of 5 first votes is not ruled out": func(x *bench) {
+			b := x.stored(x.block(nil))
+			x.does(bft.Sign{Vote: vote(bft.Notarize, 1, b.Digest(), true)})
+			for from := bft.ReplicaID(2); from <= 4; from++ {
+				x.first(from, vote(bft.Notarize, 1, b.Digest(), true))
+			}
+			x.first(5, vote(bft.Nullify, 1, bft.Digest{}, true))
+			x.does(bft.Sign{Vote: vote(bft.Nullify, 1, bft.Digest{}, false)})
+		},
+		"sends a vote in view 1 that it has not signed": func(x *bench) {
+			x.does(bft.Broadcast{Message: vote(bft.Nullify, 1, bft.Digest{}, true)})
+		},
+		"stores a block of view 1 that it was never shown": func(x *bench) { x.does(bft.StoreBlock{Block: x.block(nil)}) },
+		"sends a block of view 1 that it was never shown":  func(x *bench) { x.does(bft.Send{To: 2, Message: x.block(nil)}) },
+		"stores a certificate of view 1 that it neither": func(x *bench) {
+			x.does(bft.StoreCertificate{Certificate: bft.Certificate{Statement: vote(bft.Nullify, 1, bft.Digest{}, false).Statement}})
+		},
+		"sends a certificate of view 1 that it neither": func(x *bench) {
+			x.does(bft.Broadcast{Message: bft.Certificate{Statement: vote(bft.Nullify, 1, bft.Digest{}, false).Statement}})
+		},
+		"announces height 11 as final without the votes": func(x *bench) { x.does(bft.Finalized{Block: x.stored(x.block(nil))}) },
+		"announces height 12 as final after 10": func(x *bench) {
+			b := x.stored(x.block(func(h *bft.Header) { h.Height = 12 }))
+			x.certified(bft.Finalize, b)
+			x.does(bft.Finalized{Block: b})
+		},
+		"proposes in view 3, which replica": func(x *bench) { x.proposes(3) },
+		"proposes in view 7 though view 6 before it": func(x *bench) {
+			for view := bft.View(1); view < 6; view++ {
+				x.Observe(x.now, bft.Verified{Certificate: bft.Certificate{Statement: vote(bft.Nullify, view, bft.Digest{}, false).Statement}, OK: true})
+			}
+			x.proposes(7)
+		},
+		"accuses replica 1 of two blocks": func(x *bench) {
+			b := x.stored(x.block(nil))
+			x.does(bft.Accuse{Replica: 1, Evidence: bft.Evidence{A: bft.SignedHeader{Header: b.Header}, B: bft.SignedHeader{Header: b.Header}}})
+		},
+		"sends a status of epoch 1": func(x *bench) { x.does(bft.Broadcast{Message: bft.Status{Epoch: 1, FinalHeight: 10}}) },
+	} {
+		t.Run(sentence, func(t *testing.T) {
+			x := newBench()
+			does(x)
+			require.Contains(t, strings.Join(x.said, "\n"), sentence)
+		})
+	}
+}
+
+// due has a view's time run out.
+func (x *bench) due(view bft.View) {
+	x.does(bft.SetTimer{Timer: bft.Timer{View: view, Kind: bft.TimerView}, After: time.Second})
+	x.now.Mono += 1000
+	x.now.Wall += 1000
+	x.Observe(x.now, bft.Expired{Timer: bft.Timer{View: view, Kind: bft.TimerView}})
+}
+
+func (x *bench) proposes(view bft.View) {
+	b := x.block(func(h *bft.Header) { h.View = view })
+	x.does(bft.Propose{Header: b.Header, MinTime: 40_000})
+}
