@@ -184,6 +184,29 @@ func TestTheProofOfAnEpochsEndIsKept(t *testing.T) {
 	require.Equal(t, w.ends[1], proof)
 }
 
+// An epoch's run may end when a final block is on disk and not executed yet. That is no damage, even when others cannot prove the block at that moment.
+func TestAFinalBlockThatTheLastRunDidNotExecuteIsNoDamage(t *testing.T) {
+	w, _ := endOfEpoch(t, 1)
+	s := w.store()
+	put := func(blocks ...*bft.Block) {
+		batch := s.NewBatch()
+		for _, block := range blocks {
+			require.NoError(t, batch.PutBlock(block))
+			require.NoError(t, batch.PutFinal(block.Height, block.Digest(), block.View))
+		}
+		require.NoError(t, batch.Commit(true))
+	}
+	put(w.blocks[:2]...)
+	noMore := func(_ context.Context, method string, call []byte) ([]byte, error) { return new(piece).marshal() }
+	r, err := w.replica(s, &peers{serve: map[bft.ReplicaID]serve{2: noMore, 3: noMore, 4: noMore}})
+	require.NoError(t, err)
+	put(w.blocks[2])
+	enough := errors.New("enough")
+	r.cfg.Keys = func(context.Context, *Membership) (EpochKeys, error) { return EpochKeys{}, enough }
+	require.ErrorIs(t, r.Run(t.Context()), enough, "it goes on to the next run")
+	require.EqualValues(t, 3, r.ledger.latest.Load().height)
+}
+
 // A store in which an older version, or an intruder, has called a filler or a stranger final gives an error that says what to do.
 func TestAPoisonedStoreGivesAdvice(t *testing.T) {
 	for name, poison := range map[string]func(w *world, fillers []*bft.Block) *bft.Block{

@@ -136,6 +136,9 @@ func (r *Replica) Run(ctx context.Context) error {
 	beside.Go(func() { r.snapshotLoop(ctx) })
 	r.awaitPeers(ctx)
 	for behind := true; ctx.Err() == nil; {
+		if err := r.replayAll(); err != nil { // what the core announced as its run ended, and nobody came to execute
+			return err
+		}
 		if behind {
 			r.asked = false
 			if err := r.followOthers(ctx); err != nil && ctx.Err() == nil {
@@ -176,9 +179,6 @@ func (r *Replica) followOthers(ctx context.Context) error {
 
 // runNext runs the epoch that the executed log has reached.
 func (r *Replica) runNext(ctx context.Context) error {
-	if err := r.replayAll(); err != nil {
-		return err
-	}
 	m := r.cfg.System.Membership()
 	r.enter(m)
 	if err := r.keepEnd(m); err != nil {
