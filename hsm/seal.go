@@ -15,12 +15,33 @@ import (
 func (s *Store) Seal(epoch uint64, secret []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if epoch < s.epoch {
-		return fmt.Errorf("seal for epoch %d: %w: the current epoch is %d", epoch, keystore.ErrErased, s.epoch)
+	if err := s.believe(epoch); err != nil {
+		return fmt.Errorf("seal for epoch %d: %w", epoch, err)
 	}
 	if err := s.seal(epoch, secret); err != nil {
 		return fmt.Errorf("seal for epoch %d: %w", epoch, err)
 	}
+	return nil
+}
+
+// believe takes the caller's word for the epoch: he has it from the group. A record in the directory that names a later one was
+// forged by somebody who had the PIN, or is another group's, and what belongs to it is removed. What is earlier than this process
+// advanced to is over.
+func (s *Store) believe(epoch uint64) error {
+	switch {
+	case epoch >= s.epoch:
+		return nil
+	case epoch < s.settled:
+		return fmt.Errorf("%w: the current epoch is %d", keystore.ErrErased, s.settled)
+	}
+	s.log.Warn("the keystore's directory names a later epoch than the group's: what it holds of it is removed", "found", s.epoch, "epoch", epoch)
+	if err := s.dir.RemoveAfter(epoch); err != nil {
+		return err
+	}
+	if err := s.dir.PutEpoch(epoch, s.signStatement); err != nil {
+		return err
+	}
+	s.epoch = epoch
 	return nil
 }
 
@@ -138,12 +159,14 @@ func (s *Store) Claim() error { return s.isOpen() }
 func (s *Store) Advance(epoch uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if epoch < s.epoch {
-		return fmt.Errorf("advance to epoch %d: %w: the current epoch is %d", epoch, keystore.ErrErased, s.epoch)
+	err := s.believe(epoch)
+	if err == nil {
+		err = s.advance(epoch)
 	}
-	if err := s.advance(epoch); err != nil {
+	if err != nil {
 		return fmt.Errorf("advance to epoch %d: %w", epoch, err)
 	}
+	s.settled = epoch
 	return s.dir.RemoveBefore(epoch)
 }
 

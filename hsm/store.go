@@ -42,8 +42,9 @@ type Store struct {
 	open   sync.RWMutex // held for reading by operations, for writing by Close
 	closed bool
 
-	mu    sync.RWMutex // held for writing by what changes the directory or the token
-	epoch uint64
+	mu      sync.RWMutex // held for writing by what changes the directory or the token
+	epoch   uint64       // as it was found, until this process was told of one
+	settled uint64       // the last that this process advanced to
 }
 
 var _ keystore.Keystore = (*Store)(nil)

@@ -9,6 +9,7 @@ import (
 var (
 	ErrNotFound      = errors.New("nothing is sealed for this epoch")
 	ErrErased        = errors.New("the epoch is over and its secret is erased")
+	ErrOwned         = errors.New("the TPM has an owner")
 	ErrNotApproved   = errors.New("the machine did not boot into an approved state")
 	ErrUnclaimed     = errors.New("this process did not claim the boot: call Claim after Unseal")
 	ErrClaimed       = errors.New("this boot was claimed already: reboot the machine")

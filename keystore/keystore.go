@@ -24,7 +24,8 @@ type Keystore interface {
 	Identity() crypto.Signer
 
 	// Seal stores a secret of at most MaxSecret bytes for an epoch that is not
-	// earlier than the current one, replacing what was sealed for that epoch.
+	// earlier than the last that this process advanced to (ErrErased), replacing
+	// what was sealed for that epoch.
 	// On return it is on disk, and it survives the Advance to its epoch. Beside
 	// the current epoch's, one secret is kept: sealing for a later epoch drops
 	// what was sealed for another later one. It works before and after Claim.
@@ -52,7 +53,11 @@ type Keystore interface {
 	// unsealed, not even from a copy of the disk; what was sealed for a later one
 	// may be dropped when the epoch changes. It is idempotent, needs no Unseal (so it works after
 	// Claim), and a crash at any point leaves either the old epoch or the new
-	// one. Epochs may be skipped; they never go back (ErrErased).
+	// one. Epochs may be skipped; in a process they never go back (ErrErased).
+	//
+	// Which epoch is current is the caller's to say, as the group certified it:
+	// where what was found on disk names a later one, Seal and Advance remove that,
+	// and it was worth nothing. What was erased stays so.
 	Advance(epoch uint64) error
 
 	// Status describes the device and the state of the keystore.

@@ -29,9 +29,12 @@ type Options struct {
 	// Root is the storage root key of the TPM that the keystore must be on, as
 	// TPMT_PUBLIC. Empty: any TPM in which the keys of the directory load.
 	Root []byte
-	// OwnerAuth is the authorization of the TPM's owner hierarchy, if somebody
-	// took ownership of it.
-	OwnerAuth Secret
+	// OwnerAuth is the authorization of the TPM's owner hierarchy, and
+	// EndorsementAuth that of the endorsement hierarchy, the owner's if it is not
+	// given. Init needs them where they are set, and sets those that are not;
+	// afterwards they are needed to make again what the owner removed.
+	OwnerAuth       Secret
+	EndorsementAuth Secret
 	// Backup is the content of the file that Init of a TPM makes a lost directory
 	// again from, see tpm.Backup. What was sealed is erased.
 	Backup []byte
@@ -100,6 +103,10 @@ func WithRoot(public []byte) Option { return func(o *Options) { o.Root = public 
 
 // WithOwnerAuth sets the authorization of the TPM's owner hierarchy.
 func WithOwnerAuth(s Secret) Option { return func(o *Options) { o.OwnerAuth = s } }
+
+// WithEndorsementAuth sets the authorization of the TPM's endorsement hierarchy,
+// where it is not the owner's.
+func WithEndorsementAuth(s Secret) Option { return func(o *Options) { o.EndorsementAuth = s } }
 
 // WithBackup makes the keystore on a TPM again from a backup.
 func WithBackup(data []byte) Option { return func(o *Options) { o.Backup = data } }

@@ -18,9 +18,11 @@ const (
 	ccPolicyNV           = 0x00000149
 	ccPolicySigned       = 0x00000160
 	ccPolicyAuthorize    = 0x0000016a
+	ccPolicyCommandCode  = 0x0000016c
 	ccPolicyCounterTimer = 0x0000016d
 	ccPolicyOR           = 0x00000171
 	ccPolicyPCR          = 0x0000017f
+	ccGetTime            = 0x0000014c
 
 	opEqual           = 0x0000 // TPM_EO_EQ
 	opUnsignedAtMost  = 0x0009 // TPM_EO_UNSIGNED_LE
@@ -182,6 +184,13 @@ func UsePolicy(resetCount uint32, holder []byte) [sha256.Size]byte {
 
 // UsePolicyOfAnyBoot is UsePolicy with a bug, for package mutant.
 func UsePolicyOfAnyBoot(holder []byte) [sha256.Size]byte { return policy{}.signed(objectName(holder)) }
+
+// TimePolicy returns the policy of the endorsement hierarchy, beside its
+// authorization: it lets anybody ask a key that answers to him for the time, which is
+// no power over anything, and nothing else.
+func TimePolicy() [32]byte {
+	return policy{}.extend(ccPolicyCommandCode, binary.BigEndian.AppendUint32(nil, ccGetTime))
+}
 
 // IdentityPolicy returns the policy of the identity key: what the gate key signed.
 func IdentityPolicy(gate []byte) [sha256.Size]byte {

@@ -27,7 +27,7 @@ const keystoreURIs = `
 A keystore is named by a URI:
 
   tpm:/dev/tpmrm0                 a TPM, by the kernel's resource manager
-  tpm:unix:/path  tpm:tcp:H:P     a software TPM; where somebody took ownership: ?owner-auth-source=file:/path
+  tpm:unix:/path  tpm:tcp:H:P     a software TPM; where it has an owner: ?owner-auth-source=file:/path
   pkcs11:token=NAME?module-path=/path.so&pin-source=file:/path
                                   a token (RFC 7512); pin-source=env:NAME reads the environment
   file:/path?passphrase-source=file:/path
@@ -153,6 +153,9 @@ func newKeystoreInitCommand() *cobra.Command {
 
 A TPM needs the public key by which operators approve boot states (PEM, ECDSA P-256). With --backup it makes a lost directory again, from what
 "reseal keystore backup" wrote; --adopt does so for a token, in which the identity key is. What was sealed is erased either way.
+
+On a TPM init also gives the owner, endorsement and lockout hierarchies an authorization, unless they have one, and writes it to hierarchies.auth
+in DIR: move that file to where the operators keep their keys. Whoever has it can remove the keystore from the TPM; the replica does not need it.
 ` + keystoreURIs,
 		Args: oneURI,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -188,7 +191,7 @@ func newKeystoreBackupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup --dir DIR --out FILE",
 		Short: "Write what a lost directory of a TPM's keystore is made again from",
-		Long: `Backup writes the keys of a keystore as its TPM encrypted them, and the authorizations of its counters and of the TPM's lockout. The file
+		Long: `Backup writes the keys of a keystore as its TPM encrypted them, and the authorization of its counters. The file
 does not change while the keystore lasts, and opens and signs nothing without this TPM in an approved boot state. Keep it where the machine's
 disk is not; who has it and the TPM can make the replica lose its share.`,
 		Args: noArguments,

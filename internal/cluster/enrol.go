@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -16,6 +18,7 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/internal/boot"
 	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/keystore/tpm"
 	"github.com/reseal-bft/reseal/recovery/attest"
 	"github.com/reseal-bft/reseal/recovery/governance"
 	"github.com/reseal-bft/reseal/recovery/handoff"
@@ -78,6 +81,11 @@ func (p *Plan) prepare(ctx context.Context, f *founder, maker *maker, r *Replica
 		return errors.Join(err, stop())
 	}
 	f.keystore, f.stop = ks, stop
+	// It belongs to the operators, as their keys do.
+	err = os.Rename(filepath.Join(f.dir.Keystore(), tpm.HierarchiesFile), p.Dir.HierarchiesAuth(r.ID))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	roots, err := maker.roots()
 	if err != nil {
 		return err
@@ -96,11 +104,11 @@ func (p *Plan) enrolOne(f *founder, r *Replica, roots *x509.CertPool, approval *
 		return err
 	}
 	f.member = governance.GenesisMember{ID: r.ID, Address: r.Listen, Identity: identity, EpochKey: epochKey}
-	tpm, ok := f.keystore.(keystore.Attester)
+	attester, ok := f.keystore.(keystore.Attester)
 	if !ok {
 		return nil
 	}
-	enrollment, err := p.verifyTPM(tpm, roots, approval)
+	enrollment, err := p.verifyTPM(attester, roots, approval)
 	if err != nil {
 		return fmt.Errorf("TPM of replica %d: %w", r.ID, err)
 	}
@@ -115,11 +123,11 @@ func (p *Plan) approve(g *governance.Genesis, founders []founder, key *ecdsa.Pri
 	var predicted [][]keystore.PCRValue
 	for i := range founders {
 		f := &founders[i]
-		tpm, ok := f.keystore.(keystore.Attester)
+		attester, ok := f.keystore.(keystore.Attester)
 		if !ok {
 			return nil, nil
 		}
-		values, err := predictBoot(tpm, p.Binary, f.dir.Config(), g.FoundingDigest())
+		values, err := predictBoot(attester, p.Binary, f.dir.Config(), g.FoundingDigest())
 		if err != nil {
 			return nil, err
 		}
@@ -144,8 +152,8 @@ func (p *Plan) approve(g *governance.Genesis, founders []founder, key *ecdsa.Pri
 
 // verifyTPM checks that the keys of a keystore and a certified endorsement key live in one TPM, and that they answer to boots alone that the
 // approval key approves.
-func (p *Plan) verifyTPM(tpm keystore.Attester, roots *x509.CertPool, approval *ecdsa.PublicKey) (*keystore.Enrollment, error) {
-	enrollment, err := tpm.Enrollment()
+func (p *Plan) verifyTPM(attester keystore.Attester, roots *x509.CertPool, approval *ecdsa.PublicKey) (*keystore.Enrollment, error) {
+	enrollment, err := attester.Enrollment()
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +171,7 @@ func (p *Plan) verifyTPM(tpm keystore.Attester, roots *x509.CertPool, approval *
 	if err != nil {
 		return nil, err
 	}
-	answer, err := tpm.ActivateCredential(credential)
+	answer, err := attester.ActivateCredential(credential)
 	if err != nil {
 		return nil, err
 	}
@@ -175,12 +183,12 @@ func (p *Plan) verifyTPM(tpm keystore.Attester, roots *x509.CertPool, approval *
 
 // predictBoot returns the PCR values that a machine will have after it measured the binary, the configuration and the genesis, provided that it boots
 // otherwise as it did now and has not measured them yet.
-func predictBoot(tpm keystore.Attester, binary, config string, founding [32]byte) ([]keystore.PCRValue, error) {
+func predictBoot(attester keystore.Attester, binary, config string, founding [32]byte) ([]keystore.PCRValue, error) {
 	measurements, err := measurements(binary, config, founding)
 	if err != nil {
 		return nil, err
 	}
-	now, err := tpm.ReadPCRs()
+	now, err := attester.ReadPCRs()
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,11 @@ func (d Dir) OperatorKey() string { return filepath.Join(string(d), "operator.ke
 // BootApprovalKey is the path of the key that approves boot states.
 func (d Dir) BootApprovalKey() string { return filepath.Join(string(d), "boot-approval.key") }
 
+// HierarchiesAuth is the path of the authorization of the hierarchies of a replica's TPM. The replica does not need it.
+func (d Dir) HierarchiesAuth(id bft.ReplicaID) string {
+	return filepath.Join(string(d), fmt.Sprintf("tpm-%d.auth", id))
+}
+
 // Replica is the directory of one replica.
 func (d Dir) Replica(id bft.ReplicaID) ReplicaDir {
 	return ReplicaDir(filepath.Join(string(d), fmt.Sprintf("replica-%d", id)))

@@ -10,7 +10,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -42,7 +44,7 @@ var devices = []Drill{
 	},
 	{
 		Name: "evicted-key", keystore: cluster.SWTPM, play: evictedKey,
-		Summary: "another user evicts the replica's keys from its TPM: after a reboot it goes on",
+		Summary: "another user would evict the replica's keys from its TPM, and may not; the owner does so, and mends it by one command",
 	},
 	{
 		Name: "forged-quote", keystore: cluster.SWTPM, play: forgedQuote,
@@ -212,17 +214,30 @@ func sameBoot(ctx context.Context, r *Rehearsal) error {
 
 func evictedKey(ctx context.Context, r *Rehearsal) error {
 	m := r.Machines[0]
-	if err := tpm.EvictKeys(ctx, m.TPM.URI(), keystore.Options{Timeout: prompt}); err != nil {
+	o := keystore.Options{Timeout: prompt}
+	r.refused(tpm.EvictKeys(ctx, m.TPM.URI(), o), "another user of the TPM evicts no key of the replica")
+	// Whoever has the operators' file may.
+	owner := m.TPM.URI() + "?owner-auth-source=file:" + r.Dir.HierarchiesAuth(m.ID)
+	if err := tpm.EvictKeys(ctx, owner, o); err != nil {
 		return err
 	}
-	r.Show.Event("another user has evicted the keys of replica %d from its TPM", m.ID)
+	r.Show.Event("the owner of the machine has evicted the attestation key of replica %d", m.ID)
+	out, err := exec.CommandContext(ctx, r.Program, "keystore", "status", owner, "--dir", m.Dir.Keystore(),
+		"--genesis", r.Dir.Genesis(), "--replica", strconv.Itoa(int(m.ID))).CombinedOutput()
+	r.Check(err == nil, "`keystore status` with the owner's authorization makes it again", "%s", lastLine(out))
 	_, after, err := r.recover(ctx, m.ID)
 	if err != nil {
 		return err
 	}
 	now := after.Member(m.ID)
-	r.Check(now.Attested && now.HoldsShare, "it attests and has a share all the same", "%s", now.Status)
+	r.Check(now.Attested && now.HoldsShare, "the replica attests and has a share", "%s", now.Status)
 	return nil
+}
+
+// lastLine is the last line of what a program said.
+func lastLine(out []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return lines[len(lines)-1]
 }
 
 func forgedQuote(ctx context.Context, r *Rehearsal) error {

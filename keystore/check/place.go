@@ -93,8 +93,13 @@ func (p *Place) Approve(k keystore.Keystore) error {
 
 // onTPM takes a slot that nobody uses.
 func (p *Place) onTPM(o keystore.Options) error {
-	address, _, _ := strings.Cut(p.URI, "?")
+	address, query, _ := strings.Cut(p.URI, "?")
 	p.URI = fmt.Sprintf("%s?slot=%d", address, checkSlot)
+	for attribute := range strings.SplitSeq(query, "&") { // such as the owner's authorization
+		if attribute != "" && !strings.HasPrefix(attribute, "slot=") {
+			p.URI += "&" + attribute
+		}
+	}
 	before, err := tpm.Inventory(p.ctx, p.URI, o)
 	if err != nil {
 		return err

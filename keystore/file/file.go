@@ -43,9 +43,10 @@ type Store struct {
 	box      *age.X25519Identity
 	identity *ecdsa.PrivateKey
 
-	mu     sync.Mutex
-	epoch  uint64
-	closed bool
+	mu      sync.Mutex
+	epoch   uint64 // as it was found, until this process was told of one
+	settled uint64 // the last that this process advanced to
+	closed  bool
 }
 
 var _ keystore.Keystore = (*Store)(nil)

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/keystore/statedir"
@@ -28,8 +29,8 @@ func (s *Store) Seal(epoch uint64, secret []byte) error {
 		return err
 	}
 	defer unlock()
-	if epoch < s.epoch {
-		return fmt.Errorf("seal for epoch %d: %w: the current epoch is %d", epoch, keystore.ErrErased, s.epoch)
+	if err := s.believe(epoch); err != nil {
+		return fmt.Errorf("seal for epoch %d: %w", epoch, err)
 	}
 	envelope := statedir.Sealed{Kind: statedir.KindFile, Epoch: epoch}
 	sealed, err := statedir.Seal(s.rand, envelope, secret, func(key []byte) ([]byte, error) {
@@ -42,6 +43,27 @@ func (s *Store) Seal(epoch uint64, secret []byte) error {
 		return err
 	}
 	return s.dir.EraseAfter(s.epoch, epoch)
+}
+
+// believe takes the caller's word for the epoch: he has it from the group. A record in
+// the directory that names a later one was forged, or is another group's, and what
+// belongs to it is erased. What is earlier than this process advanced to is over.
+func (s *Store) believe(epoch uint64) error {
+	switch {
+	case epoch >= s.epoch:
+		return nil
+	case epoch < s.settled:
+		return fmt.Errorf("%w: the current epoch is %d", keystore.ErrErased, s.settled)
+	}
+	s.log.Warn("the keystore's directory names a later epoch than the group's: what it holds of it is erased", "found", s.epoch, "epoch", epoch)
+	if err := s.dir.EraseAfter(epoch); err != nil {
+		return err
+	}
+	if err := s.dir.PutEpoch(epoch, s.prove); err != nil {
+		return err
+	}
+	s.epoch = epoch
+	return nil
 }
 
 // Unseal implements keystore.Keystore.
@@ -89,15 +111,14 @@ func (s *Store) Advance(epoch uint64) error {
 		return err
 	}
 	defer unlock()
-	if epoch < s.epoch {
-		return fmt.Errorf("advance to epoch %d: %w: the current epoch is %d", epoch, keystore.ErrErased, s.epoch)
+	err = s.believe(epoch)
+	if err == nil && epoch > s.epoch {
+		err = s.dir.PutEpoch(epoch, s.prove)
 	}
-	if epoch > s.epoch {
-		if err := s.dir.PutEpoch(epoch, s.prove); err != nil {
-			return fmt.Errorf("advance to epoch %d: %w", epoch, err)
-		}
-		s.epoch = epoch
+	if err != nil {
+		return fmt.Errorf("advance to epoch %d: %w", epoch, err)
 	}
+	s.epoch, s.settled = epoch, epoch
 	return s.dir.EraseBefore(epoch)
 }
 
@@ -119,25 +140,36 @@ func (s *Store) holds(statement, proof []byte) bool {
 }
 
 // resume finds out which epoch is current, and finishes an Advance that was
-// interrupted. Without a record that holds it goes on from the oldest epoch
-// that something is sealed for: what is to end is ended by the next Advance.
+// interrupted. Without a record that holds it goes on from the oldest epoch whose
+// secret opens: what is to end is ended by the next Advance.
 func (s *Store) resume() (err error) {
 	s.epoch, err = s.dir.Epoch(s.holds)
 	if errors.Is(err, keystore.ErrCorrupt) {
-		epochs, listErr := s.dir.Epochs()
+		held, listErr := s.dir.Held(0, s.opens)
 		if listErr != nil {
 			return listErr
 		}
-		if len(epochs) > 0 {
-			s.epoch = epochs[0]
+		if i := slices.IndexFunc(held, func(h keystore.Held) bool { return h.Opens }); i >= 0 {
+			s.epoch = held[i].Epoch
 		}
-		s.log.Warn("the record of the current epoch is damaged: going on from the oldest epoch that has a sealed file", "epoch", s.epoch, "err", err)
+		s.log.Warn("the record of the current epoch is damaged: going on from the oldest epoch whose secret opens", "epoch", s.epoch, "err", err)
 		err = s.dir.PutEpoch(s.epoch, s.prove)
 	}
 	if err != nil {
 		return err
 	}
 	return s.dir.EraseBefore(s.epoch)
+}
+
+// opens tries whether the secret of an epoch opens.
+func (s *Store) opens(epoch uint64) error {
+	sealed, err := s.dir.Sealed(statedir.KindFile, epoch)
+	if err != nil {
+		return err
+	}
+	secret, err := s.open(sealed)
+	clear(secret)
+	return err
 }
 
 // Status implements keystore.Keystore.
@@ -147,15 +179,7 @@ func (s *Store) Status() (keystore.Status, error) {
 		return keystore.Status{}, err
 	}
 	defer unlock()
-	held, err := s.dir.Held(s.epoch, func(epoch uint64) error {
-		sealed, err := s.dir.Sealed(statedir.KindFile, epoch)
-		if err != nil {
-			return err
-		}
-		secret, err := s.open(sealed)
-		clear(secret)
-		return err
-	})
+	held, err := s.dir.Held(s.epoch, s.opens)
 	if err != nil {
 		return keystore.Status{}, err
 	}

@@ -2,9 +2,11 @@ package keystoretest
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/reseal-bft/reseal/keystore"
@@ -181,6 +183,56 @@ func testPutBack(t *testing.T, d Device) {
 	require.NoError(t, k.Seal(3, []byte("three")))
 	require.NoError(t, k.Advance(3))
 	requireSecret(t, k, 3, "three")
+}
+
+// testLaterEpoch finds an epoch on disk that the group never was in: by a file that anybody can write, and by the keystore itself in
+// the hands of somebody who had the device for a while. It is the caller's word that counts.
+func testLaterEpoch(t *testing.T, d Device) {
+	const absurd = 1 << 62
+	k := d.Open(t, d.Dir)
+	require.NoError(t, k.Seal(1, []byte("one")))
+	require.NoError(t, k.Advance(1))
+	path, whole := sealedFile(t, d.Dir, "1")
+	require.NoError(t, k.Close())
+	goesOn := func(epoch uint64) {
+		t.Helper()
+		k := d.Open(t, d.Dir)
+		require.NoError(t, k.Seal(epoch, []byte("the next share")))
+		requireSecret(t, k, epoch, "the next share")
+		require.NoError(t, k.Advance(epoch))
+		requireSecret(t, k, epoch, "the next share")
+		require.ErrorIs(t, k.Advance(epoch-1), keystore.ErrErased, "in a process it never goes back")
+		st, err := k.Status()
+		require.NoError(t, err)
+		require.EqualValues(t, epoch, st.Epoch)
+		require.NoError(t, k.Close())
+		requireSecret(t, d.open(t, d.Dir), epoch, "the next share")
+	}
+	forged, err := statedir.ParseSealed(whole)
+	require.NoError(t, err)
+	forged.Epoch = absurd
+	data, err := forged.MarshalBinary()
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, os.Remove(filepath.Join(d.Dir, record)))
+	require.NoError(t, os.WriteFile(strings.Replace(path, fmt.Sprintf("%020d", 1), fmt.Sprintf("%020d", uint64(absurd)), 1), data, 0o600))
+	goesOn(2)
+
+	k = d.Open(t, d.Dir)
+	require.NoError(t, k.Seal(absurd, []byte("planted")))
+	require.NoError(t, k.Close())
+	goesOn(3)
+	k = d.Open(t, d.Dir)
+	require.NoError(t, k.Seal(absurd, []byte("planted")))
+	require.NoError(t, k.Advance(absurd))
+	require.NoError(t, k.Seal(absurd+1, []byte("planted")))
+	require.NoError(t, k.Close())
+	goesOn(4)
+	k = d.open(t, d.Dir)
+	for _, epoch := range []uint64{absurd, absurd + 1} {
+		_, err := k.Unseal(epoch)
+		require.ErrorIs(t, err, keystore.ErrNotFound, "what was planted is gone")
+	}
 }
 
 // testRecord changes the record of the current epoch: nothing that is over comes back, nothing that lasts is erased, and the keystore opens.

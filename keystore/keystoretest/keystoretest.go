@@ -53,6 +53,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Device) {
 		{"a file of another keystore", testForeignFile},
 		{"files that are put back", testPutBack},
 		{"the record of the epoch is anybody's", testRecord},
+		{"a later epoch that is found on disk decides nothing", testLaterEpoch},
 		{"many at once", testConcurrent},
 		{"sealing ahead while epochs pass", testSealAhead},
 		{"status tells", testStatus},

@@ -8,7 +8,8 @@ const (
 	OpenIdentity    = "tpm-open-identity"     // the identity key stays in the TPM and needs no authorization
 	NoIncrement     = "tpm-no-increment"      // Advance does not increment the counter
 	ApprovalsForAll = "tpm-approvals-for-all" // approvals are not bound to a device
+	OpenHierarchies = "tpm-open-hierarchies"  // Init leaves the hierarchies without authorization
 )
 
 // Names lists the bugs.
-var Names = []string{NoCap, UseAnyBoot, OperatorFromDir, OpenIdentity, NoIncrement, ApprovalsForAll}
+var Names = []string{NoCap, UseAnyBoot, OperatorFromDir, OpenIdentity, NoIncrement, ApprovalsForAll, OpenHierarchies}

@@ -18,6 +18,10 @@ func TestLostDirectory(t *testing.T) {
 	dev := newTPM(t, ours)
 	lost, old := newStore(t, dev.URI())
 	require.NoError(t, lost.Seal(0, []byte("share")))
+	for epoch := uint64(1); epoch <= 8; epoch++ { // ahead as far as it goes
+		require.NoError(t, lost.Seal(epoch, []byte("pending")))
+	}
+	require.ErrorContains(t, lost.Seal(9, nil), "advance first")
 	backup, err := tpm.Backup(old)
 	require.NoError(t, err)
 
@@ -32,8 +36,12 @@ func TestLostDirectory(t *testing.T) {
 	require.ErrorIs(t, s.Claim(), keystore.ErrNotApproved, "approvals are not in the backup")
 	approvePresent(t, s)
 	copySealed(t, old, o.Dir)
-	_, err = s.Unseal(0)
-	require.ErrorIs(t, err, keystore.ErrErased)
+	for _, epoch := range []uint64{0, 8} {
+		_, err = s.Unseal(epoch)
+		require.ErrorIs(t, err, keystore.ErrErased)
+		var refused *keystore.RefusedError
+		require.ErrorAs(t, err, &refused, "the TPM says so")
+	}
 	require.NoError(t, s.Seal(0, []byte("new share")))
 	secret, err := s.Unseal(0)
 	require.NoError(t, err)
@@ -44,7 +52,7 @@ func TestLostDirectory(t *testing.T) {
 
 	_, err = tpm.Init(t.Context(), dev.URI(), o)
 	require.ErrorIs(t, err, keystore.ErrExists, "the directory is in use")
-	for name, bad := range map[string][]byte{"empty": {}, "garbage": []byte("{"), "another kind": []byte(`{"kind":"pkcs11","version":2}`), "nothing in it": []byte(`{"kind":"tpm","version":2}`)} {
+	for name, bad := range map[string][]byte{"empty": {}, "garbage": []byte("{"), "another kind": []byte(`{"kind":"pkcs11","version":3}`), "nothing in it": []byte(`{"kind":"tpm","version":3}`)} {
 		o := options(filepath.Join(t.TempDir(), "bad"))
 		if o.Backup = bad; len(bad) == 0 {
 			continue

@@ -138,8 +138,8 @@ func (s *Store) Advance(epoch uint64) error {
 	if err != nil {
 		return err
 	}
-	if epoch < current.Epoch {
-		return s.over("advance to", epoch, current)
+	if current, err = s.believe("advance to", epoch, current); err != nil {
+		return err
 	}
 	next := mark{Epoch: epoch, Counter: s.target(epoch, current)}
 	if next == current {
@@ -157,12 +157,6 @@ func (s *Store) Advance(epoch uint64) error {
 		return err
 	}
 	return s.settle(next)
-}
-
-// over says that an epoch is earlier than the current one.
-func (s *Store) over(what string, epoch uint64, current mark) error {
-	return fmt.Errorf("%s epoch %d: %w: the current epoch is %d (if the group never was there, remove %s and the sealed secrets from %s)",
-		what, epoch, keystore.ErrErased, current.Epoch, epochFile, s.dir.Path())
 }
 
 // raise increments a counter up to a value. When an answer is lost, the counter

@@ -129,14 +129,17 @@ func (s *Store) quote(ak *attester, nonce []byte) (*keystore.Quote, error) {
 	if q.PCRs, err = readPCRs(ak.conn, s.pcrs); err != nil {
 		return nil, err
 	}
-	q.Time, err = ak.statement(func(by tpm2.AuthHandle) (tpm2.TPM2BAttest, tpm2.TPMTSignature, error) {
-		rsp, err := tpm2.GetTime{
-			PrivacyAdminHandle: tpm2.TPMRHEndorsement, SignHandle: by, QualifyingData: data, InScheme: ecdsaScheme(),
-		}.Execute(ak.conn)
-		if err != nil {
-			return tpm2.TPM2BAttest{}, tpm2.TPMTSignature{}, fmt.Errorf("time: %w", err)
-		}
-		return rsp.TimeInfo, rsp.Signature, nil
+	err = s.withTime(ak.conn, func(t *timeAsker) error {
+		q.Time, err = ak.statement(func(by tpm2.AuthHandle) (tpm2.TPM2BAttest, tpm2.TPMTSignature, error) {
+			rsp, err := tpm2.GetTime{
+				PrivacyAdminHandle: tpm2.TPMRHEndorsement, SignHandle: by, QualifyingData: data, InScheme: ecdsaScheme(),
+			}.Execute(t)
+			if err != nil {
+				return tpm2.TPM2BAttest{}, tpm2.TPMTSignature{}, fmt.Errorf("time: %w", err)
+			}
+			return rsp.TimeInfo, rsp.Signature, nil
+		})
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -256,7 +259,7 @@ func (s *Store) withEndorsementKey(c *conn, f func(ek *root, certificate []byte)
 	}
 	ek, err := createPrimary(c, tpm2.TPMRHEndorsement, choice.template)
 	if err != nil {
-		return fmt.Errorf("make the endorsement key: %w", err)
+		return fmt.Errorf("make the endorsement key: %w", ownedBy(err))
 	}
 	return errors.Join(f(ek, certificate), c.flush(ek.handle))
 }
@@ -319,7 +322,7 @@ func (s *Store) ActivateCredential(cred *keystore.Credential) (secret []byte, er
 				NonceTPM:      session.NonceTPM(),
 			}.Execute(c)
 			if err != nil {
-				return fmt.Errorf("authorize the endorsement key: %w", err)
+				return fmt.Errorf("authorize the endorsement key: %w", ownedBy(err))
 			}
 			ak, err := s.attestationKey(c)
 			if err != nil {

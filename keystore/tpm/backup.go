@@ -9,7 +9,7 @@ import (
 )
 
 // Backup returns what a lost directory is made again from (Options.Backup): the keys
-// as this TPM encrypted them, and the authorizations of its counters and its lockout.
+// as this TPM encrypted them, and the authorization of its counters.
 // It opens and signs nothing without this TPM in an approved boot state. Approvals are
 // not in it: the operator gives them again.
 func Backup(path string) ([]byte, error) {
@@ -23,8 +23,9 @@ func Backup(path string) ([]byte, error) {
 	return dir.Read(configFile)
 }
 
-// restore makes a directory again, and the counters, so that whatever the lost
-// directory sealed is over.
+// restore makes a directory again, and counts past everything that may have been sealed
+// with the lost one: an envelope is bound to at most maxAhead more than the counter
+// showed.
 func (s *Store) restore(ctx context.Context, o keystore.Options) error {
 	cfg, err := parseBackup(o.Backup)
 	if err != nil {
@@ -33,14 +34,12 @@ func (s *Store) restore(ctx context.Context, o keystore.Options) error {
 	if err := s.connect(ctx, cfg, o); err != nil {
 		return err
 	}
-	if err := s.operate(s.epochCounter.define); err != nil {
-		return err
+	value, err := s.counterValue()
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
 	}
-	if err := s.dir.WriteJSON(configFile, cfg); err != nil {
-		return err
+	if err := s.raise(s.epochCounter, value, value+maxAhead+1); err != nil {
+		return fmt.Errorf("restore: end what was sealed: %w", err)
 	}
-	if _, err := s.counterValue(); err != nil {
-		return fmt.Errorf("after restoring: %w", err)
-	}
-	return nil
+	return s.dir.WriteJSON(configFile, cfg)
 }

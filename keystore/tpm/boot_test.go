@@ -141,11 +141,11 @@ func TestCommands(t *testing.T) {
 		most int64
 		run  func() error
 	}{
-		{"open", 7, func() error { s = w.process(t, dev.URI()); return nil }},
+		{"open", 8, func() error { s = w.process(t, dev.URI()); return nil }},
 		{"unseal", 16, func() error { _, err := s.Unseal(1); return err }},
 		{"claim", 21, func() error { return s.Claim() }},
 		{"sign", 10, func() error { _, err := s.Identity().Sign(nil, digest[:], crypto.SHA256); return err }},
-		{"quote", 26, func() error { _, err := s.Quote(make([]byte, 32)); return err }},
+		{"quote", 28, func() error { _, err := s.Quote(make([]byte, 32)); return err }},
 		{"seal", 4, func() error { return s.Seal(2, share(2)) }},
 		{"advance", 6, func() error { return s.Advance(2) }},
 		{"revoke", 6, func() error { _, err := s.RevokeApprovals(version); return err }},

@@ -17,7 +17,7 @@ const (
 	configFile     = "keystore.json"
 	epochFile      = "epoch.json"
 	approvalPrefix = "approval-"
-	configVersion  = 2
+	configVersion  = 3
 	kindName       = "tpm"
 	maxApprovals   = 16
 	maxRevoked     = 256 // versions at once
@@ -49,7 +49,6 @@ type config struct {
 	ResetCount  uint32 `json:"reset_count"` // in this boot; both are in the attestation key's policy
 
 	CounterAuth authorization `json:"counter_auth"`
-	LockoutAuth authorization `json:"lockout_auth,omitempty"` // empty: somebody else set it
 }
 
 // blob is an object of the TPM while it is not loaded.

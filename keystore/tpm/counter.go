@@ -46,7 +46,7 @@ func (k *counter) define(c *conn) error {
 		}),
 	}.Execute(c)
 	if err != nil {
-		return fmt.Errorf("define counter %#x: %w", uint32(k.index), err)
+		return fmt.Errorf("define counter %#x: %w", uint32(k.index), ownedBy(err))
 	}
 	unwritten, err := k.currentName(c)
 	if err != nil {
@@ -69,7 +69,7 @@ func (k *counter) undefine(c *conn) error {
 		NVIndex:    tpm2.NamedHandle{Handle: k.index, Name: name},
 	}.Execute(c)
 	if err != nil {
-		return fmt.Errorf("undefine counter %#x: %w", uint32(k.index), err)
+		return fmt.Errorf("undefine counter %#x: %w", uint32(k.index), ownedBy(err))
 	}
 	return nil
 }

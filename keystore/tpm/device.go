@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -31,8 +32,9 @@ type device struct {
 	address string
 	managed bool // a resource manager flushes what a client leaves behind
 	timeout time.Duration
-	owner   authorization // of the owner hierarchy; mostly empty
-	dial    func(ctx context.Context) (io.ReadWriteCloser, error)
+	// Of the hierarchies, when the caller has them; of the keystore that Init made, too.
+	owner, endorsement authorization
+	dial               func(ctx context.Context) (io.ReadWriteCloser, error)
 
 	mu   sync.Mutex   // one operation at a time
 	busy atomic.Int64 // nanoseconds that the TPM took for commands
@@ -41,7 +43,8 @@ type device struct {
 
 // newDevice understands what follows "tpm:" in a URI, without the query.
 func newDevice(address string, o keystore.Options) (*device, error) {
-	d := &device{address: address, timeout: o.Timeout, owner: authorization(o.OwnerAuth.Reveal())}
+	d := &device{address: address, timeout: o.Timeout, owner: authorization(o.OwnerAuth.Reveal()), endorsement: authorization(o.EndorsementAuth.Reveal())}
+	d.endorsement = cmp.Or(d.endorsement, d.owner)
 	var dialer net.Dialer
 	switch {
 	case strings.HasPrefix(address, "unix:"):

@@ -119,7 +119,7 @@ func TestDirectoryIsNotTrusted(t *testing.T) {
 	x.boot("clean")
 	victim, dir := newStore(t, dev.URI())
 	his := filepath.Join(t.TempDir(), "his")
-	planted, err := tpm.Init(t.Context(), dev.URI()+"?slot=1", x.options(his))
+	planted, err := tpm.Init(t.Context(), asOwner(dev.URI()+"?slot=1", dir), x.options(his))
 	require.NoError(t, err)
 	require.NoError(t, planted.Close())
 	ours, theirs := fields(t, dir), fields(t, his)

@@ -11,14 +11,14 @@
 //	NV 0x01805200 + 16s              counter that sealing is bound to
 //	NV 0x01805201 + 16s              counter that revokes approvals
 //
-// Primary keys that somebody evicted are made again, the same; counters that somebody
-// undefined are defined again, higher, so that what was bound to them is over. The
-// directory holds the identity key and the gate key, as the TPM encrypted them, the
-// sealed secrets, the operator's approvals, and the authorizations of the counters and
-// of the lockout. It is not believed: the operator's key, the PCRs, the TPM and the slot
-// are said by the caller (from the genesis, which is measured), the root key's attributes
-// by the TPM, and what its other fields are good for is that keys load or do not. Where
-// the directory is lost, Backup brings the identity back.
+// Primary keys that the TPM's owner evicted are made again, the same; counters that he
+// undefined are defined again, higher, so that what was bound to them is over; both take
+// his authorization. The directory holds the identity key and the gate key, as the TPM
+// encrypted them, the sealed secrets, the operator's approvals, and the authorization of
+// the counters. It is not believed: the operator's key, the PCRs, the TPM and the slot are
+// said by the caller (from the genesis, which is measured), the root key's attributes by
+// the TPM, and what its other fields are good for is that keys load or do not. Where the
+// directory is lost, Backup brings the identity back.
 //
 // # Who may use the keys
 //
@@ -49,12 +49,15 @@
 // increments the counter to v+1. That one command is the commit, and it erases
 // all that was sealed under v, wherever copies are. Nothing needs to be open for it.
 //
-// # Clearing
+// # Hierarchies
 //
-// Init disables TPM2_Clear and gives the lockout hierarchy an authorization of its own,
-// if it had none. Then only the platform hierarchy can clear the TPM, which firmware
-// keeps to itself. A software TPM's launcher has to do what firmware does
-// (DisablePlatform).
+// Init disables TPM2_Clear and gives the owner, endorsement and lockout hierarchies an
+// authorization at random, those that have none, and writes it to HierarchiesFile, which
+// operators take away. No later use of the keystore needs it, so others who reach the TPM
+// can neither evict keys nor undefine or define counters nor take the hierarchies. A quote
+// uses the endorsement hierarchy by a policy (keystore.TimePolicy). Only the platform
+// hierarchy can clear the TPM, which firmware keeps to itself. A software TPM's launcher
+// has to do what firmware does (DisablePlatform).
 //
 // # How the device is used
 //
@@ -69,8 +72,7 @@
 // Who runs code in an approved boot state before the replica claims it can do what the
 // replica does. In a claimed boot, who reads the replica's memory has E, and the use of
 // the keys until the reset. A session that proved its policy before Advance may still
-// unseal after it, until the TPM is reset. Who reaches the TPM can extend its PCRs or
-// remove its counters, which costs the replica this boot, its share, or its approvals,
-// and gives him nothing. Who can increment the counter can erase (not read). A
+// unseal after it, until the TPM is reset. Who reaches the TPM can extend its PCRs, which
+// costs the replica this boot, and gives him nothing. Who can increment the counter can erase (not read). A
 // software TPM's state is a file, and can be rolled back with its counters.
 package tpm

@@ -50,8 +50,15 @@ func initialize(ctx context.Context, dev *device, dir *statedir.Dir, slot uint8,
 	if s.cfg.CounterAuth, err = newAuth(o.Rand); err != nil {
 		return nil, err
 	}
-	if err := dev.run(ctx, s.provision); err != nil {
-		return nil, err
+	var set uint32
+	err = dev.run(ctx, func(c *conn) error {
+		if set, err = s.admitted(c); err != nil {
+			return err
+		}
+		return s.provision(c)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("tpm:%s: %w", dev.address, err)
 	}
 	if err := s.adopt(s.cfg); err != nil {
 		return nil, err
@@ -65,10 +72,10 @@ func initialize(ctx context.Context, dev *device, dir *statedir.Dir, slot uint8,
 	if s.settled, err = s.current(); err != nil {
 		return nil, err
 	}
-	if err := dir.WriteJSON(configFile, s.cfg); err != nil {
+	if err := s.takeHierarchies(set); err != nil {
 		return nil, err
 	}
-	return s, s.protect()
+	return s, dir.WriteJSON(configFile, s.cfg)
 }
 
 // provision makes the keys and notes their public areas.
@@ -112,15 +119,13 @@ func (s *Store) provision(c *conn) error {
 	if err := evict(c, s.cfg.attestationHandle()); err != nil { // of a keystore that is lost
 		return errors.Join(err, c.flush(made.handle))
 	}
-	return made.keep(c, s.cfg.attestationHandle())
-}
-
-// ownedBy explains an error of the owner hierarchy.
-func ownedBy(err error) error {
-	if errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail) {
-		return fmt.Errorf("somebody took ownership of this TPM: give the owner's authorization by owner-auth-source=file:/path or env:NAME in the URI: %w", err)
+	if err := made.keep(c, s.cfg.attestationHandle()); err != nil {
+		return err
 	}
-	return err
+	if (made.passing || s.root.passing) && s.slot != checkSlot {
+		return fmt.Errorf("the TPM keeps no key at %#x or %#x: evict what is there (tpm2_evictcontrol)", uint32(s.cfg.rootHandles()[1]), uint32(s.cfg.attestationHandle()))
+	}
+	return nil
 }
 
 // leaveIdentity makes the identity key persistent, for package mutant.

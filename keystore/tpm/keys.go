@@ -58,7 +58,7 @@ func findRoot(c *conn, cfg *config, want tpm2.TPM2BName) (*root, error) {
 	}
 	r, err := createPrimary(c, tpm2.TPMRHOwner, tpm2.ECCSRKTemplate)
 	if err != nil {
-		return nil, fmt.Errorf("make the storage root key: %w", err)
+		return nil, fmt.Errorf("make the storage root key: %w", ownedBy(err))
 	}
 	if !bytes.Equal(r.name.Buffer, want.Buffer) {
 		return nil, errors.Join(errForeignRoot, c.flush(r.handle))
@@ -159,7 +159,7 @@ func makeAttestation(c *conn, cfg *config) (*root, error) {
 	policy := keystore.AttestationPolicy(cfg.Gate.Public, cfg.ResetCount, cfg.Enroller)
 	made, err := createPrimary(c, tpm2.TPMRHEndorsement, signingTemplate(true, policy))
 	if err != nil {
-		return nil, fmt.Errorf("make the attestation key: %w", err)
+		return nil, fmt.Errorf("make the attestation key: %w", ownedBy(err))
 	}
 	return made, nil
 }

@@ -67,7 +67,7 @@ func TestExhaustedByOthers(t *testing.T) {
 		defer func() { require.NoError(t, c.Close()) }()
 		other := transport.FromReadWriteCloser(c)
 		for err = nil; err == nil; {
-			_, err = tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(tpm2.ECCSRKTemplate)}.Execute(other)
+			_, err = tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHNull, InPublic: tpm2.New2B(tpm2.ECCSRKTemplate)}.Execute(other)
 		}
 		require.ErrorIs(t, err, tpm2.TPMRCObjectMemory)
 		for err = nil; err == nil; {

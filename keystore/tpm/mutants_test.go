@@ -91,6 +91,17 @@ var attacks = map[string]func(t *testing.T, w *world, reboot func(), uri string)
 		}
 		return false
 	},
+	mutant.OpenHierarchies: func(t *testing.T, w *world, _ func(), uri string) bool {
+		var taken error
+		require.NoError(t, w.process(t, uri).operate(func(c *conn) error {
+			_, taken = tpm2.HierarchyChangeAuth{
+				AuthHandle: emptyAuth(tpm2.TPMRHOwner, tpm2.HandleName(tpm2.TPMRHOwner)),
+				NewAuth:    tpm2.TPM2BAuth{Buffer: []byte("his")},
+			}.Execute(c)
+			return nil
+		}))
+		return taken == nil
+	},
 }
 
 func must[T any](v T, _ error) T { return v }

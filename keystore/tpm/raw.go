@@ -49,12 +49,17 @@ func policyRestart(c *conn, session tpm2.TPMHandle) error {
 
 // password is the authorization area of a command: one password session.
 func password(auth authorization) []byte {
-	area := binary.BigEndian.AppendUint32(nil, uint32(tpm2.TPMRSPW))
-	area = binary.BigEndian.AppendUint16(area, 0) // nonce
-	area = append(area, 0)                        // attributes
-	area = binary.BigEndian.AppendUint16(area, uint16(len(auth)))
-	area = append(area, auth...)
+	area := passwordAuth(auth)
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(area))), area...)
+}
+
+// passwordAuth is one password session.
+func passwordAuth(auth authorization) []byte {
+	b := binary.BigEndian.AppendUint32(nil, uint32(tpm2.TPMRSPW))
+	b = binary.BigEndian.AppendUint16(b, 0) // nonce
+	b = append(b, 0)                        // attributes
+	b = binary.BigEndian.AppendUint16(b, uint16(len(auth)))
+	return append(b, auth...)
 }
 
 // clearControl is TPM2_ClearControl (Part 3, section 24.7): whether TPM2_Clear works.
@@ -66,6 +71,17 @@ func clearControl(c *conn, by tpm2.TPMHandle, auth authorization, disable bool) 
 		flag = 1
 	}
 	return c.send(tagSessions, tpm2.TPMCCClearControl, append(body, flag))
+}
+
+// setPrimaryPolicy is TPM2_SetPrimaryPolicy (Part 3, section 24.3): another way to
+// authorize a hierarchy.
+func setPrimaryPolicy(c *conn, h tpm2.TPMHandle, auth authorization, policy [32]byte) error {
+	body := binary.BigEndian.AppendUint32(nil, uint32(h))
+	body = append(body, password(auth)...)
+	body = binary.BigEndian.AppendUint16(body, uint16(len(policy)))
+	body = append(body, policy[:]...)
+	body = binary.BigEndian.AppendUint16(body, uint16(tpm2.TPMAlgSHA256))
+	return c.send(tagSessions, tpm2.TPMCCSetPrimaryPolicy, body)
 }
 
 // disablePlatform is TPM2_HierarchyControl (Part 3, section 24.2): no more use of the

@@ -31,7 +31,8 @@ func evictKeys(c *conn, cfg *config) error {
 
 // Remove removes what a keystore has in the TPM at uri: the counters and the
 // attestation key of its slot. The identity is gone with its directory. The storage
-// root key stays, as other software may use it, and so does the lockout.
+// root key stays, as other software may use it, and so do the authorizations of the
+// hierarchies.
 func Remove(ctx context.Context, uri string, o keystore.Options) error {
 	dev, slot, err := deviceAt(uri, o)
 	if err != nil {
@@ -66,7 +67,7 @@ func evict(c *conn, h tpm2.TPMHandle) error {
 		PersistentHandle: h,
 	}.Execute(c)
 	if err != nil {
-		return fmt.Errorf("evict %#x: %w", uint32(h), err)
+		return fmt.Errorf("evict %#x: %w", uint32(h), ownedBy(err))
 	}
 	return nil
 }

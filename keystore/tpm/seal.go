@@ -19,10 +19,13 @@ func (s *Store) Seal(epoch uint64, secret []byte) error {
 	if err != nil {
 		return err
 	}
-	if epoch < current.Epoch {
-		return s.over("seal for", epoch, current)
+	if current, err = s.believe("seal for", epoch, current); err != nil {
+		return err
 	}
 	value := s.binding(epoch, current)
+	if value > current.Counter+maxAhead {
+		return fmt.Errorf("seal for epoch %d: %d other epochs after the current one, %d, were sealed for: advance first", epoch, maxAhead, current.Epoch)
+	}
 	envelope := statedir.Sealed{Kind: statedir.KindTPM, Epoch: epoch, Binding: value}
 	sealed, err := statedir.Seal(s.rand, envelope, secret, func(key []byte) (wrapped []byte, err error) {
 		err = s.operate(func(c *conn) error {
@@ -42,6 +45,27 @@ func (s *Store) Seal(epoch uint64, secret []byte) error {
 		return nil
 	}
 	return s.dir.RemoveAfter(current.Epoch, epoch)
+}
+
+// believe returns the epoch that is current when a caller names one for which a secret
+// is to be sealed, or that is to begin. He knows it from the group, so it is his word that
+// counts, and not what is found in the directory: where that names a later epoch than he,
+// it was forged, or the group is not the one it was. What it names is removed, and nothing
+// opens by it that would not open otherwise. An epoch that is earlier than one this
+// process advanced to is over.
+func (s *Store) believe(what string, epoch uint64, current mark) (mark, error) {
+	switch {
+	case epoch >= current.Epoch:
+		return current, nil
+	case epoch < s.settled.Epoch:
+		return mark{}, fmt.Errorf("%s epoch %d: %w: the current epoch is %d", what, epoch, keystore.ErrErased, s.settled.Epoch)
+	}
+	s.log.Warn("the keystore's directory names a later epoch than the group's: what it holds of it is removed", "found", current.Epoch, "epoch", epoch)
+	current.Epoch = epoch
+	if err := s.dir.WriteJSON(epochFile, epochs{Current: current}); err != nil {
+		return mark{}, err
+	}
+	return current, s.dir.RemoveAfter(epoch)
 }
 
 // wrap makes an object of the TPM that holds key, under the policy for a value

@@ -61,22 +61,29 @@ func emptyAuth(h tpm2.TPMHandle, name tpm2.TPM2BName) tpm2.AuthHandle {
 }
 
 // hierarchy authorizes the use of a hierarchy in a command that carries no secret.
-// The owner's authorization, where there is one, is proven by a session.
+// An authorization, where there is one, is proven by a session.
 func (c *conn) hierarchy(h tpm2.TPMHandle) tpm2.AuthHandle {
-	if h == tpm2.TPMRHOwner && c.device.owner != "" {
-		return tpm2.AuthHandle{Handle: h, Name: tpm2.HandleName(h),
-			Auth: tpm2.HMAC(tpm2.TPMAlgSHA256, nonceSize, tpm2.Auth([]byte(c.device.owner)))}
+	auth := c.device.authOf(h)
+	if auth == "" {
+		return emptyAuth(h, tpm2.HandleName(h))
 	}
-	return emptyAuth(h, tpm2.HandleName(h))
+	return tpm2.AuthHandle{Handle: h, Name: tpm2.HandleName(h), Auth: tpm2.HMAC(tpm2.TPMAlgSHA256, nonceSize, tpm2.Auth([]byte(auth)))}
+}
+
+// authOf returns the authorization of a hierarchy as far as it is known.
+func (d *device) authOf(h tpm2.TPMHandle) authorization {
+	switch h {
+	case tpm2.TPMRHOwner:
+		return d.owner
+	case tpm2.TPMRHEndorsement:
+		return d.endorsement
+	}
+	return ""
 }
 
 // hierarchy authorizes the use of a hierarchy in a command that carries a secret.
 func (r *root) hierarchy(c *conn, h tpm2.TPMHandle, d direction) tpm2.AuthHandle {
-	var auth authorization
-	if h == tpm2.TPMRHOwner {
-		auth = c.device.owner
-	}
-	return r.authorize(h, tpm2.HandleName(h), d, auth)
+	return r.authorize(h, tpm2.HandleName(h), d, c.device.authOf(h))
 }
 
 // policySession starts a salted policy session; end flushes it whatever

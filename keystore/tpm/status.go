@@ -44,10 +44,8 @@ func (s *Store) Status() (keystore.Status, error) {
 		if st.ResetCount, err = resetCount(c); err != nil {
 			return err
 		}
-		protected, err := isClearDisabled(c)
-		if !protected && err == nil {
-			st.Cautions = append(st.Cautions, "TPM2_Clear is not disabled: who has the lockout authorization ends the keystore with one command.")
-		}
+		cautions, err := s.hierarchyCautions(c)
+		st.Cautions = append(st.Cautions, cautions...)
 		return err
 	})
 	if err != nil {

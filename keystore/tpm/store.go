@@ -135,8 +135,18 @@ func (s *Store) connect(ctx context.Context, cfg *config, o keystore.Options) er
 		if err := unload(); err != nil {
 			return err
 		}
+		_, err = s.attestationKey(c)
+		switch {
+		case errors.Is(err, keystore.ErrOwned):
+			s.log.Warn("the TPM does not hold the attestation key, and there will be no quotes until it does", "err", err)
+		case err != nil:
+			return err
+		}
 		for name, k := range map[string]*counter{"of the epochs": s.epochCounter, "of the approvals": s.approvalCounter} {
 			again, err := k.ensure(c)
+			for n := 0; err == nil && again && k == s.epochCounter && n < maxAhead; n++ {
+				err = k.increment(c) // past what was sealed for later epochs, too
+			}
 			if err != nil {
 				return err
 			}

@@ -7,7 +7,9 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -97,8 +99,38 @@ func newStore(t testing.TB, uri string) (*tpm.Store, string) {
 	dir := filepath.Join(t.TempDir(), "keystore")
 	s, err := tpm.Init(t.Context(), uri, options(dir))
 	require.NoError(t, err)
+	takeAway(t, dir)
 	approvePresent(t, s)
 	return s, dir
+}
+
+// takeAway does what operators do with the authorization of the hierarchies: it goes
+// where the machine does not reach.
+func takeAway(t testing.TB, dir string) {
+	t.Helper()
+	require.NoError(t, os.Rename(filepath.Join(dir, tpm.HierarchiesFile), operatorsFile(dir)))
+}
+
+func operatorsFile(dir string) string { return dir + ".auth" }
+
+// asOwner is a URI with the authorization that the keystore in a directory was made with.
+func asOwner(uri, dir string) string {
+	separator := "?"
+	if strings.Contains(uri, "?") {
+		separator = "&"
+	}
+	return uri + separator + "owner-auth-source=file:" + operatorsFile(dir)
+}
+
+// giveUp is the owner who takes the authorizations of a TPM's hierarchies away again.
+func giveUp(t testing.TB, dev *swtpm.TPM, dir string) {
+	t.Helper()
+	auth, err := os.ReadFile(operatorsFile(dir))
+	require.NoError(t, err)
+	for _, hierarchy := range []string{"o", "e", "l"} {
+		out, err := exec.Command("tpm2_changeauth", "-T", "swtpm:path="+dev.Socket(), "-c", hierarchy, "-p", strings.TrimSpace(string(auth))).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
 }
 
 // approvePresent approves the boot state that the TPM is in.
@@ -132,6 +164,16 @@ func claimedStore(t testing.TB, uri string) (*tpm.Store, string) {
 	return s, dir
 }
 
+// ownedTPM makes a keystore in a slot apart, for the authorization of the hierarchies.
+func ownedTPM(t testing.TB, dev *swtpm.TPM) (*tpm.Store, string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "owner")
+	s, err := tpm.Init(t.Context(), dev.URI()+"?slot=200", options(dir))
+	require.NoError(t, err)
+	takeAway(t, dir)
+	return s, dir
+}
+
 func openStore(t testing.TB, uri, dir string) *tpm.Store {
 	t.Helper()
 	s, err := tpm.Open(t.Context(), uri, options(dir))
@@ -142,18 +184,21 @@ func openStore(t testing.TB, uri, dir string) *tpm.Store {
 func TestConformance(t *testing.T) {
 	dev := newTPM(t, ours)
 	var slot int
+	_, owner := ownedTPM(t, dev)
 	keystoretest.Run(t, func(t *testing.T) keystoretest.Device {
 		require.NoError(t, dev.Reboot())
-		uri := fmt.Sprintf("%s?slot=%d", dev.URI(), slot)
+		uri := asOwner(fmt.Sprintf("%s?slot=%d", dev.URI(), slot), owner)
 		dir := filepath.Join(t.TempDir(), "keystore")
 		s, err := tpm.Init(t.Context(), uri, options(dir))
 		require.NoError(t, err)
 		values, err := s.ReadPCRs()
 		require.NoError(t, err)
 		approveAt(t, s, values, uint8(slot))
-		t.Cleanup(func() { require.NoError(t, tpm.Remove(context.Background(), uri, options(dir))) })
+		remove := uri
+		t.Cleanup(func() { require.NoError(t, tpm.Remove(context.Background(), remove, options(dir))) })
 		slot++
 		reboot := func(t *testing.T) { require.NoError(t, dev.Reboot()) }
+		uri = fmt.Sprintf("%s?slot=%d", dev.URI(), slot-1) // what it needs from now on
 		return keystoretest.Device{Dir: dir, Reboot: reboot, Open: func(t *testing.T, dir string) keystore.Keystore {
 			return openStore(t, uri, dir)
 		}}

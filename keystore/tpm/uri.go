@@ -13,7 +13,7 @@ import (
 const Scheme = "tpm"
 
 // parseURI splits "tpm:ADDRESS?slot=N&owner-auth-source=file:/path", and takes the
-// owner's authorization into the options.
+// authorizations of the hierarchies into the options.
 func parseURI(uri string, o keystore.Options) (address string, slot uint8, _ keystore.Options, err error) {
 	rest, ok := strings.CutPrefix(uri, Scheme+":")
 	if !ok {
@@ -36,8 +36,12 @@ func parseURI(uri string, o keystore.Options) (address string, slot uint8, _ key
 			if o.OwnerAuth, err = keystore.SecretFrom(v[0]); err != nil {
 				return "", 0, o, fmt.Errorf("%q: owner-auth-source: %w", uri, err)
 			}
+		case "endorsement-auth-source":
+			if o.EndorsementAuth, err = keystore.SecretFrom(v[0]); err != nil {
+				return "", 0, o, fmt.Errorf("%q: endorsement-auth-source: %w", uri, err)
+			}
 		default:
-			return "", 0, o, fmt.Errorf("%q: unknown attribute %q: a TPM has slot=0 to 255 and owner-auth-source=file:/path or env:NAME", uri, name)
+			return "", 0, o, fmt.Errorf("%q: unknown attribute %q: a TPM has slot=0 to 255, owner-auth-source and endorsement-auth-source=file:/path or env:NAME", uri, name)
 		}
 	}
 	return address, slot, o, nil

@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -22,8 +24,12 @@ import (
 // rawTPM is the TPM in the hands of another user of the machine, who is in its group.
 func rawTPM(t *testing.T, dev *swtpm.TPM) transport.TPM {
 	t.Helper()
-	c, err := net.Dial("unix", dev.Socket())
-	require.NoError(t, err)
+	var c net.Conn
+	require.Eventually(t, func() (there bool) { // a socket takes few clients at a time
+		var err error
+		c, err = net.Dial("unix", dev.Socket())
+		return err == nil
+	}, 10*time.Second, time.Millisecond)
 	t.Cleanup(func() { _ = c.Close() })
 	return transport.FromReadWriteCloser(c)
 }
@@ -127,11 +133,14 @@ func requireNothing(t *testing.T, uri, dir string) {
 // TestWithoutDirectory: with the socket and the genesis alone there is nothing to be.
 func TestWithoutDirectory(t *testing.T) {
 	dev := newTPM(t, ours)
-	s, _ := claimedStore(t, dev.URI())
+	s, dir := claimedStore(t, dev.URI())
 	o := options(filepath.Join(t.TempDir(), "new"))
 	o.Adopt = true
-	other, err := tpm.Init(t.Context(), dev.URI()+"?slot=1", o)
-	require.NoError(t, err)
+	_, err := tpm.Init(t.Context(), dev.URI()+"?slot=1", o)
+	require.ErrorIs(t, err, keystore.ErrOwned)
+	require.ErrorContains(t, err, "owner-auth-source")
+	other, err := tpm.Init(t.Context(), asOwner(dev.URI()+"?slot=1", dir), o)
+	require.NoError(t, err, "the owner of the machine may make another keystore, which is another replica")
 	require.NotEqual(t, s.Identity().Public(), other.Identity().Public())
 	require.NotEqual(t, s.AttestationKey(), other.AttestationKey())
 	e, err := other.Enrollment()
@@ -139,42 +148,49 @@ func TestWithoutDirectory(t *testing.T) {
 	require.Equal(t, other.AttestationKey(), e.Attestation)
 }
 
-// TestEvicted: whatever is removed from the TPM by somebody who reaches it, the keys are
-// the same afterwards. Without the counters the sealed share and the approvals are over,
-// which the group and the operator give again.
+// TestEvicted: whatever the owner of the machine removes from the TPM, the keys are the
+// same afterwards, once he lends his authorization. Without the counters the sealed share
+// and the approvals are over, which the group and the operator give again.
 func TestEvicted(t *testing.T) {
 	dev := newTPM(t, ours)
 	s, dir := newStore(t, dev.URI())
 	require.NoError(t, s.Seal(0, []byte("share")))
-	tcti := []string{"-T", "swtpm:path=" + dev.Socket()}
-	evict := func() {
-		for _, h := range []string{"0x81000001", "0x81005201"} {
-			_, err := exec.Command("tpm2_evictcontrol", append(tcti, "-C", "o", "-c", h)...).CombinedOutput()
-			require.NoError(t, err)
+	auth, err := os.ReadFile(operatorsFile(dir))
+	require.NoError(t, err)
+	tcti := []string{"-T", "swtpm:path=" + dev.Socket(), "-P", strings.TrimSpace(string(auth))}
+	const root, attestation = "0x81000001", "0x81005201"
+	evict := func(handles ...string) {
+		for _, h := range handles {
+			out, err := exec.Command("tpm2_evictcontrol", append(tcti, "-C", "o", "-c", h)...).CombinedOutput()
+			require.NoError(t, err, "%s", out)
 		}
 	}
-	evict()
+	evict(root, attestation)
 	secret, err := s.Unseal(0)
-	require.NoError(t, err, "while the process runs")
+	require.NoError(t, err, "while the process that made it runs, which knows the authorization")
 	require.Equal(t, "share", string(secret))
-	evictAgain := openStore(t, dev.URI(), dir)
-	secret, err = evictAgain.Unseal(0)
-	require.NoError(t, err, "and when it starts")
+	evict(root)
+	_, err = tpm.Open(t.Context(), dev.URI(), options(dir))
+	require.ErrorIs(t, err, keystore.ErrOwned)
+	require.ErrorContains(t, err, "owner-auth-source", "the error says how to mend it")
+	openStore(t, asOwner(dev.URI(), dir), dir)
+	secret, err = openStore(t, dev.URI(), dir).Unseal(0)
+	require.NoError(t, err, "once is enough")
 	require.Equal(t, "share", string(secret))
 	require.NoError(t, s.Claim())
 	_, err = s.Quote(nonce)
 	require.NoError(t, err)
-	evict()
+	evict(root, attestation)
 	_, err = s.Quote(nonce)
 	require.NoError(t, err)
 	ak := s.AttestationKey()
 
 	require.NoError(t, dev.Reboot())
-	evict()
+	evict(root, attestation)
 	for _, index := range []string{"0x01805200", "0x01805201"} {
 		tool(t, "nvundefine", append(tcti, "-C", "o", index)...)
 	}
-	s = openStore(t, dev.URI(), dir)
+	s = openStore(t, asOwner(dev.URI(), dir), dir)
 	require.Equal(t, ak, s.AttestationKey())
 	require.ErrorIs(t, s.Claim(), keystore.ErrNotApproved, "the new counter is past the approvals")
 	approvePresent(t, s)
@@ -197,6 +213,7 @@ func TestOtherRoot(t *testing.T) {
 	dev := newTPM(t, ours)
 	s, dir := newStore(t, dev.URI())
 	require.NoError(t, s.Close())
+	giveUp(t, dev, dir)
 	const root = tpm2.TPMHandle(tpm.RootHandle)
 	var made *tpm2.CreatePrimaryResponse
 	t.Run("exchange", func(t *testing.T) {
