@@ -104,7 +104,8 @@ type Attester interface {
 
 	// RevokeApprovals makes the device refuse every approval of a version up to
 	// and including upTo, for good, and returns the lowest version that is not
-	// revoked. It does nothing when that was done already. Versions are each
+	// revoked: when that is not above upTo, the device has far to count, and the
+	// call is to be made again. It does nothing when it was done already. Versions are each
 	// TPM's own (Status.ApprovalVersion).
 	RevokeApprovals(upTo uint64) (uint64, error)
 }

@@ -57,7 +57,8 @@ func (n *Node) obey(v *governance.View) error {
 	return err
 }
 
-// obey raises the approval counter to the required version, then hands over the approvals that the TPM still takes: what was revoked comes first. It is idempotent.
+// obey raises the approval counter to the required version, then hands over the approvals that the TPM still takes: what was revoked comes first. It is idempotent, and goes
+// on where it was.
 func (d *tpmDriver) obey(required uint64, approvals []*keystore.Approval) error {
 	if required > d.status.ApprovalVersion && !plant.Bug("revocation-not-executed") {
 		version, err := d.attester.RevokeApprovals(required - 1)
@@ -65,6 +66,9 @@ func (d *tpmDriver) obey(required uint64, approvals []*keystore.Approval) error 
 			return fmt.Errorf("the TPM does not refuse yet what was revoked: %w", err)
 		}
 		d.status.ApprovalVersion = version
+		if version < required {
+			return fmt.Errorf("the TPM does not refuse yet what was revoked: it has counted to version %d of %d", version, required)
+		}
 	}
 	var failed error
 	for _, a := range approvals {

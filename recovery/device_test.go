@@ -13,6 +13,7 @@ import (
 type ledgerTPM struct {
 	keystore.Attester
 	counter uint64
+	atOnce  uint64 // how far it counts in a call; 0 for as far as it has to
 	taken   []string
 	fails   error
 }
@@ -21,7 +22,11 @@ func (l *ledgerTPM) RevokeApprovals(upTo uint64) (uint64, error) {
 	if l.fails != nil {
 		return 0, l.fails
 	}
-	l.counter = max(l.counter, upTo+1)
+	to := upTo + 1
+	if l.atOnce != 0 {
+		to = min(to, l.counter+l.atOnce)
+	}
+	l.counter = max(l.counter, to)
 	return l.counter, nil
 }
 
@@ -52,6 +57,20 @@ func obeys(t *testing.T) bool {
 	require.Equal(t, "v2 again", l.taken[2])
 	require.NotContains(t, l.taken, "late", "the TPM would refuse it")
 	return l.counter == 3
+}
+
+// TestTPMCountsFar: a TPM whose counter has far to go is asked again until it is there, and takes no approval before.
+func TestTPMCountsFar(t *testing.T) {
+	l := &ledgerTPM{counter: 1, atOnce: 256}
+	d := &tpmDriver{attester: l, status: keystore.Status{ApprovalVersion: 1}, approved: map[string]bool{}}
+	calls := 0
+	for d.obey(1000, []*keystore.Approval{approval(1000, "v2")}) != nil {
+		require.Empty(t, l.taken)
+		calls++
+	}
+	require.Equal(t, 3, calls)
+	require.EqualValues(t, 1000, l.counter)
+	require.Equal(t, []string{"v2"}, l.taken)
 }
 
 func TestTPMObeysTheLog(t *testing.T) { require.True(t, obeys(t)) }

@@ -124,10 +124,11 @@ func (s *Store) RevokeApprovals(upTo uint64) (uint64, error) {
 	if upTo >= value+maxRevoked {
 		return 0, fmt.Errorf("revoke approvals up to version %d: this TPM's version is %d, and no approval is that far ahead: name versions of this TPM", upTo, value)
 	}
-	if err := s.raise(s.approvalCounter, value, upTo+1); err != nil {
+	reach := min(upTo+1, value+revokedAtOnce)
+	if err := s.raise(s.approvalCounter, value, reach); err != nil {
 		return 0, fmt.Errorf("revoke approvals: %w", err)
 	}
-	return max(value, upTo+1), nil
+	return max(value, reach), nil
 }
 
 // refusal is why the TPM did not accept any approval, in its own words.

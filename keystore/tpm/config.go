@@ -20,9 +20,10 @@ const (
 	configVersion  = 3
 	kindName       = "tpm"
 	maxApprovals   = 16
-	maxRevoked     = 256 // versions at once
-	maxAhead       = 8   // of the counter, that an envelope may be bound to
-	authSize       = 16  // bytes of randomness in an authorization, which is 32 as text
+	maxRevoked     = 1 << 17 // versions; a TPM's memory is not written more often than that
+	revokedAtOnce  = 256     // versions in one call
+	maxAhead       = 8       // of the counter, that an envelope may be bound to
+	authSize       = 16      // bytes of randomness in an authorization, which is 32 as text
 )
 
 // Persistent handles, see the package comment.

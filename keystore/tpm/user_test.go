@@ -251,6 +251,32 @@ func TestOtherRoot(t *testing.T) {
 	}
 }
 
+// TestRaisedCounter: who had the counters' authorization once (it is in the directory) raises the approval counter far, so
+// that no approval holds. An approval for where it is now does, and a revocation counts on in as many calls as it takes.
+func TestRaisedCounter(t *testing.T) {
+	dev := newTPM(t, ours)
+	s, dir := newStore(t, dev.URI())
+	st, err := s.Status()
+	require.NoError(t, err)
+	const by = 600
+	calls := 0
+	for reached := st.ApprovalVersion; reached < st.ApprovalVersion+by; calls++ {
+		reached, err = s.RevokeApprovals(st.ApprovalVersion + by - 1)
+		require.NoError(t, err)
+	}
+	require.Equal(t, 3, calls)
+	require.NoError(t, dev.Reboot())
+	s = openStore(t, dev.URI(), dir)
+	require.ErrorIs(t, s.Claim(), keystore.ErrNotApproved)
+	now, err := s.Status()
+	require.NoError(t, err)
+	require.Equal(t, st.ApprovalVersion+by, now.ApprovalVersion)
+	approvePresent(t, s)
+	require.NoError(t, s.Claim())
+	_, err = s.Quote(nonce)
+	require.NoError(t, err)
+}
+
 // TestApprovalOfAnotherTPM: an approval for a TPM whose counter is ahead does not outlive
 // its revocation on one whose counter is behind.
 func TestApprovalOfAnotherTPM(t *testing.T) {
@@ -269,6 +295,8 @@ func TestApprovalOfAnotherTPM(t *testing.T) {
 	again, err := s.RevokeApprovals(st.ApprovalVersion)
 	require.NoError(t, err)
 	require.Equal(t, revoked, again, "it is idempotent")
+	st, err = s.Status()
+	require.NoError(t, err)
 	_, err = s.RevokeApprovals(st.ApprovalVersion + 1<<40)
 	require.Error(t, err)
 	names, err := filepath.Glob(filepath.Join(farDir, "approval-*"))

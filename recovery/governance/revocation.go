@@ -9,7 +9,8 @@ import (
 )
 
 // maxSkip is by how much the version of an approval may exceed what the log knows of a TPM: somebody may have raised the counter of one that is down and cannot show it.
-const maxSkip = 256
+// A counter that was raised further has worn out the TPM's memory, and one that was not has so far to count at the next revocation, if the operator was wrong.
+const maxSkip = 1 << 16
 
 // approve admits a boot state, or renews the approvals of one.
 func (s *State) approve(state attest.ApprovedState) *attest.Refusal {
@@ -23,8 +24,10 @@ func (s *State) approve(state attest.ApprovedState) *attest.Refusal {
 	case i < 0 && len(s.approved) >= s.genesis.mostApproved():
 		return attest.Refuse(attest.ReasonOrder, "%d boot states are approved: revoke one first", len(s.approved))
 	}
-	// The next revocation goes beyond whatever is issued here; the bound is on how often a TPM must then count.
-	if r := s.checkApprovals(&state, func(m *member) (least, most uint64) { return m.required, m.approvable() + maxSkip }); r != nil {
+	// The next revocation goes beyond whatever is issued here; the bound is on how often a TPM must then count, however many orders there were.
+	if r := s.checkApprovals(&state, func(m *member) (least, most uint64) {
+		return m.required, max(m.approvable(), m.shown.ApprovalVersion+maxSkip)
+	}); r != nil {
 		return r
 	}
 	for _, a := range state.Approvals {

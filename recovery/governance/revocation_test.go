@@ -238,6 +238,30 @@ func TestCounterOfAReplicaThatCannotShowIt(t *testing.T) {
 	require.EqualValues(t, 13, c.device(3).RequiredVersion, "no approval outlasts a revocation")
 }
 
+// The counter was raised by tens of thousands: one order follows it. Many orders together do not go further than one, so that no TPM is told to count for ever.
+func TestCounterThatWasRaisedFar(t *testing.T) {
+	c := upgraded(t)
+	give := func(version uint64) *Order {
+		order := c.approve(v2)
+		approvals, err := c.genesis.Approve(rand.Reader, c.approval, &v2, func(id bft.ReplicaID) uint64 {
+			if id == 3 {
+				return version
+			}
+			return 0
+		})
+		require.NoError(t, err)
+		order.State.Approvals = approvals
+		return c.order(order)
+	}
+	c.accepted(give(60_000))
+	require.EqualValues(t, 60_000, c.device(3).ApprovableVersion)
+	c.accepted(give(65_536))
+	c.refused(attest.ReasonOrder, give(65_537))
+	c.accepted(c.order(c.revoke("v1")))
+	require.EqualValues(t, 65_537, c.device(3).RequiredVersion)
+	c.accepted(c.order(c.approve(v2)))
+}
+
 func TestApprovalsOfAnOrder(t *testing.T) {
 	c := upgraded(t)
 	for name, bend := range map[string]func(*attest.ApprovedState){
@@ -247,8 +271,8 @@ func TestApprovalsOfAnOrder(t *testing.T) {
 		"has an approval for replica 9": func(s *attest.ApprovedState) {
 			s.Approvals = append(s.Approvals, attest.DeviceApproval{Replica: 9, Signature: s.Approvals[0].Signature})
 		},
-		"it must be 0 to 256": func(s *attest.ApprovedState) { // a TPM would have to count so far at the next revocation
-			approvals, err := c.genesis.Approve(rand.Reader, c.approval, s, func(bft.ReplicaID) uint64 { return 257 })
+		"it must be 0 to 65536": func(s *attest.ApprovedState) { // a TPM would have to count so far at the next revocation
+			approvals, err := c.genesis.Approve(rand.Reader, c.approval, s, func(bft.ReplicaID) uint64 { return 65537 })
 			require.NoError(t, err)
 			s.Approvals = approvals
 		},

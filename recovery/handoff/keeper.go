@@ -36,6 +36,8 @@ type Keeper struct {
 	// epoch is the newest certified epoch; signed says that a quorum of its shares was seen to sign.
 	epoch  bft.Epoch
 	signed bool
+	// guessed says that the epoch is the device's word alone, which has it from a disk that anybody may have written: the log has not named it, nor a later one.
+	guessed bool
 	// now is the secret of the epoch, nil for none; sharing is the epoch's, nil when it is not known. next is the secret that a handoff under way leads to.
 	now, next            *secret
 	sharing, nextSharing *threshold.Sharing
@@ -58,7 +60,7 @@ func Open(device keystore.Keystore, disk *store.Store, self bft.ReplicaID, appro
 	if err != nil {
 		return nil, fmt.Errorf("keystore: %w", err)
 	}
-	k := &Keeper{device: device, disk: shelf{disk}, self: self, log: log, sealed: bft.Epoch(status.Epoch), signed: true, held: make(map[bft.Digest]*held)}
+	k := &Keeper{device: device, disk: shelf{disk}, self: self, log: log, sealed: bft.Epoch(status.Epoch), signed: true, guessed: true, held: make(map[bft.Digest]*held)}
 	k.epoch = k.sealed
 	if k.now, err = k.unseal(k.epoch, approve); err != nil {
 		return nil, err
@@ -111,6 +113,9 @@ func (k *Keeper) unseal(epoch bft.Epoch, approve func() bool) (*secret, error) {
 func (k *Keeper) Learn(m *replica.Membership) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if m.Epoch >= k.epoch {
+		k.guessed = false
+	}
 	if m.Epoch <= k.epoch {
 		return k.end()
 	}
@@ -261,10 +266,15 @@ func (k *Keeper) Close() {
 }
 
 // Fresh returns the public part of the key that this replica attests in this epoch, made in this boot, and sealed: a restart must find it again, when by then the
-// log names it.
+// log names it. The epoch is the group's present one, by the log and a recent certificate: if the device was found in a later one, it is no epoch of this group.
 func (k *Keeper) Fresh(epoch bft.Epoch) (ed25519.PublicKey, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.guessed && epoch < k.epoch {
+		if err := k.disbelieve(epoch); err != nil {
+			return nil, err
+		}
+	}
 	if epoch != k.epoch {
 		return nil, errEpochOver
 	}
@@ -284,6 +294,22 @@ func (k *Keeper) Fresh(epoch bft.Epoch) (ed25519.PublicKey, error) {
 		}
 	}
 	return public(k.fresh), nil
+}
+
+// disbelieve ends what was found under an epoch that the group is not in: who wrote the disk put it there, or the group is another one.
+func (k *Keeper) disbelieve(epoch bft.Epoch) error {
+	k.log.Error("the keystore was found in a later epoch than the group's: what it holds is removed", "found", k.epoch, "epoch", epoch)
+	if err := k.device.Advance(uint64(epoch)); err != nil {
+		return fmt.Errorf("keystore: return to epoch %d: %w", epoch, err)
+	}
+	for _, s := range []*secret{k.now, k.next, k.before} {
+		s.wipe()
+	}
+	k.now, k.next, k.before, k.sharing, k.nextSharing = nil, nil, nil, nil, nil
+	k.wipeKeys()
+	k.drop(func(*held) bool { return true })
+	k.epoch, k.sealed, k.signed, k.guessed = epoch, epoch, true, false
+	return nil
 }
 
 // Spare returns a copy of a key of this replica for connections, when the log names none that it has: its epoch key of before, or one of this boot.

@@ -74,6 +74,38 @@ func TestAFreshKeyIsOfThisBootAndIsFoundAgainWhenTheLogNamesIt(t *testing.T) {
 	require.Nil(t, m.keeper.PrivateKey(second))
 }
 
+// TestAnEpochThatTheDeviceWasFoundInIsNotBelieved: somebody who had the device for a while leaves it in an epoch that the group never was in. The replica follows without a
+// share, and when it is due it attests a fresh key, and has a share again.
+func TestAnEpochThatTheDeviceWasFoundInIsNotBelieved(t *testing.T) {
+	const absurd = 1 << 60
+	x := newCluster(t, 1, 0)
+	x.handoff()
+	m := x.machines[0]
+	x.halt(m)
+	planted := evil(t, x, newKey(t))
+	require.NoError(t, planted.seal(m.device, absurd))
+	require.NoError(t, m.device.Advance(absurd))
+	x.boot(m)
+	require.NoError(t, m.keeper.Learn(x.Membership()))
+	require.Nil(t, m.keeper.Keys(x.Membership()))
+	key, err := m.keeper.Fresh(1)
+	require.NoError(t, err)
+	require.Nil(t, m.keeper.PrivateKey(public(planted.epochKey)))
+	require.Empty(t, m.device.sealed[absurd])
+	x.halt(m)
+	x.boot(m)
+	require.NotNil(t, m.keeper.PrivateKey(key), "as after any restart")
+	require.NoError(t, m.keeper.Learn(x.Membership()))
+	x.open([]bft.ReplicaID{1})
+	x.follow()
+	x.handoff()
+	require.True(t, m.keeper.Holding().Share)
+
+	_, err = m.keeper.Fresh(1)
+	require.ErrorIs(t, err, errEpochOver, "what the log has named is not given up")
+	require.True(t, m.keeper.Holding().Share)
+}
+
 // usesPlanted says whether a replica takes a share that was planted under another key than the log names.
 func usesPlanted(t *testing.T) bool {
 	x := newCluster(t, 1, 0)
