@@ -14,6 +14,7 @@ var (
 	ErrUnclaimed     = errors.New("this process did not claim the boot: call Claim after Unseal")
 	ErrClaimed       = errors.New("this boot was claimed already: reboot the machine")
 	ErrForeignDevice = errors.New("this was not made by this device")
+	ErrCleared       = fmt.Errorf("%w: the TPM was cleared since", ErrForeignDevice)
 	ErrUnavailable   = errors.New("the device does not answer")
 	ErrUnsupported   = errors.New("the device cannot do this")
 	ErrTooLarge      = fmt.Errorf("the secret is larger than %d bytes", MaxSecret)

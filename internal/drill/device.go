@@ -10,7 +10,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -45,6 +44,10 @@ var devices = []Drill{
 	{
 		Name: "evicted-key", keystore: cluster.SWTPM, play: evictedKey,
 		Summary: "another user would evict the replica's keys from its TPM, and may not; the owner does so, and mends it by one command",
+	},
+	{
+		Name: "cleared-tpm", keystore: cluster.SWTPM, play: clearedTPM,
+		Summary: "a machine comes up with another TPM, then with its own, which somebody has cleared: it says which, and what to do; the others go on",
 	},
 	{
 		Name: "forged-quote", keystore: cluster.SWTPM, play: forgedQuote,
@@ -222,8 +225,7 @@ func evictedKey(ctx context.Context, r *Rehearsal) error {
 		return err
 	}
 	r.Show.Event("the owner of the machine has evicted the attestation key of replica %d", m.ID)
-	out, err := exec.CommandContext(ctx, r.Program, "keystore", "status", owner, "--dir", m.Dir.Keystore(),
-		"--genesis", r.Dir.Genesis(), "--replica", strconv.Itoa(int(m.ID))).CombinedOutput()
+	out, err := r.reseal(ctx, "keystore", "status", owner, "--dir", m.Dir.Keystore(), "--genesis", r.Dir.Genesis(), "--replica", strconv.Itoa(int(m.ID)))
 	r.Check(err == nil, "`keystore status` with the owner's authorization makes it again", "%s", lastLine(out))
 	_, after, err := r.recover(ctx, m.ID)
 	if err != nil {
@@ -235,8 +237,8 @@ func evictedKey(ctx context.Context, r *Rehearsal) error {
 }
 
 // lastLine is the last line of what a program said.
-func lastLine(out []byte) string {
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+func lastLine(out string) string {
+	lines := strings.Split(strings.TrimSpace(out), "\n")
 	return lines[len(lines)-1]
 }
 

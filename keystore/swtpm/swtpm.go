@@ -34,6 +34,9 @@ var (
 	tpmShutdownClear = []byte{0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x45, 0, 0}
 	tpmStartupState  = []byte{0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 1}
 	tpmShutdownState = []byte{0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x45, 0, 1}
+	// By the platform hierarchy, with an empty password.
+	tpmAllowClear = []byte{0x80, 2, 0, 0, 0, 28, 0, 0, 1, 0x27, 0x40, 0, 0, 0x0c, 0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0, 0}
+	tpmClear      = []byte{0x80, 2, 0, 0, 0, 27, 0, 0, 1, 0x26, 0x40, 0, 0, 0x0c, 0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0}
 )
 
 // TPM is a running software TPM. Its methods are safe for concurrent use; those
@@ -144,6 +147,18 @@ func (t *TPM) PowerCut() error {
 	}
 	if err := t.command(tpmStartupClear); err != nil {
 		return fmt.Errorf("swtpm: startup: %w", err)
+	}
+	return nil
+}
+
+// Clear does what the firmware's setup does when a person has it clear the TPM: keys,
+// counters and authorizations of the owner are gone. It works until the platform
+// hierarchy was taken away in this boot.
+func (t *TPM) Clear() error {
+	for _, cmd := range [][]byte{tpmAllowClear, tpmClear} {
+		if err := t.command(cmd); err != nil {
+			return fmt.Errorf("swtpm: clear: %w", err)
+		}
 	}
 	return nil
 }

@@ -336,13 +336,17 @@ func TestClearedTPM(t *testing.T) {
 
 	// The firmware, after a reset.
 	require.NoError(t, dev.Reboot())
-	tool(t, "clearcontrol", append(tcti, "-C", "p", "c")...)
-	tool(t, "clear", append(tcti, "-c", "p")...)
+	require.NoError(t, dev.Clear())
 	_, err = tpm.Open(t.Context(), dev.URI(), options(dir))
 	require.ErrorIs(t, err, keystore.ErrForeignDevice)
-	require.ErrorContains(t, err, "enrol this machine again")
+	require.ErrorIs(t, err, keystore.ErrCleared, "it is told from another TPM")
+	require.ErrorContains(t, err, "order quarantine", "and what to do")
 	_, err = s.Unseal(0)
 	require.Error(t, err)
+	_, err = tpm.Open(t.Context(), newTPM(t, theirs).URI(), options(dir))
+	require.ErrorIs(t, err, keystore.ErrForeignDevice)
+	require.NotErrorIs(t, err, keystore.ErrCleared)
+	require.ErrorContains(t, err, "another TPM than the one")
 	again, _ := claimedStore(t, dev.URI())
 	require.NotEqual(t, s.Identity().Public(), again.Identity().Public())
 	after, err := again.Quote(nonce)
@@ -352,4 +356,10 @@ func TestClearedTPM(t *testing.T) {
 	a, err := keystore.VerifyQuote(again.AttestationKey(), nonce, after)
 	require.NoError(t, err)
 	require.Less(t, a.ResetCount, b.ResetCount, "what a verifier must take as an alarm")
+
+	// With another keystore on it, it cannot be told any more; it does not ask for an authorization.
+	_, err = tpm.Open(t.Context(), dev.URI(), options(dir))
+	require.ErrorIs(t, err, keystore.ErrForeignDevice)
+	require.NotErrorIs(t, err, keystore.ErrOwned)
+	require.ErrorContains(t, err, "or it was cleared")
 }

@@ -46,9 +46,12 @@ func isStorageRoot(p *tpm2.TPMTPublic) bool {
 // it was evicted: a primary key is the same whenever it is made. Its public area is
 // read from the TPM, whatever the directory says of it.
 func findRoot(c *conn, cfg *config, want tpm2.TPM2BName) (*root, error) {
+	other := false // another seed's root key is here
 	for _, h := range cfg.rootHandles() {
 		public, name, err := readPublic(c, h)
 		switch {
+		case err == nil && !bytes.Equal(name.Buffer, want.Buffer) && isRootOfSomeTPM(*public):
+			other = true
 		case errors.Is(err, tpm2.TPMRCHandle):
 		case err != nil:
 			return nil, err
@@ -56,17 +59,55 @@ func findRoot(c *conn, cfg *config, want tpm2.TPM2BName) (*root, error) {
 			return &root{handle: h, name: name, public: *public}, nil
 		}
 	}
+	if other {
+		return nil, foreignRoot(c, cfg)
+	}
 	r, err := createPrimary(c, tpm2.TPMRHOwner, tpm2.ECCSRKTemplate)
 	if err != nil {
 		return nil, fmt.Errorf("make the storage root key: %w", ownedBy(err))
 	}
 	if !bytes.Equal(r.name.Buffer, want.Buffer) {
-		return nil, errors.Join(errForeignRoot, c.flush(r.handle))
+		return nil, errors.Join(c.flush(r.handle), foreignRoot(c, cfg))
 	}
 	return r, r.keep(c, cfg.rootHandles()...)
 }
 
-var errForeignRoot = fmt.Errorf("%w (another TPM, or it was cleared): enrol this machine again", keystore.ErrForeignDevice)
+// isRootOfSomeTPM reports whether a key was made by the template of storage root keys: what
+// tells two such keys apart is the seed of their TPMs.
+func isRootOfSomeTPM(p tpm2.TPMTPublic) bool {
+	p.Unique = tpm2.ECCSRKTemplate.Unique
+	return bytes.Equal(tpm2.Marshal(p), tpm2.Marshal(tpm2.ECCSRKTemplate))
+}
+
+// takeOut is what is left to do for a replica whose TPM is lost.
+const takeOut = `take the replica out of the rounds (reseal order quarantine --dir CLUSTER --replica N --reason "its TPM is lost"): its seat cannot be given to a new TPM yet`
+
+var (
+	errClearedRoot = fmt.Errorf("%w: the replica's keys are gone, and no backup brings them back: %s", keystore.ErrCleared, takeOut)
+	errOtherRoot   = fmt.Errorf("%w: it is another TPM than the one that it was made on: give the machine that TPM back, or name its URI; if that TPM is gone, %s",
+		keystore.ErrForeignDevice, takeOut)
+	errForeignRoot = fmt.Errorf("%w: it is another TPM than the one that it was made on, or it was cleared: if it is the right one, %s", keystore.ErrForeignDevice, takeOut)
+)
+
+// foreignRoot tells why a TPM makes another storage root key than the keystore's. The
+// attestation key comes from the endorsement seed, which TPM2_Clear leaves as it is (Part
+// 3, section 24.6): a TPM that still makes it was cleared, and another TPM does not. Where
+// somebody has taken the endorsement hierarchy since, it cannot be told.
+func foreignRoot(c *conn, cfg *config) error {
+	want, err := named(0, cfg.Attestation)
+	if err != nil {
+		return errForeignRoot
+	}
+	made, err := makeAttestation(c, cfg)
+	if err != nil {
+		return errForeignRoot
+	}
+	reason := errOtherRoot
+	if bytes.Equal(made.name.Buffer, want.name.Buffer) {
+		reason = errClearedRoot
+	}
+	return errors.Join(c.flush(made.handle), reason)
+}
 
 // createPrimary makes a primary key. A template is no secret.
 func createPrimary(c *conn, hierarchy tpm2.TPMHandle, template tpm2.TPMTPublic) (*root, error) {
