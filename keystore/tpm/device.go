@@ -113,7 +113,7 @@ func (d *device) connect(ctx context.Context) (io.ReadWriteCloser, error) {
 }
 
 func outOfRoom(err error) bool {
-	return errors.Is(err, tpm2.TPMRCObjectMemory) ||
+	return errors.Is(err, tpm2.TPMRCObjectMemory) || errors.Is(err, tpm2.TPMRCContextGap) ||
 		errors.Is(err, tpm2.TPMRCSessionMemory) || errors.Is(err, tpm2.TPMRCSessionHandles)
 }
 

@@ -90,41 +90,50 @@ func (s *Store) takeHierarchies(set uint32) error {
 			return err
 		}
 	}
-	return s.operate(func(c *conn) error {
-		if set&permLockoutSet == 0 {
-			if err := clearControl(c, tpm2.TPMRHLockout, "", true); err != nil {
-				return fmt.Errorf("disable TPM2_Clear: %w", err)
-			}
-			if err := s.authorizeHierarchy(c, tpm2.TPMRHLockout, "lockout", value); err != nil {
-				return err
-			}
+	if set&permLockoutSet == 0 {
+		if err := s.takeHierarchy(tpm2.TPMRHLockout, "lockout", value); err != nil {
+			return err
 		}
-		if err := setPrimaryPolicy(c, tpm2.TPMRHEndorsement, c.device.endorsement, keystore.TimePolicy()); err != nil {
-			return fmt.Errorf("let the endorsement hierarchy tell the time: %w", err)
+		if err := s.operate(func(c *conn) error { return s.root.disableClear(c, value) }); err != nil {
+			return fmt.Errorf("disable TPM2_Clear: %w", err)
 		}
-		if set&permEndorsementSet == 0 {
-			if err := s.authorizeHierarchy(c, tpm2.TPMRHEndorsement, "endorsement", value); err != nil {
-				return err
-			}
-			c.device.endorsement = value
+	}
+	if set&permEndorsementSet == 0 {
+		if err := s.takeHierarchy(tpm2.TPMRHEndorsement, "endorsement", value); err != nil {
+			return err
 		}
-		if set&permOwnerSet == 0 {
-			if err := s.authorizeHierarchy(c, tpm2.TPMRHOwner, "owner", value); err != nil {
-				return err
-			}
-			c.device.owner = value
-		}
-		return nil
+		s.dev.endorsement = value
+	}
+	err := s.operate(func(c *conn) error {
+		policy := keystore.TimePolicy()
+		return s.root.setPolicy(c, tpm2.TPMRHEndorsement, s.dev.endorsement, policy[:])
 	})
+	if err != nil {
+		return fmt.Errorf("let the endorsement hierarchy tell the time: %w", err)
+	}
+	if set&permOwnerSet == 0 {
+		if err := s.takeHierarchy(tpm2.TPMRHOwner, "owner", value); err != nil {
+			return err
+		}
+		s.dev.owner = value
+	}
+	return nil
 }
 
-// authorizeHierarchy gives a hierarchy that has none an authorization. The session
-// encrypts it; the answer comes under the new one.
-func (s *Store) authorizeHierarchy(c *conn, h tpm2.TPMHandle, name string, value authorization) error {
-	_, err := tpm2.HierarchyChangeAuth{
-		AuthHandle: emptyAuth(h, tpm2.HandleName(h)),
-		NewAuth:    tpm2.TPM2BAuth{Buffer: []byte(value)},
-	}.Execute(c, s.root.once(in, ""))
+// takeHierarchy gives a hierarchy that has none an authorization, and takes away the
+// policy that somebody may have given it before. The session encrypts the authorization;
+// the answer comes under the new one.
+func (s *Store) takeHierarchy(h tpm2.TPMHandle, name string, value authorization) error {
+	err := s.operate(func(c *conn) error {
+		_, err := tpm2.HierarchyChangeAuth{
+			AuthHandle: emptyAuth(h, tpm2.HandleName(h)),
+			NewAuth:    tpm2.TPM2BAuth{Buffer: []byte(value)},
+		}.Execute(c, s.root.once(in, ""))
+		return err
+	})
+	if err == nil {
+		err = s.operate(func(c *conn) error { return s.root.setPolicy(c, h, value, nil) })
+	}
 	if err != nil {
 		return fmt.Errorf("authorize the %s hierarchy: %w", name, err)
 	}

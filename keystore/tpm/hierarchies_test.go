@@ -223,6 +223,54 @@ func TestHierarchies(t *testing.T) {
 	})
 }
 
+// TestPlantedPolicies: before Init somebody gives each hierarchy a policy that he can satisfy, which holds beside whatever
+// authorization it gets. Init takes it away.
+func TestPlantedPolicies(t *testing.T) {
+	dev := newTPM(t, ours)
+	uses := map[tpm2.TPMHandle]struct {
+		code tpm2.TPMCC
+		use  func(raw transport.TPM, by tpm2.AuthHandle) error
+	}{
+		owner: {tpm2.TPMCCCreatePrimary, func(raw transport.TPM, by tpm2.AuthHandle) error {
+			_, err := tpm2.CreatePrimary{PrimaryHandle: by, InPublic: tpm2.New2B(tpm2.ECCSRKTemplate)}.Execute(raw)
+			return err
+		}},
+		endorsement: {tpm2.TPMCCHierarchyChanegAuth, func(raw transport.TPM, by tpm2.AuthHandle) error {
+			_, err := tpm2.HierarchyChangeAuth{AuthHandle: by}.Execute(raw)
+			return err
+		}},
+		lockout: {tpm2.TPMCCHierarchyChanegAuth, func(raw transport.TPM, by tpm2.AuthHandle) error {
+			_, err := tpm2.HierarchyChangeAuth{AuthHandle: by}.Execute(raw)
+			return err
+		}},
+	}
+	byPolicy := func(h tpm2.TPMHandle) tpm2.AuthHandle {
+		return tpm2.AuthHandle{Handle: h, Name: tpm2.HandleName(h),
+			Auth: tpm2.Policy(tpm2.TPMAlgSHA256, 16, func(raw transport.TPM, session tpm2.TPMISHPolicy, _ tpm2.TPM2BNonce) error {
+				_, err := tpm2.PolicyCommandCode{PolicySession: session, Code: uses[h].code}.Execute(raw)
+				return err
+			})}
+	}
+	t.Run("before", func(t *testing.T) {
+		raw := rawTPM(t, dev)
+		for h, x := range uses {
+			policy := sha256.Sum256(bytesOf(make([]byte, 32), uint32(tpm2.TPMCCPolicyCommandCode), uint32(x.code)))
+			plant := command{code: tpm2.TPMCCSetPrimaryPolicy, handles: []tpm2.TPMHandle{h}, body: bytesOf(sized(policy[:]), uint16(tpm2.TPMAlgSHA256))}
+			require.NoError(t, plant.send(raw))
+			require.NoError(t, x.use(raw, byPolicy(h)), "it works")
+		}
+	})
+	s, dir := newStore(t, dev.URI())
+	t.Run("afterwards", func(t *testing.T) {
+		raw := rawTPM(t, dev)
+		for h, x := range uses {
+			require.Error(t, x.use(raw, byPolicy(h)), "%#x", uint32(h))
+		}
+	})
+	require.NoError(t, s.Claim())
+	requireReplica(t, dev, s, dir, 1)
+}
+
 // openToAll returns copies of a TPM that is shut down for it.
 func openToAll(t *testing.T, dev *swtpm.TPM) func() *swtpm.TPM {
 	dir := filepath.Dir(dev.Socket())

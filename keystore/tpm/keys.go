@@ -59,12 +59,12 @@ func findRoot(c *conn, cfg *config, want tpm2.TPM2BName) (*root, error) {
 			return &root{handle: h, name: name, public: *public}, nil
 		}
 	}
-	if other {
+	r, err := createPrimary(c, tpm2.TPMRHOwner, tpm2.ECCSRKTemplate)
+	if err = ownedBy(err); errors.Is(err, keystore.ErrOwned) && other {
 		return nil, foreignRoot(c, cfg)
 	}
-	r, err := createPrimary(c, tpm2.TPMRHOwner, tpm2.ECCSRKTemplate)
 	if err != nil {
-		return nil, fmt.Errorf("make the storage root key: %w", ownedBy(err))
+		return nil, fmt.Errorf("make the storage root key: %w", err)
 	}
 	if !bytes.Equal(r.name.Buffer, want.Buffer) {
 		return nil, errors.Join(c.flush(r.handle), foreignRoot(c, cfg))

@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -62,26 +63,45 @@ func passwordAuth(auth authorization) []byte {
 	return append(b, auth...)
 }
 
-// clearControl is TPM2_ClearControl (Part 3, section 24.7): whether TPM2_Clear works.
-func clearControl(c *conn, by tpm2.TPMHandle, auth authorization, disable bool) error {
-	body := binary.BigEndian.AppendUint32(nil, uint32(by))
-	body = append(body, password(auth)...)
-	flag := byte(0)
-	if disable {
-		flag = 1
+// byHierarchy sends a command with the handle of a hierarchy, whose authorization is
+// proven by a session.
+func (r *root) byHierarchy(c *conn, cc tpm2.TPMCC, h tpm2.TPMHandle, auth authorization, parameters []byte) error {
+	session := r.once(plain, auth)
+	if err := session.Init(c); err != nil {
+		return err
 	}
-	return c.send(tagSessions, tpm2.TPMCCClearControl, append(body, flag))
+	err := session.NewNonceCaller()
+	if err == nil {
+		var proof *tpm2.TPMSAuthCommand
+		if proof, err = session.Authorize(cc, parameters, nil, []tpm2.TPM2BName{tpm2.HandleName(h)}, 0); err == nil {
+			area := tpm2.Marshal(proof)
+			body := binary.BigEndian.AppendUint32(nil, uint32(h))
+			body = binary.BigEndian.AppendUint32(body, uint32(len(area)))
+			err = c.send(tagSessions, cc, slices.Concat(body, area, parameters))
+		}
+	}
+	if err != nil {
+		_ = session.CleanupFailure(c)
+	}
+	return err
 }
 
-// setPrimaryPolicy is TPM2_SetPrimaryPolicy (Part 3, section 24.3): another way to
-// authorize a hierarchy.
-func setPrimaryPolicy(c *conn, h tpm2.TPMHandle, auth authorization, policy [32]byte) error {
-	body := binary.BigEndian.AppendUint32(nil, uint32(h))
-	body = append(body, password(auth)...)
-	body = binary.BigEndian.AppendUint16(body, uint16(len(policy)))
-	body = append(body, policy[:]...)
-	body = binary.BigEndian.AppendUint16(body, uint16(tpm2.TPMAlgSHA256))
-	return c.send(tagSessions, tpm2.TPMCCSetPrimaryPolicy, body)
+// disableClear is TPM2_ClearControl (Part 3, section 24.7): TPM2_Clear does not work any
+// more, until the platform hierarchy allows it.
+func (r *root) disableClear(c *conn, auth authorization) error {
+	return r.byHierarchy(c, tpm2.TPMCCClearControl, tpm2.TPMRHLockout, auth, []byte{1})
+}
+
+// setPolicy is TPM2_SetPrimaryPolicy (Part 3, section 24.3): what authorizes a hierarchy
+// beside its authorization; nothing does by an empty policy.
+func (r *root) setPolicy(c *conn, h tpm2.TPMHandle, auth authorization, policy []byte) error {
+	alg := tpm2.TPMAlgSHA256
+	if len(policy) == 0 {
+		alg = tpm2.TPMAlgNull
+	}
+	parameters := binary.BigEndian.AppendUint16(nil, uint16(len(policy)))
+	parameters = binary.BigEndian.AppendUint16(append(parameters, policy...), uint16(alg))
+	return r.byHierarchy(c, tpm2.TPMCCSetPrimaryPolicy, h, auth, parameters)
 }
 
 // disablePlatform is TPM2_HierarchyControl (Part 3, section 24.2): no more use of the
