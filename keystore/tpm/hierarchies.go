@@ -91,11 +91,12 @@ func (s *Store) takeHierarchies(set uint32) error {
 		}
 	}
 	if set&permLockoutSet == 0 {
+		// Only the platform hierarchy allows it again.
+		if err := s.operate(func(c *conn) error { return s.root.disableClear(c, "") }); err != nil {
+			return fmt.Errorf("disable TPM2_Clear: %w", err)
+		}
 		if err := s.takeHierarchy(tpm2.TPMRHLockout, "lockout", value); err != nil {
 			return err
-		}
-		if err := s.operate(func(c *conn) error { return s.root.disableClear(c, value) }); err != nil {
-			return fmt.Errorf("disable TPM2_Clear: %w", err)
 		}
 	}
 	if set&permEndorsementSet == 0 {
@@ -121,21 +122,24 @@ func (s *Store) takeHierarchies(set uint32) error {
 }
 
 // takeHierarchy gives a hierarchy that has none an authorization, and takes away the
-// policy that somebody may have given it before. The session encrypts the authorization;
-// the answer comes under the new one.
+// policy that somebody may have given it: before, so that a crash leaves none, and
+// afterwards, when nobody gives it another. The session encrypts the authorization; the
+// answer comes under the new one.
 func (s *Store) takeHierarchy(h tpm2.TPMHandle, name string, value authorization) error {
-	err := s.operate(func(c *conn) error {
-		_, err := tpm2.HierarchyChangeAuth{
-			AuthHandle: emptyAuth(h, tpm2.HandleName(h)),
-			NewAuth:    tpm2.TPM2BAuth{Buffer: []byte(value)},
-		}.Execute(c, s.root.once(in, ""))
-		return err
-	})
-	if err == nil {
-		err = s.operate(func(c *conn) error { return s.root.setPolicy(c, h, value, nil) })
-	}
-	if err != nil {
-		return fmt.Errorf("authorize the %s hierarchy: %w", name, err)
+	for _, step := range []func(c *conn) error{
+		func(c *conn) error { return s.root.setPolicy(c, h, "", nil) },
+		func(c *conn) error {
+			_, err := tpm2.HierarchyChangeAuth{
+				AuthHandle: emptyAuth(h, tpm2.HandleName(h)),
+				NewAuth:    tpm2.TPM2BAuth{Buffer: []byte(value)},
+			}.Execute(c, s.root.once(in, ""))
+			return err
+		},
+		func(c *conn) error { return s.root.setPolicy(c, h, value, nil) },
+	} {
+		if err := s.operate(step); err != nil {
+			return fmt.Errorf("authorize the %s hierarchy: %w", name, err)
+		}
 	}
 	return nil
 }
