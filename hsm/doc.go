@@ -22,7 +22,7 @@
 // sealed only under a key that the token makes for this sealing, and whenever a key is
 // used the token is asked for its class, type, length, label, CKA_LOCAL,
 // NEVER_EXTRACTABLE, ALWAYS_SENSITIVE, SENSITIVE, EXTRACTABLE and what it may be used
-// for, and, where it has them, MODIFIABLE, COPYABLE and WRAP_WITH_TRUSTED. The identity
+// for, and, where it has them, MODIFIABLE, COPYABLE, WRAP_WITH_TRUSTED and DESTROYABLE. The identity
 // is the key of its name that signs, and every signature is verified before it is
 // returned. Objects with the names of the keystore that it did not make are destroyed,
 // logged, and told of in Status. The rules are in one file, rules.go.

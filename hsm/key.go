@@ -47,16 +47,17 @@ func (s *Store) sealingTraits() traits { return s.profile.sealing(epochLabel(s.n
 
 // keys lists the sealings' keys in the token, and destroys what goes by their name and is something else.
 func (s *Store) keys(x *session) ([]key, error) {
+	var before []pkcs11.ObjectHandle
 	for {
 		found, err := x.find(pkcs11.NewAttribute(pkcs11.CKA_LABEL, epochLabel(s.name)))
 		if err != nil {
 			return nil, fmt.Errorf("list the keys of sealings: %w", err)
 		}
 		keys, err := s.sort(x, found)
-		if err != nil || len(found) < maxFound || len(keys) == len(found) {
+		if err != nil || len(found) < maxFound || len(keys) == len(found) || slices.Equal(found, before) {
 			return keys, err
 		}
-		// Somebody filled the token; now there is room to look at the rest.
+		before = found // Somebody filled the token; now there is room to look at the rest, unless what he put there stays.
 	}
 }
 
@@ -201,17 +202,19 @@ func (s *Store) sweep(x *session, current uint64, named map[uint64]keyID, settle
 			return err
 		}
 		destroyed := 0
+		var failed error // one that stays is no reason to leave the others
 		for _, k := range keys {
 			if s.rules.keeps(k.id, current, named, settled) {
 				continue
 			}
 			if err := x.DestroyObject(x.handle, k.handle); err != nil && !gone(err) {
-				return fmt.Errorf("destroy a key of epoch %d: %w", k.id.epoch(), err)
+				failed = fmt.Errorf("destroy a key of epoch %d: %w", k.id.epoch(), err)
+				continue
 			}
 			destroyed++
 		}
-		if len(keys) < maxFound || destroyed == 0 {
-			return nil
+		if failed != nil || len(keys) < maxFound || destroyed == 0 {
+			return failed
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -22,10 +23,11 @@ type profile struct {
 }
 
 // guardValues keep who has the PIN for a while from renaming a key, so that it is not
-// found when it is to be destroyed, from copying it, and from wrapping it under a key
-// of his own. Not every token has them all.
+// found when it is to be destroyed, from copying it, from wrapping it under a key of his
+// own, and from passing off a key that cannot be destroyed as one of the keystore's: no
+// epoch would end. Not every token has them all.
 var guardValues = map[uint]bool{
-	pkcs11.CKA_MODIFIABLE: false, pkcs11.CKA_COPYABLE: false, pkcs11.CKA_WRAP_WITH_TRUSTED: true,
+	pkcs11.CKA_MODIFIABLE: false, pkcs11.CKA_COPYABLE: false, pkcs11.CKA_WRAP_WITH_TRUSTED: true, pkcs11.CKA_DESTROYABLE: true,
 }
 
 // protected are the attributes of a key that was made in the token and stays there.
@@ -143,7 +145,7 @@ func (s *session) chooseMode(rand io.Reader) (chosen profile, refusals []string,
 func (s *session) tryMode(rand io.Reader, m mode) (p profile, err error) {
 	p.mode = m
 	err = s.withKey(p, func(h pkcs11.ObjectHandle) error {
-		for _, guard := range []uint{pkcs11.CKA_MODIFIABLE, pkcs11.CKA_COPYABLE, pkcs11.CKA_WRAP_WITH_TRUSTED} {
+		for _, guard := range slices.Sorted(maps.Keys(guardValues)) {
 			value, err := s.attribute(h, guard)
 			if err != nil {
 				return err
