@@ -236,6 +236,10 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed, s.holder = true, nil
+	if s.dev.mu.TryLock() { // nobody waits here for an operation that is under way
+		s.dev.owner, s.dev.endorsement = "", "" // which Init may have made
+		s.dev.mu.Unlock()
+	}
 	return nil
 }
 
