@@ -27,13 +27,11 @@ import (
 // counter is a replicated service: it counts the bytes that clients send.
 type counter struct{ sum uint64 }
 
-func (c *counter) Apply(_ bft.Height, _ int64, operations []bft.Operation) [][]byte {
-	results := make([][]byte, len(operations))
-	for i, operation := range operations {
+func (c *counter) Apply(_ bft.Height, _ int64, operations []bft.Operation, results *bft.Results) {
+	for _, operation := range operations {
 		c.sum += uint64(len(operation.Data))
-		results[i] = total(c.sum).bytes()
+		results.Add(total(c.sum).bytes())
 	}
-	return results
 }
 
 func (c *counter) State() bft.State          { return total(c.sum) }

@@ -17,9 +17,10 @@ type Operation struct {
 // deterministic: the same operations from the same state give the same results and the same state on every machine; so no
 // clock (the block's time is given), no randomness, no iteration over maps.
 type Application interface {
-	// Apply executes the operations of one final block, in order, and returns a result for each. What is wrong with an
-	// operation is said in its result; Apply itself cannot fail. Results are at most MaxResult bytes.
-	Apply(height Height, time int64, operations []Operation) (results [][]byte)
+	// Apply executes the operations of one final block, in order, and adds a result for each to results. What is wrong with an operation is said in its
+	// result; Apply itself cannot fail. A client chooses how many large results a block asks for: so each is added as it is made, and none is made that
+	// results has no room for.
+	Apply(height Height, time int64, operations []Operation, results *Results)
 	// State returns the state after the last Apply or Restore. It is immutable and may be read concurrently, also while
 	// later blocks are applied; the replica holds the last few.
 	State() State
@@ -41,7 +42,6 @@ type State interface {
 // Limits on what travels. A request that breaks one is refused at the gateway.
 const (
 	MaxOperation  = 1 << 20  // bytes of one operation
-	MaxResult     = 1 << 20  // bytes of one result
 	MaxOperations = 1 << 12  // operations of one request
 	MaxRequest    = 2 << 20  // bytes of one request
 	MaxPayload    = 8 << 20  // bytes of one block's payload

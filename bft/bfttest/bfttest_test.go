@@ -20,16 +20,14 @@ type counter struct {
 	lose bool          // another: the snapshot forgets
 }
 
-func (c *counter) Apply(_ bft.Height, _ int64, operations []bft.Operation) [][]byte {
-	results := make([][]byte, len(operations))
-	for i, o := range operations {
+func (c *counter) Apply(_ bft.Height, _ int64, operations []bft.Operation, results *bft.Results) {
+	for _, o := range operations {
 		c.sum += uint64(len(o.Data))
 		if c.skew != nil {
 			c.sum += c.skew()
 		}
-		results[i] = binary.BigEndian.AppendUint64(nil, c.sum)
+		results.Add(binary.BigEndian.AppendUint64(nil, c.sum))
 	}
-	return results
 }
 
 func (c *counter) State() bft.State { return sum{c.sum, c.lose} }

@@ -83,7 +83,9 @@ func (s *service) submit(raw []byte) ([]byte, error) {
 		for _, op := range r.Operations {
 			ops = append(ops, bft.Operation{Client: r.Client, Data: op})
 		}
-		results := s.store.Apply(s.height, 0, ops)
+		made := bft.NewResults([]int{len(ops)})
+		s.store.Apply(s.height, 0, ops, made)
+		results := made.Of(0)
 		record = request.Record{Sequence: r.Sequence, Height: s.height, Results: request.ResultsDigest(results)}
 		s.sessions = s.sessions.Update([]merkle.Change{{Key: leaf, Value: record.MarshalBinary()}})
 		s.results[string(raw)] = results

@@ -14,8 +14,9 @@ func Example() {
 		log.Fatal(err)
 	}
 	store := kv.New()
-	results := store.Apply(1, 0, []bft.Operation{{Data: put}})
-	result, err := kv.ParseResult(results[0])
+	results := bft.NewResults([]int{1}) // of one request with one operation
+	store.Apply(1, 0, []bft.Operation{{Data: put}}, results)
+	result, err := kv.ParseResult(results.Of(0)[0])
 	fmt.Println(result.Status, err)
 
 	// A replica answers a read from its state, a client checks it against the state's certified root.

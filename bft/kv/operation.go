@@ -121,7 +121,8 @@ const (
 	NotFound        // there is no such key
 	Mismatch        // the key's value was not the expected one
 	Invalid         // the operation is malformed or exceeds a limit
-	// Dropped is never encoded: the result was left out because the results of its request together were too large to travel.
+	// Dropped is never encoded: the result was left out because the results of its request, or of all requests of its block, were too large together. The
+	// operation was executed all the same.
 	Dropped
 )
 
@@ -136,7 +137,7 @@ func (s Status) String() string {
 	case Invalid:
 		return "invalid operation"
 	case Dropped:
-		return "result dropped: read fewer or smaller values in one request"
+		return "result dropped, as too many large ones were asked for at once: read again, fewer values in one request"
 	}
 	return "unknown status"
 }

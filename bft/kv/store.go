@@ -45,14 +45,12 @@ func splitEntry(e []byte) (key, value []byte, ok bool) {
 }
 
 // Apply executes operations; see bft.Application.
-func (s *Store) Apply(_ bft.Height, _ int64, operations []bft.Operation) [][]byte {
-	b := batch{content: s.content, at: make(map[bft.Digest]int, len(operations))}
-	results := make([][]byte, len(operations))
+func (s *Store) Apply(_ bft.Height, _ int64, operations []bft.Operation, results *bft.Results) {
+	b := batch{content: s.content, at: make(map[bft.Digest]int)}
 	for i := range operations {
-		results[i] = b.apply(operations[i].Data)
+		results.Add(b.apply(operations[i].Data, results.Room()))
 	}
 	s.content = s.content.Update(b.changes)
-	return results
 }
 
 // batch is the changes of a block so far, on top of the content before it.
@@ -70,7 +68,8 @@ var (
 	resultInvalid  = encodeResult(Invalid, nil)
 )
 
-func (b *batch) apply(data []byte) []byte {
+// apply executes an operation. It returns nothing where the result would take more than room.
+func (b *batch) apply(data []byte, room int) []byte {
 	op, err := decode(data)
 	if err != nil {
 		return resultInvalid
@@ -83,6 +82,9 @@ func (b *batch) apply(data []byte) []byte {
 		value, ok := b.get(leaf)
 		if !ok {
 			return resultNotFound
+		}
+		if 1+len(value) > room {
+			return nil
 		}
 		return encodeResult(OK, value)
 	case kindDelete:

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -68,7 +69,7 @@ func TestStoreAgainstModel(t *testing.T) {
 			}
 			before := store.State()
 			root := before.Root()
-			results := store.Apply(height+1, 0, ops)
+			results := apply(store, height+1, ops)
 			require.Len(t, results, len(ops))
 			for i := range results {
 				got, err := ParseResult(results[i])
@@ -103,10 +104,45 @@ func TestLimits(t *testing.T) {
 	require.LessOrEqual(t, len(op), bft.MaxOperation)
 	get, err := Get(make([]byte, MaxKey))
 	require.NoError(t, err)
-	results := New().Apply(1, 0, []bft.Operation{{Data: op}, {Data: get}})
+	results := apply(New(), 1, []bft.Operation{{Data: op}, {Data: get}})
 	require.LessOrEqual(t, len(results[1]), bft.MaxResult)
 	require.Len(t, results[1], 1+MaxValue)
 	require.LessOrEqual(t, 2+MaxKey+MaxValue, merkle.MaxValue)
+}
+
+// apply executes the operations of one request, in a block of its own.
+func apply(s *Store, height bft.Height, operations []bft.Operation) [][]byte {
+	results := bft.NewResults([]int{len(operations)})
+	s.Apply(height, 0, operations, results)
+	return results.Of(0)
+}
+
+// A result that there is no room for is not made: a block of 4 096 reads of a megabyte costs no memory for what is dropped.
+func TestResultsWithoutRoomAreNotMade(t *testing.T) {
+	put, err := Put([]byte("big"), make([]byte, MaxValue))
+	require.NoError(t, err)
+	get, err := Get([]byte("big"))
+	require.NoError(t, err)
+	store := New()
+	apply(store, 1, []bft.Operation{{Data: put}})
+	reads := make([]bft.Operation, 4096)
+	for i := range reads {
+		reads[i].Data = get
+	}
+	allocated := func() uint64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.TotalAlloc
+	}
+	before := allocated()
+	results := apply(store, 2, reads)
+	require.Less(t, allocated()-before, uint64(bft.MaxResults+1<<20), "bytes allocated for results")
+	for i, raw := range results {
+		result, err := ParseResult(raw)
+		require.NoError(t, err)
+		require.Equal(t, i < 8, result.Status == OK, "result %d", i)
+		require.Equal(t, i >= 8, result.Status == Dropped, "result %d", i)
+	}
 }
 
 // filled returns a store with n keys.
@@ -119,7 +155,7 @@ func filled(t testing.TB, n int) *Store {
 		ops[i].Data = op
 	}
 	store := New()
-	store.Apply(1, 0, ops)
+	apply(store, 1, ops)
 	return store
 }
 
@@ -230,7 +266,7 @@ func BenchmarkApply(b *testing.B) {
 		for _, op := range block {
 			binary.BigEndian.PutUint64(op.Data[len(op.Data)-8:], uint64(height))
 		}
-		store.Apply(bft.Height(height), 0, block)
+		apply(store, bft.Height(height), block)
 		height++
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/batch, "ns/op-in-block")

@@ -1,7 +1,9 @@
 package replica
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -10,8 +12,13 @@ import (
 	"github.com/reseal-bft/reseal/bft/request"
 )
 
-// keptResults is the number of recent blocks whose results are held for clients that ask again.
-const keptResults = 4096
+// Bounds of the results that are held for clients that wait or ask again: those of so many recent blocks, and of so many bytes: eight blocks with the
+// largest results, which is more than are executed before a state is certified. Those of the last block are held in any case.
+const (
+	keptResults     = 4096
+	keptResultBytes = 8 * bft.MaxBlockResults
+	outcomeBytes    = 256 // of an outcome beside its results
+)
 
 // state is the replicated state after one block. Immutable.
 type state struct {
@@ -45,7 +52,8 @@ type ledger struct {
 	mu      sync.Mutex
 	states  map[bft.Height]*state // from the certified one to the latest
 	results map[sessionKey]outcome
-	byBlock map[bft.Height][]sessionKey
+	held    []heldBlock // whose results are held, oldest first
+	bytes   int         // of these
 	waiters map[sessionKey][]chan<- *request.Reply
 }
 
@@ -68,7 +76,6 @@ func newLedger(cluster bft.ClusterID, app bft.Application, system System) *ledge
 		cluster: cluster, app: app, system: system,
 		states:  make(map[bft.Height]*state),
 		results: make(map[sessionKey]outcome),
-		byBlock: make(map[bft.Height][]sessionKey),
 		waiters: make(map[sessionKey][]chan<- *request.Reply),
 	}
 	l.adopt(0, merkle.Map{})
@@ -113,7 +120,6 @@ func (l *ledger) execute(block *bft.Block, digest bft.Digest, requests []*reques
 	changes := make([]merkle.Change, 0, len(fresh))
 	outcomes := make([]outcome, len(fresh))
 	for i, r := range fresh {
-		request.LimitResults(results[i])
 		records[i].Results = request.ResultsDigest(results[i])
 		outcomes[i] = outcome{records[i], results[i]}
 		changes = append(changes, merkle.Change{Key: request.SessionLeaf(r.Client, r.Sequence), Value: records[i].MarshalBinary()})
@@ -164,19 +170,27 @@ func lastSequence(sessions merkle.Map, r *request.Request) uint64 {
 // apply hands the operations to the application and to the system, each in order, and returns the results by request.
 func (l *ledger) apply(info BlockInfo, requests []*request.Request) [][][]byte {
 	var operations [2][]bft.Operation
+	var counts [2][]int // operations of each request
 	for _, r := range requests {
-		space := &operations[r.Space]
+		space := r.Space
 		for _, data := range r.Operations {
-			*space = append(*space, bft.Operation{Client: r.Client, Data: data})
+			operations[space] = append(operations[space], bft.Operation{Client: r.Client, Data: data})
 		}
+		counts[space] = append(counts[space], len(r.Operations))
 	}
-	var flat [2][][]byte
-	flat[request.Application] = l.app.Apply(info.Height, info.Time, operations[request.Application])
-	flat[request.System] = l.system.Apply(info, operations[request.System])
+	var made [2]*bft.Results
+	for space := range made {
+		made[space] = bft.NewResults(counts[space])
+	}
+	l.app.Apply(info.Height, info.Time, operations[request.Application], made[request.Application])
+	for _, result := range l.system.Apply(info, operations[request.System]) {
+		made[request.System].Add(result)
+	}
 	results := make([][][]byte, len(requests))
+	var next [2]int
 	for i, r := range requests {
-		of := &flat[r.Space]
-		results[i], *of = (*of)[:len(r.Operations)], (*of)[len(r.Operations):]
+		results[i] = made[r.Space].Of(next[r.Space])
+		next[r.Space]++
 	}
 	return results
 }
@@ -186,19 +200,39 @@ func (l *ledger) remember(height bft.Height, requests []*request.Request, outcom
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(requests) > 0 {
-		keys := make([]sessionKey, len(requests))
+		block := heldBlock{height: height, keys: make([]sessionKey, len(requests))}
 		for i, r := range requests {
-			keys[i] = keyOf(r)
-			l.results[keys[i]] = outcomes[i]
+			block.keys[i] = keyOf(r)
+			l.results[block.keys[i]] = outcomes[i]
+			block.bytes += outcomes[i].bytes()
 		}
-		l.byBlock[height] = keys
+		l.held = append(l.held, block)
+		l.bytes += block.bytes
 	}
-	if height > keptResults {
-		for _, key := range l.byBlock[height-keptResults] {
+	for len(l.held) > 1 && (l.bytes > keptResultBytes || l.held[0].height+keptResults <= height) {
+		for _, key := range l.held[0].keys {
 			delete(l.results, key)
+			l.tell(key, nil) // who still waits for its state to be certified
 		}
-		delete(l.byBlock, height-keptResults)
+		l.bytes -= l.held[0].bytes
+		l.held[0] = heldBlock{}
+		l.held = l.held[1:]
 	}
+}
+
+// heldBlock is a block whose results are held.
+type heldBlock struct {
+	height bft.Height
+	keys   []sessionKey
+	bytes  int
+}
+
+func (o *outcome) bytes() int {
+	n := outcomeBytes
+	for _, result := range o.results {
+		n += len(result)
+	}
+	return n
 }
 
 // certify takes note that a certificate proves the state that the header names, and answers the clients that waited for it. It
@@ -223,15 +257,33 @@ func (l *ledger) certify(header bft.Header, certificate bft.Certificate) *certif
 	for h := from; h < s.height; h++ {
 		delete(l.states, h)
 	}
-	for h := from + 1; h <= s.height; h++ {
-		for _, key := range l.byBlock[h] {
-			for _, waiter := range l.waiters[key] {
-				waiter <- l.reply(c, key) // buffered: never blocks
-			}
-			delete(l.waiters, key)
+	l.answer(c, from)
+	return c
+}
+
+// answer tells the clients that wait for outcomes above a height what is proven now.
+func (l *ledger) answer(c *certifiedState, above bft.Height) {
+	first, _ := slices.BinarySearchFunc(l.held, above+1, func(b heldBlock, h bft.Height) int { return cmp.Compare(b.height, h) })
+	for _, block := range l.held[first:] {
+		if block.height > c.height {
+			break
+		}
+		for _, key := range block.keys {
+			l.tell(key, c)
 		}
 	}
-	return c
+}
+
+// tell answers those who wait for an outcome; without a state, that it is no longer held.
+func (l *ledger) tell(key sessionKey, c *certifiedState) {
+	for _, waiter := range l.waiters[key] {
+		var reply *request.Reply
+		if c != nil {
+			reply = l.reply(c, key)
+		}
+		waiter <- reply // buffered: never blocks
+	}
+	delete(l.waiters, key)
 }
 
 // reply proves the outcome of an executed request under a certified state; nil if its session has moved on or the outcome is no

@@ -130,18 +130,6 @@ func TestSessionSlots(t *testing.T) {
 	}
 }
 
-func TestLimitResults(t *testing.T) {
-	big := make([]byte, bft.MaxResult)
-	results := [][]byte{make([]byte, bft.MaxResult+1), big, big, big, big, big, big, big, big, {1}, {}}
-	LimitResults(results)
-	require.Nil(t, results[0])
-	for i := 1; i <= 8; i++ {
-		require.Len(t, results[i], bft.MaxResult)
-	}
-	require.Nil(t, results[9])
-	require.NotNil(t, results[10])
-}
-
 func FuzzParseReply(f *testing.F) {
 	good, err := goodReply().MarshalBinary()
 	require.NoError(f, err)

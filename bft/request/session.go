@@ -74,22 +74,6 @@ func ResultsDigest(results [][]byte) bft.Digest {
 	return bft.Digest(h.Sum(nil))
 }
 
-// MaxResults bounds the results of one request together, in bytes, so that a reply can travel.
-const MaxResults = 8 << 20
-
-// LimitResults empties, in place, each result from the one on that would exceed [MaxResults] or [bft.MaxResult]. It is part of the execution of a
-// request, before the results are digested, the same at every replica.
-func LimitResults(results [][]byte) {
-	left := MaxResults
-	for i, result := range results {
-		if len(result) > left || len(result) > bft.MaxResult {
-			results[i] = nil
-			continue
-		}
-		left -= len(result)
-	}
-}
-
 // StateRoot is the digest that a block's header binds: that of the replicated state after the block of the given height, made of the
 // roots of the application, the clients' sessions and the system.
 func StateRoot(height bft.Height, application, sessions, system bft.Digest) bft.Digest {

@@ -135,11 +135,12 @@ func (s *service) host(b *bft.Block, effective []op, hash io.Writer) error {
 			operations = append(operations, bft.Operation{Client: clientKey(o.source), Data: s.operation(int(o.source), int(o.number))})
 		}
 	}
-	results := s.app.Apply(b.Height, b.Time, operations)
-	if len(results) != len(operations) {
-		return fmt.Errorf("the application returned %d results for %d operations", len(results), len(operations))
+	results := bft.NewResults([]int{len(operations)})
+	s.app.Apply(b.Height, b.Time, operations, results)
+	if n := results.Missing(); n > 0 {
+		return fmt.Errorf("the application gave no result for %d of %d operations", n, len(operations))
 	}
-	for _, result := range results {
+	for _, result := range results.Of(0) {
 		digest := sha256.Sum256(result)
 		hash.Write(digest[:])
 	}

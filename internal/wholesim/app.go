@@ -59,20 +59,18 @@ func newJournal(executed func(bft.Height, int64, []bft.Operation)) *journal {
 	return &journal{executed: executed, names: make(map[name]bft.Height)}
 }
 
-func (j *journal) Apply(height bft.Height, time int64, operations []bft.Operation) [][]byte {
+func (j *journal) Apply(height bft.Height, time int64, operations []bft.Operation, results *bft.Results) {
 	j.executed(height, time, operations)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	results := make([][]byte, len(operations))
-	for i, o := range operations {
-		results[i] = resultOf(o.Data)
+	for _, o := range operations {
+		results.Add(resultOf(o.Data))
 		j.state.append(bytes.Clone(o.Data))
 		if n, ok := nameOfOperation(o.Data); ok {
 			j.names[n] = height
 		}
 	}
 	j.state.height = height
-	return results
 }
 
 func (s *journalState) append(entry []byte) {

@@ -1,0 +1,51 @@
+package replica
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/kv"
+	"github.com/reseal-bft/reseal/bft/request"
+)
+
+// What clients read again and again is held for them within a bound in bytes. Who waits for what is no longer held is told so.
+func TestHeldResultsAreBoundedInBytes(t *testing.T) {
+	w := newWorld(t, bft.Size{F: 1}, 1)
+	w.orderKey("big", kv.MaxValue)
+	get, err := kv.Get([]byte("big"))
+	require.NoError(t, err)
+	reads := make([][]byte, 8)
+	for i := range reads {
+		reads[i] = get
+	}
+	const blocks = 3 * keptResultBytes / (8 * kv.MaxValue)
+	waiting := make([]chan *request.Reply, blocks)
+	keys := make([]sessionKey, blocks)
+	for i := range blocks {
+		w.sent++
+		r, err := request.New(w.id, w.client, w.sent, request.Application, reads)
+		require.NoError(t, err)
+		keys[i] = keyOf(r)
+		waiting[i] = w.ledger.await(keys[i])
+		w.orderPayload(request.AppendPayload(nil, []*request.Request{r}))
+		held := 0
+		for _, out := range w.ledger.results {
+			for _, result := range out.results {
+				held += len(result)
+			}
+		}
+		require.LessOrEqual(t, held, keptResultBytes)
+		require.LessOrEqual(t, w.ledger.bytes, keptResultBytes)
+	}
+	require.Nil(t, <-waiting[0], "it was let go before it was certified")
+	h := w.tip.Header
+	h.StateHeight, h.StateRoot = w.ledger.latest.Load().height, w.ledger.latest.Load().root
+	require.NotNil(t, w.ledger.certify(h, certificate(bft.Finalize, &h)))
+	reply := <-waiting[blocks-1]
+	require.Len(t, reply.Results, 8)
+	require.Len(t, reply.Results[7], 1+kv.MaxValue)
+	require.NotNil(t, <-w.ledger.await(keys[blocks-1]), "who asks again is answered")
+	require.Empty(t, w.ledger.waiters)
+}
