@@ -123,7 +123,7 @@ func Start(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	if n.state, err = governance.New(cfg.Genesis); err != nil {
 		return nil, err
 	}
-	if n.store, err = store.Open(filepath.Clean(cfg.Dir), n.cluster, store.Options{FS: cfg.FS}); err != nil {
+	if n.store, err = store.Open(filepath.Clean(cfg.Dir), n.cluster, store.Options{FS: cfg.FS, Log: cfg.Log}); err != nil {
 		return nil, err
 	}
 	if err := n.start(ctx); err != nil {

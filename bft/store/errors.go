@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -26,6 +27,7 @@ var (
 
 // corrupt says which record is damaged and what to do.
 func (s *Store) corrupt(what string) error {
+	what, _, _ = strings.Cut(what, "\n")
 	return fmt.Errorf("%w: %s in %s: move the directory away (not %s beside it) and start again; the replica then fetches the log from the others, "+
 		"and votes again from the next epoch on", ErrCorrupt, what, s.dir, filepath.Base(s.markPath()))
 }
@@ -35,10 +37,14 @@ func explain(dir string, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, ErrCorrupt): // has its advice
+		return err
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%w: free some space for %s and start again: %w", ErrFull, dir, err)
 	case errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("%s: the file system is read-only: remount it, and look for a failing disk: %w", dir, err)
+	case errors.Is(err, syscall.EIO):
+		return fmt.Errorf("%s: the disk fails: copy what can be read of the directory (and the .mark file beside it) to another disk, and start there: %w", dir, err)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%s: run as the user that owns the directory: %w", dir, err)
 	}

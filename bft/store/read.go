@@ -11,7 +11,8 @@ import (
 )
 
 // get returns a copy of the value of a key; nil when there is none.
-func (s *Store) get(key []byte) ([]byte, error) {
+func (s *Store) get(key []byte) (out []byte, err error) {
+	defer s.missing(&err)
 	value, closer, err := s.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil
@@ -19,8 +20,8 @@ func (s *Store) get(key []byte) ([]byte, error) {
 	if err != nil {
 		return nil, s.readError(err)
 	}
-	out := append(make([]byte, 0, len(value)), value...)
-	return out, closer.Close()
+	out = append(make([]byte, 0, len(value)), value...)
+	return out, s.readError(closer.Close())
 }
 
 func (s *Store) readError(err error) error {
@@ -42,7 +43,8 @@ func (s *Store) Block(digest bft.Digest) (*bft.Block, error) {
 	return s.blockAt(bft.Height(binary.BigEndian.Uint64(height)), digest)
 }
 
-func (s *Store) blockAt(h bft.Height, digest bft.Digest) (*bft.Block, error) {
+func (s *Store) blockAt(h bft.Height, digest bft.Digest) (block *bft.Block, err error) {
+	defer s.missing(&err)
 	value, closer, err := s.db.Get(blockKey(h, digest))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil
@@ -204,6 +206,7 @@ func (s *Store) EachMeta(prefix string, f func(name string, value []byte) error)
 
 // scan runs f on an iterator over the keys from lower up to but without upper.
 func (s *Store) scan(lower, upper []byte, f func(*pebble.Iterator) error) (err error) {
+	defer s.missing(&err)
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return s.readError(err)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"strings"
 	"sync"
@@ -45,6 +44,7 @@ type Store struct {
 	db      *pebble.DB
 
 	failure   atomic.Pointer[error]
+	stuck     chan error   // why a goroutine of the database stands still for ever, the first of them
 	unchecked atomic.Int64 // bytes written since the disk's free space was looked at
 	snapshots sync.Mutex   // one writer of snapshots
 }
@@ -52,7 +52,7 @@ type Store struct {
 // Open opens the store in dir, or makes one there if dir is empty or does not exist. It returns [ErrForeign], [ErrNotEmpty],
 // [ErrLocked], [ErrFull] or [ErrCorrupt], each in one line that says what to do.
 func Open(dir string, cluster bft.ClusterID, opts Options) (*Store, error) {
-	s := &Store{dir: dir, cluster: cluster, opts: opts, fs: opts.FS}
+	s := &Store{dir: dir, cluster: cluster, opts: opts, fs: opts.FS, stuck: make(chan error, 1)}
 	if s.fs == nil {
 		s.fs = vfs.Default
 	}
@@ -84,33 +84,48 @@ func (s *Store) openDB() error {
 	if err := s.checkManifest(); err != nil {
 		return err
 	}
-	db, err := pebble.Open(s.path("db"), s.pebbleOptions())
-	switch {
-	case err == nil:
-		s.db = db
-	case pebble.IsCorruptionError(err), errors.Is(err, fs.ErrNotExist):
-		return s.corrupt(err.Error())
-	default:
-		return explain(s.dir, err)
+	opened := make(chan error, 1)
+	go func() {
+		var err error
+		s.db, err = pebble.Open(s.path("db"), s.pebbleOptions())
+		opened <- err
+	}()
+	select {
+	case err := <-opened:
+		if err != nil {
+			return s.openError(err)
+		}
+	case err := <-s.stuck:
+		return err
 	}
 	if err := s.prepareSnapshots(); err != nil {
-		return errors.Join(err, db.Close())
+		return errors.Join(err, s.db.Close())
 	}
 	return nil
 }
 
-// checkManifest refuses a database that has data and no manifest: opened, it would be an empty one.
+// openError tells what the operating system refuses from what the database does not understand: that is damage, whatever it is called there.
+func (s *Store) openError(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) && errno != syscall.EISDIR && errno != syscall.ENOENT {
+		return explain(s.dir, err)
+	}
+	return s.corrupt(err.Error())
+}
+
+// checkManifest refuses a database that has data and no manifest, or no file that says which one counts: opened, it would be an empty one.
 func (s *Store) checkManifest() error {
 	names, err := s.fs.List(s.path("db"))
 	if err != nil {
 		return explain(s.dir, err)
 	}
-	data, manifest := false, false
+	data, manifest, marker := false, false, false
 	for _, name := range names {
-		data = data || strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
+		data = data || strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob") || strings.HasSuffix(name, ".log")
 		manifest = manifest || strings.HasPrefix(name, "MANIFEST-")
+		marker = marker || strings.HasPrefix(name, "marker.manifest.")
 	}
-	if data && !manifest {
+	if data && !(manifest && marker) {
 		return s.corrupt("the database has lost its MANIFEST")
 	}
 	return nil
@@ -124,7 +139,7 @@ const separate = 1 << 10
 // signatures and hashes.
 func (s *Store) pebbleOptions() *pebble.Options {
 	opts := &pebble.Options{
-		FS:                          s.fs,
+		FS:                          guardedFS{s.fs, s},
 		Logger:                      pebbleLog{s},
 		CacheSize:                   s.opts.CacheBytes,
 		FormatMajorVersion:          pebble.FormatNewest,
@@ -132,7 +147,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		MemTableStopWritesThreshold: 4,
 		MaxOpenFiles:                512,
 		BytesPerSync:                1 << 20,
-		EventListener:               &pebble.EventListener{BackgroundError: s.backgroundError},
+		EventListener:               &pebble.EventListener{BackgroundError: s.backgroundError, DataCorruption: s.damaged},
 	}
 	opts.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
 		return pebble.ValueSeparationPolicy{
@@ -228,8 +243,12 @@ func (l pebbleLog) Fatalf(format string, args ...any) {
 		}
 	}
 	l.s.opts.Log.Error("the database has failed", "dir", l.s.dir, "error", err)
-	_ = l.s.fail(err)
+	failure := l.s.fail(err)
 	if format != commitFailed {
+		select {
+		case l.s.stuck <- failure:
+		default:
+		}
 		select {}
 	}
 }
