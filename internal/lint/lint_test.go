@@ -17,6 +17,8 @@ var arrows = map[string][]string{
 	"keystore":  {},
 	"hsm":       {"keystore"},
 	"recovery":  {"bft", "threshold", "keystore"},
+	// The intruder plays on all backends; nothing but tests imports it.
+	"recovery/recoverytest/devices": {"bft", "keystore", "hsm"},
 	// These two bring the backends together, and nothing below imports them.
 	"keystore/device": {"hsm"},
 	"keystore/check":  {"hsm"},

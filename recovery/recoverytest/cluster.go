@@ -4,11 +4,14 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -24,16 +27,15 @@ import (
 	"github.com/reseal-bft/reseal/recovery/handoff"
 )
 
-// Device is what one replica keeps its secrets in.
-type Device interface {
-	// Init makes the keystore.
-	Init(ctx context.Context) (keystore.Keystore, error)
-	// Reboot resets the device, has it in the boot state that is approved, and opens the keystore. The one before was closed.
-	Reboot(ctx context.Context) (keystore.Keystore, error)
-}
+// patience is how long a cluster may take for a step of a plan. The deadlines are those of rounds in a plan where somebody is to miss one.
+const (
+	patience       = 60 * time.Second
+	deadline       = 3 * time.Second
+	deadlineOfTPMs = 12 * time.Second
+)
 
-// patience is how long a cluster may take for a step of a plan.
-const patience = 60 * time.Second
+// storeDir is where a replica's store is on its disk.
+const storeDir = "/store"
 
 // cluster is real nodes in this process, on loopback.
 type cluster struct {
@@ -41,54 +43,61 @@ type cluster struct {
 	operator  ed25519.PrivateKey
 	client    *client.Client
 	log       *slog.Logger
-	devices   []Device
+	fleet     Fleet
 	keystores []keystore.Keystore
 	disks     []*vfs.MemFS
 	nodes     []*recovery.Node // nil for one that is down
 	orders    uint64
+	// skews are how far clocks are off, and cut whom the network brings nothing; by replica.
+	skews []atomic.Int64
+	cut   []atomic.Bool
 }
 
-func newCluster(ctx context.Context, plan Plan, devices []Device, log *slog.Logger) (*cluster, error) {
+func newCluster(ctx context.Context, plan Plan, fleet Fleet, log *slog.Logger) (*cluster, error) {
 	public, operator, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	deadline := patience
-	for _, t := range plan.Turns {
-		if t.Mishap == MissesDeadline {
-			deadline = 4 * time.Second
-		}
-	}
+	n := bft.Size{F: plan.F, C: plan.C}.N()
 	ms := func(n int) governance.Duration { return governance.Duration(time.Duration(n) * time.Millisecond) }
-	c := &cluster{operator: operator, log: log, devices: devices, genesis: &governance.Genesis{
+	c := &cluster{operator: operator, log: log, fleet: fleet, skews: make([]atomic.Int64, n), cut: make([]atomic.Bool, n), genesis: &governance.Genesis{
 		Name: "intruder", Created: time.Now().UTC().Truncate(time.Second), F: plan.F, C: plan.C,
-		Operators: []ed25519.PublicKey{public}, OperatorQuorum: 1, RoundDeadline: governance.Duration(deadline), Window: 4,
-		Timeouts: governance.Timeouts{View: ms(1000), ViewMax: ms(8000), Finalize: ms(50), Idle: ms(50), Resend: ms(300), Ahead: ms(10000)},
+		Operators: []ed25519.PublicKey{public}, OperatorQuorum: 1, RoundDeadline: governance.Duration(patience), Window: 4,
+		Timeouts: governance.Timeouts{View: ms(500), ViewMax: ms(8000), Finalize: ms(50), Idle: ms(60), Resend: ms(300), Ahead: ms(10000)},
 	}}
-	addresses, err := freeAddresses(len(devices))
+	addresses, err := freeAddresses(n)
 	if err != nil {
 		return nil, err
 	}
-	for i, d := range devices {
-		ks, err := d.Init(ctx)
+	for i := range n {
+		ks, err := fleet.Init(ctx, bft.ReplicaID(i+1))
 		if err != nil {
-			return nil, err
+			return c, err
 		}
 		c.keystores = append(c.keystores, ks)
 		c.disks = append(c.disks, vfs.NewCrashableMem())
 		key, err := handoff.SealGenesisKey(ks)
 		if err != nil {
-			return nil, err
+			return c, err
 		}
 		identity, err := x509.MarshalPKIXPublicKey(ks.Identity().Public())
 		if err != nil {
-			return nil, err
+			return c, err
 		}
 		c.genesis.Members = append(c.genesis.Members, governance.GenesisMember{
 			ID: bft.ReplicaID(i + 1), Address: addresses[i], Identity: identity, EpochKey: key,
 		})
 	}
-	c.nodes = make([]*recovery.Node, len(devices))
+	c.nodes = make([]*recovery.Node, n)
+	if err := fleet.Found(c.genesis); err != nil {
+		return c, err
+	}
+	if slices.ContainsFunc(plan.Turns, func(t Turn) bool { return t.Mishap == MissesDeadline }) {
+		c.genesis.RoundDeadline = governance.Duration(deadline)
+		if c.genesis.Attestation.Required {
+			c.genesis.RoundDeadline = governance.Duration(deadlineOfTPMs)
+		}
+	}
 	for id := range c.ids() {
 		if err := c.start(ctx, id); err != nil {
 			return c, err
@@ -161,7 +170,12 @@ func (c *cluster) connect(ctx context.Context) error {
 
 func (c *cluster) start(ctx context.Context, id bft.ReplicaID) error {
 	node, err := recovery.Start(context.WithoutCancel(ctx), recovery.NodeConfig{
-		Genesis: c.genesis, Self: id, Dir: "/store", FS: c.disks[id-1], Keystore: c.keystores[id-1], Application: kv.New(), Log: c.log.With("replica", id),
+		Genesis: c.genesis, Self: id, Dir: storeDir, FS: c.disks[id-1], Keystore: c.keystores[id-1], Application: kv.New(), Log: c.log.With("replica", id),
+		Network: func(cfg transport.Config) (recovery.Network, error) {
+			t, err := transport.New(cfg)
+			return line{t, c, id}, err
+		},
+		Clock: func() time.Time { return time.Now().Add(time.Duration(c.skews[id-1].Load())) },
 	})
 	if err != nil {
 		return fmt.Errorf("replica %d does not start: %w", id, err)
@@ -179,8 +193,8 @@ func (c *cluster) stop(id bft.ReplicaID) error {
 	return node.Close()
 }
 
-// reboot resets a replica's machine. Its disk holds what was synced, if it crashes.
-func (c *cluster) reboot(ctx context.Context, id bft.ReplicaID, crash bool) error {
+// reboot resets a replica's machine. Its disk holds what was synced, if it crashes. Between is what happens while the machine is off; it may be nil.
+func (c *cluster) reboot(ctx context.Context, id bft.ReplicaID, crash bool, between func() error) error {
 	disk := c.disks[id-1]
 	if crash {
 		disk = disk.CrashClone(vfs.CrashCloneCfg{})
@@ -192,11 +206,17 @@ func (c *cluster) reboot(ctx context.Context, id bft.ReplicaID, crash bool) erro
 	if err := c.keystores[id-1].Close(); err != nil {
 		return err
 	}
-	ks, err := c.devices[id-1].Reboot(ctx)
+	if between != nil {
+		if err := between(); err != nil {
+			return err
+		}
+	}
+	ks, err := c.fleet.Reboot(ctx, id)
 	if err != nil {
 		return fmt.Errorf("replica %d does not boot: %w", id, err)
 	}
 	c.keystores[id-1] = ks
+	c.skews[id-1].Store(0)
 	return c.start(ctx, id)
 }
 
@@ -212,6 +232,49 @@ func (c *cluster) close() {
 	for _, ks := range c.keystores {
 		ks.Close()
 	}
+}
+
+// line is a replica's connection with the others, which the intruder may cut.
+type line struct {
+	*transport.Transport
+	c    *cluster
+	self bft.ReplicaID
+}
+
+func (l line) down(to bft.ReplicaID) bool { return l.c.cut[l.self-1].Load() || l.c.cut[to-1].Load() }
+
+// Send implements [recovery.Network].
+func (l line) Send(to bft.ReplicaID, frame []byte) {
+	if !l.down(to) {
+		l.Transport.Send(to, frame)
+	}
+}
+
+// Broadcast implements [recovery.Network].
+func (l line) Broadcast(frame []byte) {
+	for id := range l.c.ids() {
+		if id != l.self {
+			l.Send(id, frame)
+		}
+	}
+}
+
+var errCut = transport.Unreachable(errors.New("the intruder has the network"))
+
+// Call implements [recovery.Network].
+func (l line) Call(ctx context.Context, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
+	if l.down(to) {
+		return nil, errCut
+	}
+	return l.Transport.Call(ctx, to, method, request)
+}
+
+// CallUnder implements [recovery.Network].
+func (l line) CallUnder(ctx context.Context, as tls.Certificate, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
+	if l.down(to) {
+		return nil, errCut
+	}
+	return l.Transport.CallUnder(ctx, as, to, method, request)
 }
 
 // await waits until something is so.

@@ -4,17 +4,19 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
-	"encoding/binary"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
-	"time"
-
-	"golang.org/x/crypto/cryptobyte"
+	"math/rand/v2"
+	"slices"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/store"
 	"github.com/reseal-bft/reseal/bft/transport"
+	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery/governance"
 	"github.com/reseal-bft/reseal/threshold"
 )
@@ -31,13 +33,13 @@ const ahead = 3
 
 // intruder is where it is, and what it has.
 type intruder struct {
-	c      *cluster
-	judge  *judge
-	loot   loot
-	at     bft.ReplicaID
-	random ed25519.PrivateKey // the key that it plants
-	// past is all that the disks ever held.
-	past map[string][]byte
+	c     *cluster
+	judge *judge
+	loot  loot
+	at    map[bft.ReplicaID]bool
+	draw  *rand.Rand
+	// revoked: the log has revoked a boot state.
+	revoked bool
 	// findings are what it achieved, beyond secrets that the judge computes.
 	findings map[string]bool
 }
@@ -45,14 +47,18 @@ type intruder struct {
 func newIntruder(c *cluster) *intruder {
 	g := c.genesis
 	return &intruder{
-		c: c, judge: newJudge(threshold.Params{N: g.Size().N(), T: g.Size().Quorum(), F: g.F}), past: map[string][]byte{}, findings: map[string]bool{},
+		c: c, judge: newJudge(threshold.Params{N: g.Size().N(), T: g.Size().Quorum(), F: g.F}), findings: map[string]bool{},
+		at: map[bft.ReplicaID]bool{}, draw: rand.New(rand.NewPCG(uint64(g.Created.UnixNano()), 9)),
 		loot: loot{keys: map[[32]byte]bool{}, records: map[string][]byte{}},
 	}
 }
 
-// remember has the judge take down what is public, and the disks remember what they hold.
+// remember has the judge take down what is public, and the intruder copy all disks for ever: those of clean replicas were stolen before, or will be.
 func (x *intruder) remember() error {
 	for id := range x.c.ids() {
+		if err := x.c.fleet.Copy(id); err != nil {
+			return err
+		}
 		node := x.c.nodes[id-1]
 		if node == nil {
 			continue
@@ -61,21 +67,25 @@ func (x *intruder) remember() error {
 		if err != nil {
 			return err
 		}
-		x.judge.note(node.State(), m)
+		v := node.State()
+		x.judge.note(v, m)
+		if share := x.judge.worthless(v, m); share != "" {
+			x.findings[fmt.Sprintf("epoch %d: replica %d holds %s", v.Epoch, id, share)] = true
+		}
 		for name, value := range m.records {
-			digest := fmt.Sprintf("%d\x00%s\x00%x", id, name, value[:min(len(value), 8)])
-			x.past[digest] = value
+			x.loot.records[fmt.Sprintf("%d\x00%s\x00%x", id, name, value[:min(len(value), 40)])] = value
 		}
 	}
 	return nil
 }
 
 // enter takes everything of a replica.
-func (x *intruder) enter(id bft.ReplicaID, plant bool) error {
-	x.at = id
-	epoch := x.c.nodes[id-1].State().Epoch
-	x.judge.enter(epoch, id)
-	m, err := readMemory(x.c.nodes[id-1])
+func (x *intruder) enter(ctx context.Context, id bft.ReplicaID, plants bool) error {
+	x.at[id] = true
+	node := x.c.nodes[id-1]
+	v := node.State()
+	x.judge.enter(v.Epoch, id)
+	m, err := readMemory(node)
 	if err != nil {
 		return err
 	}
@@ -83,179 +93,143 @@ func (x *intruder) enter(id bft.ReplicaID, plant bool) error {
 		return fmt.Errorf("the intruder found nothing in replica %d: the kit reads memory in the wrong place", id)
 	}
 	x.loot.take(m)
-	own := fmt.Appendf(nil, "%d\x00", id)
-	for name, value := range x.past {
-		if bytes.HasPrefix([]byte(name), own) {
-			x.loot.records[name] = value
-		}
-	}
-	if _, x.random, err = ed25519.GenerateKey(rand.Reader); err != nil {
+	if err := x.try(ctx, id); err != nil {
 		return err
 	}
-	if plant {
-		if err := x.plant(id, epoch); err != nil {
+	_, own, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		return err
+	}
+	keys := append(m.epochKeys, own)
+	if plants {
+		if err := x.plant(id, v, m, own); err != nil {
 			return err
 		}
 	}
-	for _, key := range append(m.epochKeys, x.random) {
-		for e := epoch; e <= epoch+ahead; e++ {
+	slices.SortFunc(keys, func(a, b ed25519.PrivateKey) int { return bytes.Compare(a, b) })
+	for _, key := range slices.CompactFunc(keys, func(a, b ed25519.PrivateKey) bool { return bytes.Equal(a, b) }) {
+		for e := v.Epoch; e <= v.Epoch+ahead; e++ {
 			certificate, err := transport.Credential(x.c.keystores[id-1].Identity(), x.c.genesis.ClusterID(), id, e, key)
 			if err != nil {
 				return err
 			}
-			x.loot.credentials = append(x.loot.credentials, credential{id, epoch, e, certificate})
+			x.loot.credentials = append(x.loot.credentials, credential{id, v.Epoch, e, certificate})
 		}
 	}
 	return nil
 }
 
-// plant seals the present secret with an epoch key of the intruder's for the next epoch.
-func (x *intruder) plant(id bft.ReplicaID, epoch bft.Epoch) error {
-	device := x.c.keystores[id-1]
-	node := x.c.nodes[id-1]
-	raw, err := device.Unseal(uint64(epoch))
-	if err != nil {
-		return nil // it has none, or the device opens nothing more in this boot
+// plant leaves in the device what the fleet knows of, and a secret for the next epoch, with an epoch key and a vault key of the intruder's.
+func (x *intruder) plant(id bft.ReplicaID, v *governance.View, m *memory, key ed25519.PrivateKey) error {
+	if err := x.c.fleet.Plant(id, v.Epoch); err != nil {
+		return err
 	}
-	m, err := readMemory(node)
+	s := &sealed{seed: key.Seed(), vault: m.keys[0]}
+	if len(m.shares) > 0 {
+		s.share = m.shares[0]
+	}
+	if group, err := hex.DecodeString(v.GroupKey); err == nil && v.GroupKey != "" {
+		s.groupKey = sha256.Sum256(group)
+	}
+	return x.c.keystores[id-1].Seal(uint64(v.Epoch)+1, s.encode())
+}
+
+// plantShare leaves, while the machine is off, a share of no worth for the next epoch, under the key that the log names, and its sharing.
+func (x *intruder) plantShare(id bft.ReplicaID, epoch bft.Epoch) error {
+	c := x.c
+	v := c.view()
+	group, err := hex.DecodeString(v.GroupKey)
+	key := x.loot.epochKey(v.Member(id).EpochKey)
+	if err != nil || v.Epoch != epoch || epoch == 0 || key == nil {
+		return err // too late for it
+	}
+	s, sharing, err := worthless(key, int(id), x.judge.params, group)
 	if err != nil {
 		return err
 	}
-	for _, key := range m.epochKeys {
-		raw = bytes.ReplaceAll(raw, key.Seed(), x.random.Seed())
+	x.loot.keys[s.vault] = true
+	disk, err := store.Open(storeDir, c.genesis.ClusterID(), store.Options{FS: c.disks[id-1]})
+	if err != nil {
+		return err
 	}
-	return device.Seal(uint64(epoch)+1, raw)
+	batch := disk.NewBatch()
+	err = errors.Join(batch.PutMeta(fmt.Sprintf("sharing/%d/", epoch+1), sharing), batch.Commit(true), disk.Close())
+	if err != nil {
+		return err
+	}
+	return c.fleet.Offline(context.Background(), id, func(ks keystore.Keystore) error { return ks.Seal(uint64(epoch)+1, s.encode()) })
 }
 
-// follow takes everything of the replica that the intruder stays in when its epoch has begun.
+// follow takes everything of the replicas that the intruder stays in when their epoch has begun.
 func (x *intruder) follow(epoch bft.Epoch) error {
-	if x.at == 0 {
-		return nil
-	}
-	x.judge.enter(epoch, x.at)
-	m, err := readMemory(x.c.nodes[x.at-1])
-	if err == nil {
+	for id := range x.at {
+		x.judge.enter(epoch, id)
+		m, err := readMemory(x.c.nodes[id-1])
+		if err != nil {
+			return err
+		}
 		x.loot.take(m)
 	}
-	return err
+	return nil
 }
 
-// outside is a connection of one who has only what he took.
-func (x *intruder) outside(as credential) (*transport.Transport, error) {
-	peers, err := x.c.peers(as.owner)
+// try tries the copies of a replica's keystore on its device.
+func (x *intruder) try(ctx context.Context, id bft.ReplicaID) error {
+	stolen, err := x.c.fleet.Try(ctx, id, x.at[id])
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("the intruder's ways to the device of replica %d are gone: %w", id, err)
 	}
-	t, err := transport.New(transport.Config{
-		Cluster: x.c.genesis.ClusterID(), Self: as.owner, Listen: "127.0.0.1:0", Certificate: as.Certificate, Log: x.c.log,
-		Handler: func(transport.Sender, []byte) {},
-	})
-	if err == nil {
-		t.SetPeers(peers)
-	}
-	return t, err
+	return x.got(id, stolen)
 }
 
-const methods = "reseal/handoff/"
-
-// usable are the credentials of replicas that the intruder has left.
-func (x *intruder) usable() []credential {
-	var out []credential
-	for _, c := range x.loot.credentials {
-		if c.owner != x.at {
-			out = append(out, c)
+// tryDevices tries all devices as another user of their machines.
+func (x *intruder) tryDevices(ctx context.Context) error {
+	for id := range x.c.ids() {
+		if x.c.nodes[id-1] != nil && !x.at[id] {
+			if err := x.try(ctx, id); err != nil {
+				return err
+			}
 		}
 	}
-	return out
+	return nil
 }
 
-// call calls a replica as another one.
-func (x *intruder) call(ctx context.Context, as credential, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
-	t, err := x.outside(as)
+// misboot tries the copies in boots that nobody approved.
+func (x *intruder) misboot(ctx context.Context, id bft.ReplicaID) error {
+	stolen, err := x.c.fleet.Misboot(ctx, id, x.revoked)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("the intruder cannot boot the machine of replica %d: %w", id, err)
 	}
-	defer t.Close()
-	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-	defer cancel()
-	return t.CallUnder(ctx, as.Certificate, to, methods+method, request)
+	return x.got(id, stolen)
 }
 
-// probe tries to be admitted, and to be given points, in an epoch that has begun.
-func (x *intruder) probe(ctx context.Context) {
-	v := x.c.view()
-	if len(v.LastHandoff.Dealings) == 0 {
-		return
-	}
-	for _, as := range x.usable() {
-		if as.made >= v.Epoch {
+// got takes what devices gave away.
+func (x *intruder) got(id bft.ReplicaID, stolen []Stolen) error {
+	for _, s := range stolen {
+		if s.Secret == nil {
+			x.findings[fmt.Sprintf("epoch %d, replica %d: %s", x.c.view().Epoch, id, s.How)] = true
 			continue
 		}
-		to := as.owner%bft.ReplicaID(v.N) + 1
-		if x.c.nodes[to-1] == nil || to == as.owner {
-			continue
+		secret, err := parseSealed(s.Secret)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errFormat, err)
 		}
-		digest := v.LastHandoff.Dealings[0].Commitment
-		if _, err := x.call(ctx, as, to, "commitment", digest[:]); err == nil && as.epoch < v.Epoch {
-			x.findings[fmt.Sprintf("epoch %d: replica %d admits a credential of epoch %d of replica %d", v.Epoch, to, as.epoch, as.owner)] = true
+		x.loot.keys[secret.vault] = true
+		if secret.share != nil {
+			x.loot.shares = append(x.loot.shares, secret.share)
 		}
-		if answer, err := x.call(ctx, as, to, "point", digest[:]); err == nil && len(answer) > 0 {
-			x.findings[fmt.Sprintf("epoch %d: replica %d gives its point under a key of replica %d that was taken in epoch %d", v.Epoch, to, as.owner, as.made)] = true
-		}
-	}
-}
-
-// raid tries to be given parts while dealings are made.
-func (x *intruder) raid(ctx context.Context, epoch bft.Epoch) {
-	done := map[governance.Round]bool{}
-	for ctx.Err() == nil {
-		v := x.c.view()
-		if v.Epoch > epoch {
-			return
-		}
-		if v.Phase == governance.PhaseDealing && !done[v.Round] {
-			done[v.Round] = true
-			x.fetch(ctx, v)
-		}
-		timer := time.NewTimer(2 * time.Millisecond)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		key := ed25519.NewKeyFromSeed(secret.seed)
+		x.loot.epochKeys = append(x.loot.epochKeys, key)
+		if v := x.c.view(); !x.at[id] && !x.judge.inside[v.Epoch][id] && v.Member(id).EpochKey.Equal(key.Public()) {
+			x.findings[fmt.Sprintf("epoch %d: the epoch key of replica %d, which is clean, is known: %s", v.Epoch, id, s.How)] = true
 		}
 	}
-}
-
-// fetch asks the dealers of a handoff for the parts of replicas that the intruder has left.
-func (x *intruder) fetch(ctx context.Context, v *governance.View) {
-	name := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(v.Epoch)), uint64(v.Round))
-	for _, as := range x.usable() {
-		if as.epoch != v.Epoch {
-			continue
-		}
-		for _, m := range v.Members {
-			if m.ID == as.owner || !m.HoldsShare {
-				continue
-			}
-			answer, err := x.call(ctx, as, m.ID, "part", name)
-			s := cryptobyte.String(answer)
-			var raw cryptobyte.String
-			if err != nil || !s.ReadUint24LengthPrefixed(&raw) {
-				continue
-			}
-			x.findings[fmt.Sprintf("epoch %d: the part of replica %d of a dealing is given under a key that was taken in epoch %d", v.Epoch, as.owner, as.made)] = true
-			if commitment, err := threshold.ParseCommitment(raw); err == nil {
-				x.loot.parts = append(x.loot.parts, takenPart{commitment, s})
-			}
-		}
-	}
+	return nil
 }
 
 // found are all findings so far.
 func (x *intruder) found() []string {
-	list := x.judge.secrets(&x.loot)
-	for f := range maps.Keys(x.findings) {
-		list = append(list, f)
-	}
+	list := append(x.judge.secrets(&x.loot), slices.Collect(maps.Keys(x.findings))...)
+	slices.Sort(list)
 	return list
 }

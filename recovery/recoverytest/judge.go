@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ed25519"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math/big"
 	"slices"
@@ -25,11 +27,23 @@ type loot struct {
 	keys        map[[32]byte]bool
 	records     map[string][]byte // of disks; the name begins with the replica
 	credentials []credential
+	epochKeys   []ed25519.PrivateKey
+}
+
+// epochKey returns the private part of an epoch key, if it was taken.
+func (l *loot) epochKey(public ed25519.PublicKey) ed25519.PrivateKey {
+	for _, key := range l.epochKeys {
+		if public.Equal(key.Public()) {
+			return key
+		}
+	}
+	return nil
 }
 
 func (l *loot) take(m *memory) {
 	l.shares = append(l.shares, m.shares...)
 	l.parts = append(l.parts, m.parts...)
+	l.epochKeys = append(l.epochKeys, m.epochKeys...)
 	for _, k := range m.keys {
 		l.keys[k] = true
 	}
@@ -61,20 +75,30 @@ func (j *judge) note(v *governance.View, m *memory) {
 		j.commitments[c.Digest()] = c
 	}
 	for _, s := range m.sharings {
-		if s.Params() == j.params && len(v.LastHandoff.Dealings) > 0 && j.sharings[v.Epoch] == nil && j.fits(v.Epoch, s) {
+		if s.Params() == j.params && j.held(v.Epoch) && j.sharings[v.Epoch] == nil && j.fits(v, s) {
 			j.sharings[v.Epoch] = s
 		}
 	}
 }
 
-// fits: a sharing may be one of the epoch before, found in a node that waits.
-func (j *judge) fits(epoch bft.Epoch, s *threshold.Sharing) bool {
+// fits: a sharing may be one of the epoch before, found in a node that waits, or of another group.
+func (j *judge) fits(v *governance.View, s *threshold.Sharing) bool {
 	for e, other := range j.sharings {
-		if e != epoch && other.Equal(s) {
+		if e != v.Epoch && other.Equal(s) {
 			return false
 		}
 	}
-	return true
+	return hex.EncodeToString(s.GroupKey().Bytes()) == v.GroupKey
+}
+
+// worthless says what is wrong with the share that a node takes for its own: "" for nothing, or when it has none.
+func (j *judge) worthless(v *governance.View, m *memory) string {
+	for _, s := range m.sharings {
+		if s.Params() == j.params && hex.EncodeToString(s.GroupKey().Bytes()) != v.GroupKey {
+			return "a sharing of another group, which the intruder planted, and signs by it"
+		}
+	}
+	return ""
 }
 
 // enter notes that the intruder was in a replica in an epoch.

@@ -4,12 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"slices"
 
 	"github.com/reseal-bft/reseal/bft"
-	"github.com/reseal-bft/reseal/keystore"
-	"github.com/reseal-bft/reseal/keystore/file"
 	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
@@ -22,29 +19,34 @@ type Report struct {
 	Taken int
 }
 
-// Run plays a plan on devices, one for each replica. An error says that the cluster did not do what the plan asks of it. A nil log discards.
-func Run(ctx context.Context, plan Plan, devices []Device, log *slog.Logger) (*Report, error) {
+// Run plays a plan on a fleet, which it closes. An error says that the cluster did not do what the plan asks of it. A nil log discards.
+func Run(ctx context.Context, plan Plan, fleet Fleet, log *slog.Logger) (report *Report, err error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c, err := newCluster(ctx, plan, devices, log)
-	if c != nil {
-		defer c.close()
-	}
+	c, err := newCluster(ctx, plan, fleet, log)
+	defer func() {
+		if c != nil {
+			c.close()
+		}
+		if closed := fleet.Close(); err == nil && closed != nil {
+			err = closed
+		}
+	}()
 	if err != nil {
 		return nil, fmt.Errorf("the cluster does not begin: %w", err)
 	}
 	x := newIntruder(c)
-	report := &Report{Plan: plan}
+	report = &Report{Plan: plan}
 	for _, t := range plan.Turns {
-		if err := x.turn(ctx, t); err != nil {
-			return nil, fmt.Errorf("epoch %d: %w", c.view().Epoch, err)
-		}
+		failed := x.turn(ctx, t)
 		if report.Findings = x.found(); len(report.Findings) > 0 {
-			break
+			break // whatever else came of it
+		}
+		if failed != nil {
+			return nil, fmt.Errorf("epoch %d: %w", c.view().Epoch, failed)
 		}
 	}
-	slices.Sort(report.Findings)
 	report.Taken = len(x.loot.shares) + len(x.loot.parts)
 	return report, nil
 }
@@ -57,15 +59,18 @@ func (x *intruder) turn(ctx context.Context, t Turn) error {
 	if err := x.remember(); err != nil {
 		return err
 	}
-	if t.Enter != 0 {
-		if err := x.enter(t.Enter, t.Plants); err != nil {
+	for _, id := range t.Enter {
+		if err := x.enter(ctx, id, t.Plants); err != nil {
 			return err
 		}
+	}
+	for id := range x.at {
+		c.skews[id-1].Store(int64(t.Skew))
 	}
 	if err := x.prepare(ctx, t); err != nil {
 		return err
 	}
-	if !slices.Contains(due, t.Recovers) {
+	if t.Recovers != 0 && !slices.Contains(due, t.Recovers) {
 		due = append(due, t.Recovers)
 	}
 	reboot := slices.Clone(due)
@@ -76,14 +81,13 @@ func (x *intruder) turn(ctx context.Context, t Turn) error {
 	if err := c.order(ctx, &governance.StartRound{Due: due}); err != nil {
 		return err
 	}
-	if err := c.rebootAll(ctx, reboot); err != nil {
-		return err
+	for _, id := range reboot {
+		if err := x.leave(ctx, id); err != nil {
+			return err
+		}
 	}
-	if !t.Stays {
-		x.at = 0
-	}
-	if t.Mishap == CrashesInHandoff {
-		if err := x.crash(ctx, t.Whom, epoch); err != nil {
+	if t.Mishap == CrashesInHandoff || t.Mishap == RestartsPlanted {
+		if err := x.crash(ctx, t, epoch); err != nil {
 			return err
 		}
 	}
@@ -95,24 +99,53 @@ func (x *intruder) turn(ctx context.Context, t Turn) error {
 
 // prepare does what befalls others before the round.
 func (x *intruder) prepare(ctx context.Context, t Turn) error {
-	for _, m := range x.c.view().Members {
+	c := x.c
+	for _, m := range c.view().Members {
 		if m.Quarantined {
-			if err := x.c.order(ctx, &governance.Release{Replica: m.ID}); err != nil {
+			if err := c.order(ctx, &governance.Release{Replica: m.ID}); err != nil {
 				return err
 			}
 		}
 	}
+	if t.Revokes {
+		order, err := c.fleet.Revocation(c.view())
+		if err != nil || order == nil {
+			return err
+		}
+		x.revoked = true
+		if err := c.order(ctx, order); err != nil {
+			return err
+		}
+	}
 	switch t.Mishap {
 	case Quarantined:
-		return x.c.order(ctx, &governance.Quarantine{Replica: t.Whom, Reason: "the plan"})
+		return c.order(ctx, &governance.Quarantine{Replica: t.Whom, Reason: "the plan"})
 	case ComesBackLate:
-		return x.c.stop(t.Whom)
+		return c.stop(t.Whom)
+	case CutOff:
+		c.cut[t.Whom-1].Store(true)
 	}
 	return nil
 }
 
+// leave drives the intruder out of a replica that is due, if it is there.
+func (x *intruder) leave(ctx context.Context, id bft.ReplicaID) error {
+	c := x.c
+	if c.view().Member(id).Device != nil { // who restarts at once shows first which boot it was in when it became due
+		err := c.await(ctx, fmt.Sprintf("replica %d has shown its boot", id), func() bool { return c.view().Member(id).Device.Due.Shown })
+		if err != nil {
+			return err
+		}
+	}
+	if err := c.reboot(ctx, id, false, func() error { return x.misboot(ctx, id) }); err != nil {
+		return err
+	}
+	delete(x.at, id)
+	return nil
+}
+
 // crash lets a replica crash while dealings are made.
-func (x *intruder) crash(ctx context.Context, id bft.ReplicaID, epoch bft.Epoch) error {
+func (x *intruder) crash(ctx context.Context, t Turn, epoch bft.Epoch) error {
 	err := x.c.await(ctx, "dealings are made", func() bool {
 		v := x.c.view()
 		return v.Epoch > epoch || v.Phase == governance.PhaseDealing || v.Phase == governance.PhaseReady
@@ -120,7 +153,10 @@ func (x *intruder) crash(ctx context.Context, id bft.ReplicaID, epoch bft.Epoch)
 	if err != nil {
 		return err
 	}
-	return x.c.reboot(ctx, id, true)
+	if t.Mishap == CrashesInHandoff {
+		return x.c.reboot(ctx, t.Whom, true, nil)
+	}
+	return x.c.reboot(ctx, t.Whom, false, func() error { return x.plantShare(t.Whom, epoch) })
 }
 
 // judgeEpoch waits until an epoch has begun everywhere, and has the intruder try.
@@ -129,16 +165,17 @@ func (x *intruder) judgeEpoch(ctx context.Context, t Turn, epoch bft.Epoch) erro
 	if err := c.put(ctx, fmt.Sprint("in epoch ", epoch)); err != nil {
 		return err
 	}
-	if err := c.settle(ctx, epoch); err != nil && !Mutated() {
-		return err
-	}
+	c.cut[max(t.Whom, 1)-1].Store(false)
 	if t.Mishap == ComesBackLate {
-		if err := c.start(ctx, t.Whom); err != nil {
-			return err
-		}
 		if err := c.settle(ctx, epoch); err != nil && !Mutated() {
 			return err
 		}
+		if err := c.reboot(ctx, t.Whom, false, nil); err != nil {
+			return err
+		}
+	}
+	if err := c.settle(ctx, epoch); err != nil && !Mutated() {
+		return err
 	}
 	if err := x.remember(); err != nil {
 		return err
@@ -147,37 +184,5 @@ func (x *intruder) judgeEpoch(ctx context.Context, t Turn, epoch bft.Epoch) erro
 		return err
 	}
 	x.probe(ctx)
-	return nil
-}
-
-func (c *cluster) rebootAll(ctx context.Context, ids []bft.ReplicaID) error {
-	for _, id := range ids {
-		if err := c.reboot(ctx, id, false); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Files returns devices that are directories of files: what they hold ends with nothing but their deletion.
-func Files(dir string, n int) []Device {
-	var out []Device
-	for i := range n {
-		out = append(out, files{filepath.Join(dir, fmt.Sprint("keystore", i+1))})
-	}
-	return out
-}
-
-type files struct{ dir string }
-
-func (f files) options() keystore.Options {
-	return keystore.NewOptions(keystore.WithPassphrase(keystore.NewSecret([]byte("correct horse"))), keystore.WithWorkFactor(8))
-}
-
-func (f files) Init(ctx context.Context) (keystore.Keystore, error) {
-	return file.Init(ctx, "file:"+f.dir, f.options())
-}
-
-func (f files) Reboot(ctx context.Context) (keystore.Keystore, error) {
-	return file.Open(ctx, "file:"+f.dir, f.options())
+	return x.tryDevices(ctx)
 }
