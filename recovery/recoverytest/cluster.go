@@ -17,8 +17,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/reseal-bft/reseal/bft"
-	"github.com/reseal-bft/reseal/bft/client"
 	"github.com/reseal-bft/reseal/bft/kv"
+	"github.com/reseal-bft/reseal/bft/replica"
+	"github.com/reseal-bft/reseal/bft/request"
 	"github.com/reseal-bft/reseal/bft/transport"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery"
@@ -41,13 +42,14 @@ const storeDir = "/store"
 type cluster struct {
 	genesis   *governance.Genesis
 	operator  ed25519.PrivateKey
-	client    *client.Client
+	client    ed25519.PrivateKey
 	log       *slog.Logger
 	fleet     Fleet
 	keystores []keystore.Keystore
 	disks     []*vfs.MemFS
 	nodes     []*recovery.Node // nil for one that is down
-	orders    uint64
+	orders    uint64           // so far
+	requests  uint64
 	// skews are how far clocks are off, and cut whom the network brings nothing; by replica.
 	skews []atomic.Int64
 	cut   []atomic.Bool
@@ -58,12 +60,16 @@ func newCluster(ctx context.Context, plan Plan, fleet Fleet, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
+	_, own, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
 	n := bft.Size{F: plan.F, C: plan.C}.N()
 	ms := func(n int) governance.Duration { return governance.Duration(time.Duration(n) * time.Millisecond) }
-	c := &cluster{operator: operator, log: log, fleet: fleet, skews: make([]atomic.Int64, n), cut: make([]atomic.Bool, n), genesis: &governance.Genesis{
+	c := &cluster{operator: operator, client: own, log: log, fleet: fleet, skews: make([]atomic.Int64, n), cut: make([]atomic.Bool, n), genesis: &governance.Genesis{
 		Name: "intruder", Created: time.Now().UTC().Truncate(time.Second), F: plan.F, C: plan.C,
 		Operators: []ed25519.PublicKey{public}, OperatorQuorum: 1, RoundDeadline: governance.Duration(patience), Window: 4,
-		Timeouts: governance.Timeouts{View: ms(500), ViewMax: ms(8000), Finalize: ms(50), Idle: ms(60), Resend: ms(300), Ahead: ms(10000)},
+		Timeouts: governance.Timeouts{View: ms(1600), ViewMax: ms(8000), Finalize: ms(50), Idle: ms(200), Resend: ms(300), Ahead: ms(10000)},
 	}}
 	addresses, err := freeAddresses(n)
 	if err != nil {
@@ -103,10 +109,7 @@ func newCluster(ctx context.Context, plan Plan, fleet Fleet, log *slog.Logger) (
 			return c, err
 		}
 	}
-	if err := c.settle(ctx, 1); err != nil {
-		return c, err
-	}
-	return c, c.connect(ctx)
+	return c, c.settle(ctx, 1)
 }
 
 // freeAddresses are different ones: each is held until all are found.
@@ -149,23 +152,57 @@ func (c *cluster) peers(but bft.ReplicaID) ([]transport.Peer, error) {
 	return out, nil
 }
 
-func (c *cluster) connect(ctx context.Context) error {
+// submit has an operation ordered, and returns its result as one replica says it: what came of it, the judge sees in the replicas' state. Retries carry the same
+// request, which is executed once.
+func (c *cluster) submit(ctx context.Context, space request.Space, operation []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	c.requests++
+	req, err := request.New(c.genesis.ClusterID(), c.client, c.requests, space, [][]byte{operation})
+	if err != nil {
+		return nil, err
+	}
 	peers, err := c.peers(0)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	key, err := client.GroupKey(ctx, c.genesis.ClusterID(), peers, c.genesis.F)
+	for ctx.Err() == nil {
+		for _, p := range peers {
+			if c.nodes[p.ID-1] == nil || c.cut[p.ID-1].Load() {
+				continue
+			}
+			var result []byte
+			if result, err = c.submitTo(ctx, p, req); err == nil {
+				return result, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("nobody executes an operation: %w%s", err, c.describe())
+}
+
+// askedFor is how long one replica may take for an operation, before another one is asked.
+const askedFor = 3 * time.Second
+
+func (c *cluster) submitTo(ctx context.Context, p transport.Peer, req *request.Request) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, askedFor)
+	defer cancel()
+	conn, err := transport.Dial(c.genesis.ClusterID(), p)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, private, err := ed25519.GenerateKey(rand.Reader)
+	defer conn.Close()
+	raw, err := conn.Call(ctx, replica.MethodSubmit, req.Raw())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.client, err = client.New(client.Config{
-		Cluster: c.genesis.ClusterID(), Peers: peers, GroupKey: client.NewVerifier(key), Key: private, Log: c.log,
-	})
-	return err
+	reply, err := request.ParseReply(raw)
+	if err != nil {
+		return nil, err
+	}
+	if len(reply.Results) != 1 {
+		return nil, fmt.Errorf("%d results of one operation", len(reply.Results))
+	}
+	return reply.Results[0], nil
 }
 
 func (c *cluster) start(ctx context.Context, id bft.ReplicaID) error {
@@ -221,9 +258,6 @@ func (c *cluster) reboot(ctx context.Context, id bft.ReplicaID, crash bool, betw
 }
 
 func (c *cluster) close() {
-	if c.client != nil {
-		c.client.Close()
-	}
 	for id := range c.ids() {
 		if err := c.stop(id); err != nil {
 			c.log.Error("a node does not close", "replica", id, "error", err)
@@ -344,8 +378,6 @@ func (c *cluster) view() *governance.View {
 
 // order has the operator order something.
 func (c *cluster) order(ctx context.Context, body governance.OrderBody) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	c.orders++
 	o := &governance.Order{Sequence: c.orders, Body: body}
 	if err := o.Sign(c.genesis, c.operator); err != nil {
@@ -355,11 +387,11 @@ func (c *cluster) order(ctx context.Context, body governance.OrderBody) error {
 	if err != nil {
 		return err
 	}
-	results, err := c.client.SubmitSystem(ctx, raw)
+	said, err := c.submit(ctx, request.System, raw)
 	if err != nil {
-		return fmt.Errorf("order: %w%s", err, c.describe())
+		return fmt.Errorf("order %T: %w", body, err)
 	}
-	result, err := governance.ParseResult(results[0])
+	result, err := governance.ParseResult(said)
 	if err == nil && result.Refusal != nil {
 		err = fmt.Errorf("the order %T was refused: %v", body, result.Refusal)
 	}
@@ -368,13 +400,11 @@ func (c *cluster) order(ctx context.Context, body governance.OrderBody) error {
 
 // put has a value written, so that the epoch signs.
 func (c *cluster) put(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	operation, err := kv.Put([]byte(name), []byte("written"))
 	if err != nil {
 		return err
 	}
-	_, err = c.client.Submit(ctx, operation)
+	_, err = c.submit(ctx, request.Application, operation)
 	return err
 }
 

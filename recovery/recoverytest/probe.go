@@ -2,6 +2,7 @@ package recoverytest
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -46,11 +47,13 @@ func (c *caller) call(ctx context.Context, method string, request []byte) ([]byt
 	return c.CallUnder(ctx, c.as.Certificate, c.to, methods+method, request)
 }
 
-// usable are the credentials, for an epoch, of replicas that the intruder has left.
-func (x *intruder) usable(epoch bft.Epoch) []credential {
+// usable are the credentials, for an epoch, of replicas that the intruder has left. One that did not recover in time keeps its key: it has no share, and gets none.
+func (x *intruder) usable(v *governance.View, epoch bft.Epoch) []credential {
 	var out []credential
 	for _, c := range x.loot.credentials {
-		if !x.at[c.owner] && c.epoch == epoch && c.made+2 >= epoch {
+		owner := v.Member(c.owner)
+		lapsed := !owner.HoldsShare && owner.EpochKey.Equal(c.PrivateKey.(ed25519.PrivateKey).Public())
+		if !x.at[c.owner] && c.epoch == epoch && c.made+2 >= epoch && !lapsed {
 			out = append(out, c)
 		}
 	}
@@ -94,12 +97,12 @@ func (x *intruder) probe(ctx context.Context) {
 		answer, err := c.call(ctx, method, digest[:])
 		return err == nil && len(answer) > 0
 	}
-	for _, as := range x.usable(v.Epoch - 1) {
+	for _, as := range x.usable(v, v.Epoch-1) {
 		if ask(as, "commitment") {
 			x.findings[fmt.Sprintf("epoch %d: a credential of epoch %d of replica %d is admitted", v.Epoch, as.epoch, as.owner)] = true
 		}
 	}
-	for _, as := range x.usable(v.Epoch) {
+	for _, as := range x.usable(v, v.Epoch) {
 		if ask(as, "point") {
 			x.findings[fmt.Sprintf("epoch %d: a point is given under a key of replica %d that was taken in epoch %d", v.Epoch, as.owner, as.made)] = true
 		}
@@ -131,7 +134,7 @@ func (x *intruder) raid(ctx context.Context, epoch bft.Epoch) {
 // fetch asks dealers of a handoff for the parts of replicas that the intruder has left.
 func (x *intruder) fetch(ctx context.Context, v *governance.View) {
 	name := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(v.Epoch)), uint64(v.Round))
-	for _, as := range x.usable(v.Epoch) {
+	for _, as := range x.usable(v, v.Epoch) {
 		to := x.someone(as, func(m *governance.MemberView) bool { return m.HoldsShare })
 		if to == 0 {
 			continue

@@ -21,28 +21,33 @@ import (
 	"github.com/reseal-bft/reseal/recovery/recoverytest"
 )
 
-// tokens are SoftHSM tokens, one for each replica. A process sees the tokens of one directory, so all fleets have the same ones, under names of their own.
+// tokens are SoftHSM tokens in sets, one token for each replica. A process sees the tokens of one directory that were there when the library was loaded; who logs out
+// of a token ends others' sessions. So all are made at the begin, and a fleet has a set for itself while it plays, under a name of its own.
 type tokens struct {
 	dir    string
-	tokens []*softhsm.Token
+	free   chan []*softhsm.Token
 	fleets atomic.Uint64
 }
 
 // maxReplicas is the largest cluster of a plan.
 const maxReplicas = 7
 
-func newTokens(ctx context.Context, dir string) (*tokens, error) {
+func newTokens(ctx context.Context, dir string, atOnce int) (*tokens, error) {
 	store, err := softhsm.New(dir)
 	if err != nil {
 		return nil, err
 	}
-	t := &tokens{dir: dir}
-	for i := range maxReplicas { // all before one is used: SoftHSM's tool takes whatever slot is free
-		token, err := store.NewToken(ctx, rand.Reader, fmt.Sprint("replica-", i+1))
-		if err != nil {
-			return nil, err
+	t := &tokens{dir: dir, free: make(chan []*softhsm.Token, atOnce)}
+	for i := range atOnce {
+		var set []*softhsm.Token
+		for j := range maxReplicas {
+			token, err := store.NewToken(ctx, rand.Reader, fmt.Sprintf("set-%d-replica-%d", i+1, j+1))
+			if err != nil {
+				return nil, err
+			}
+			set = append(set, token)
 		}
-		t.tokens = append(t.tokens, token)
+		t.free <- set
 	}
 	return t, nil
 }
@@ -50,15 +55,19 @@ func newTokens(ctx context.Context, dir string) (*tokens, error) {
 // Fleet implements [Maker].
 func (t *tokens) Fleet() (recoverytest.Fleet, error) {
 	dir, err := os.MkdirTemp(t.dir, "fleet")
+	if err != nil {
+		return nil, err
+	}
 	return &tokenFleet{
-		thief: thief{dir, map[bft.ReplicaID][]map[string]string{}}, tokens: t.tokens, name: fmt.Sprint("fleet", t.fleets.Add(1)),
-	}, err
+		thief: thief{dir, map[bft.ReplicaID][]map[string]string{}}, of: t, tokens: <-t.free, name: fmt.Sprint("fleet", t.fleets.Add(1)),
+	}, nil
 }
 
 // tokenFleet is keystores in tokens. Who is in a replica has its PIN, and the token; outside he has what he copied of the disk, and what he planted in the token.
 type tokenFleet struct {
 	plain
 	thief
+	of     *tokens
 	tokens []*softhsm.Token
 	name   string
 	made   []bft.ReplicaID
@@ -86,6 +95,7 @@ func (f *tokenFleet) Close() (err error) {
 	for _, id := range f.made {
 		err = errors.Join(err, hsm.Remove(context.Background(), f.uri(id), options(f.keystoreDir(id))))
 	}
+	f.of.free <- f.tokens
 	return errors.Join(err, os.RemoveAll(f.dir))
 }
 
