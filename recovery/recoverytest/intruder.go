@@ -81,7 +81,9 @@ func (x *intruder) remember() error {
 
 // enter takes everything of a replica.
 func (x *intruder) enter(ctx context.Context, id bft.ReplicaID, plants bool) error {
-	x.at[id] = true
+	if x.at[id] = true; len(x.at) > x.c.genesis.F {
+		return fmt.Errorf("the intruder is in %d replicas: the cluster does not follow the plan", len(x.at))
+	}
 	node := x.c.nodes[id-1]
 	v := node.State()
 	x.judge.enter(v.Epoch, id)

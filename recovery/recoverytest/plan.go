@@ -29,8 +29,8 @@ func (m Mishap) String() string {
 		"is cut off during the handoff", "crashes in the middle of the handoff", "restarts in the middle of the handoff and finds a share that the intruder planted"}[m]
 }
 
-// costsShare: the replica is not among the holders of the next epoch, or not at once.
-func (m Mishap) costsShare() bool { return m >= Quarantined && m <= CutOff }
+// costsShare: the replica is not among the holders of the next epoch. One that was down or cut off is, and completes its share later.
+func (m Mishap) costsShare() bool { return m == Quarantined || m == MissesDeadline }
 
 // Turn is one epoch and the handoff that ends it.
 type Turn struct {
