@@ -13,6 +13,7 @@ import (
 var finds = map[string]string{
 	"attributes-unchecked": "an envelope under a key of known value",
 	"key-found":            "keys of the token, made and wrapped",
+	"key-by-label":         "keys of known value, made beforehand",
 	"strangers-stay":       "objects of our names that stay",
 	"superseded-stay":      "a copy from before a sealing again",
 	"abandoned-stay":       "a key that no envelope names",

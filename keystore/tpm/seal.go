@@ -71,7 +71,7 @@ func (s *Store) believe(what string, epoch uint64, current mark) (mark, error) {
 // wrap makes an object of the TPM that holds key, under the policy for a value
 // of the counter.
 func (s *Store) wrap(c *conn, value uint64, key []byte) ([]byte, error) {
-	policy := keystore.SealPolicy(s.operatorPublic, s.device, s.slot, value)
+	policy := keystore.SealPolicy(s.approver(), s.device, s.slot, value)
 	rsp, err := tpm2.Create{
 		ParentHandle: s.root.authorize(s.root.handle, s.root.name, both, ""),
 		InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{

@@ -89,14 +89,6 @@ func open(ctx context.Context, dev *device, dir *statedir.Dir, slot uint8, o key
 // newStore takes what the caller says.
 func newStore(dev *device, dir *statedir.Dir, slot uint8, o keystore.Options) (*Store, error) {
 	s := &Store{dev: dev, dir: dir, rand: o.Rand, log: o.Log, slot: slot, pcrs: o.PCRs, operator: o.OperatorKey, proven: make(map[uint64]uint64)}
-	if mutant.Is(mutant.OperatorFromDir) {
-		if der, err := dir.Read("operator.der"); err == nil {
-			if key, err := x509.ParsePKIXPublicKey(der); err == nil {
-				o.OperatorKey, _ = key.(*ecdsa.PublicKey)
-				s.operator = o.OperatorKey
-			}
-		}
-	}
 	if o.OperatorKey == nil {
 		return nil, errors.New("a keystore in a TPM needs the public key by which operators approve boot states (--operator-key)")
 	}
@@ -111,6 +103,20 @@ func newStore(dev *device, dir *statedir.Dir, slot uint8, o keystore.Options) (*
 		return nil, fmt.Errorf("PCRs %v can be set back to zero by everybody: choose others than %v", o.PCRs&keystore.Resettable, keystore.Resettable)
 	}
 	return s, nil
+}
+
+// approver is the key, as TPMT_PUBLIC, by which the boot states are approved in which a secret opens: that which the caller said, whatever the directory says.
+func (s *Store) approver() []byte {
+	if mutant.Is(mutant.OperatorFromDir) {
+		if der, err := s.dir.Read("operator.der"); err == nil {
+			if key, err := x509.ParsePKIXPublicKey(der); err == nil {
+				if public, err := keystore.OperatorPublic(key.(*ecdsa.PublicKey)); err == nil {
+					return public
+				}
+			}
+		}
+	}
+	return s.operatorPublic
 }
 
 // connect finds the keys in the TPM and makes counters again that are lost.

@@ -59,6 +59,9 @@ func (k *Keeper) prepare(to bft.Epoch, key ed25519.PrivateKey) error {
 	if err != nil {
 		return err
 	}
+	if found := *slot; found != nil && plant.Bug("old-vault") {
+		s.vaultKey = found.vaultKey
+	}
 	for _, d := range k.held {
 		if d.to == to {
 			err = errors.Join(err, k.disk.storePart(&s.vaultKey, d))

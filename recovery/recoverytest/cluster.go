@@ -28,9 +28,9 @@ import (
 	"github.com/reseal-bft/reseal/recovery/handoff"
 )
 
-// patience is how long a cluster may take for a step of a plan. The deadlines are those of rounds in a plan where somebody is to miss one.
+// The deadlines are those of rounds in a plan where somebody is to miss one; there is none that counts in others.
 const (
-	patience       = 60 * time.Second
+	noDeadline     = time.Hour
 	deadline       = 3 * time.Second
 	deadlineOfTPMs = 12 * time.Second
 )
@@ -50,6 +50,7 @@ type cluster struct {
 	nodes     []*recovery.Node // nil for one that is down
 	orders    uint64           // so far
 	requests  uint64
+	patience  time.Duration
 	// skews are how far clocks are off, and cut whom the network brings nothing; by replica.
 	skews []atomic.Int64
 	cut   []atomic.Bool
@@ -66,9 +67,9 @@ func newCluster(ctx context.Context, plan Plan, fleet Fleet, log *slog.Logger) (
 	}
 	n := bft.Size{F: plan.F, C: plan.C}.N()
 	ms := func(n int) governance.Duration { return governance.Duration(time.Duration(n) * time.Millisecond) }
-	c := &cluster{operator: operator, client: own, log: log, fleet: fleet, skews: make([]atomic.Int64, n), cut: make([]atomic.Bool, n), genesis: &governance.Genesis{
+	c := &cluster{patience: plan.patience(), operator: operator, client: own, log: log, fleet: fleet, skews: make([]atomic.Int64, n), cut: make([]atomic.Bool, n), genesis: &governance.Genesis{
 		Name: "intruder", Created: time.Now().UTC().Truncate(time.Second), F: plan.F, C: plan.C,
-		Operators: []ed25519.PublicKey{public}, OperatorQuorum: 1, RoundDeadline: governance.Duration(patience), Window: 4,
+		Operators: []ed25519.PublicKey{public}, OperatorQuorum: 1, RoundDeadline: governance.Duration(noDeadline), Window: 4,
 		Timeouts: governance.Timeouts{View: ms(1600), ViewMax: ms(8000), Finalize: ms(50), Idle: ms(200), Resend: ms(300), Ahead: ms(10000)},
 	}}
 	addresses, err := freeAddresses(n)
@@ -155,7 +156,7 @@ func (c *cluster) peers(but bft.ReplicaID) ([]transport.Peer, error) {
 // submit has an operation ordered, and returns its result as one replica says it: what came of it, the judge sees in the replicas' state. Retries carry the same
 // request, which is executed once.
 func (c *cluster) submit(ctx context.Context, space request.Space, operation []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
 	c.requests++
 	req, err := request.New(c.genesis.ClusterID(), c.client, c.requests, space, [][]byte{operation})
@@ -313,7 +314,7 @@ func (l line) CallUnder(ctx context.Context, as tls.Certificate, to bft.ReplicaI
 
 // await waits until something is so.
 func (c *cluster) await(ctx context.Context, what string, is func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
@@ -344,11 +345,6 @@ func (c *cluster) describe() string {
 
 // settle waits until every replica that is up has learned an epoch, which has signed, and has its share if it is to have one.
 func (c *cluster) settle(ctx context.Context, epoch bft.Epoch) error {
-	if Mutated() { // it may never be so
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-	}
 	return c.await(ctx, fmt.Sprintf("epoch %d has begun everywhere", epoch), func() bool {
 		for id := range c.ids() {
 			if node := c.nodes[id-1]; node != nil {

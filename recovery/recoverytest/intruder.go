@@ -40,6 +40,8 @@ type intruder struct {
 	draw  *rand.Rand
 	// revoked: the log has revoked a boot state.
 	revoked bool
+	// unsettled is what the cluster did not do in time.
+	unsettled error
 	// findings are what it achieved, beyond secrets that the judge computes.
 	findings map[string]bool
 }

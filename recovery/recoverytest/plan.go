@@ -1,6 +1,7 @@
 package recoverytest
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -53,7 +54,11 @@ type Plan struct {
 	Seed  uint64
 	F, C  int
 	Turns []Turn
+	// Patience is how long a cluster may take for a step; 0: a minute.
+	Patience time.Duration
 }
+
+func (p *Plan) patience() time.Duration { return cmp.Or(p.Patience, time.Minute) }
 
 // NewPlan draws a plan. Most clusters are of the smallest size: a replica's share is worth the same in all.
 func NewPlan(seed uint64) Plan {
