@@ -28,11 +28,12 @@ import (
 	"github.com/reseal-bft/reseal/recovery/handoff"
 )
 
-// The deadlines are those of rounds in a plan where somebody is to miss one; there is none that counts in others.
+// The deadlines of rounds: short where somebody is to miss it; longer for TPMs, whose machines boot slowly, and which a round awaits that did not show yet that they
+// refuse what was revoked.
 const (
-	noDeadline     = time.Hour
-	deadline       = 3 * time.Second
-	deadlineOfTPMs = 12 * time.Second
+	deadline       = 10 * time.Second
+	deadlineMissed = 3 * time.Second
+	deadlineOfTPMs = 10 * time.Second
 )
 
 // storeDir is where a replica's store is on its disk.
@@ -69,8 +70,8 @@ func newCluster(ctx context.Context, plan Plan, fleet Fleet, log *slog.Logger) (
 	ms := func(n int) governance.Duration { return governance.Duration(time.Duration(n) * time.Millisecond) }
 	c := &cluster{patience: plan.patience(), operator: operator, client: own, log: log, fleet: fleet, skews: make([]atomic.Int64, n), cut: make([]atomic.Bool, n), genesis: &governance.Genesis{
 		Name: "intruder", Created: time.Now().UTC().Truncate(time.Second), F: plan.F, C: plan.C,
-		Operators: []ed25519.PublicKey{public}, OperatorQuorum: 1, RoundDeadline: governance.Duration(noDeadline), Window: 4,
-		Timeouts: governance.Timeouts{View: ms(1600), ViewMax: ms(8000), Finalize: ms(50), Idle: ms(200), Resend: ms(300), Ahead: ms(10000)},
+		Operators: []ed25519.PublicKey{public}, OperatorQuorum: 1, RoundDeadline: governance.Duration(deadline), Window: 4,
+		Timeouts: governance.Timeouts{View: ms(800), ViewMax: ms(1600), Finalize: ms(50), Idle: ms(100), Resend: ms(300), Ahead: ms(10000)},
 	}}
 	addresses, err := freeAddresses(n)
 	if err != nil {
@@ -99,11 +100,10 @@ func newCluster(ctx context.Context, plan Plan, fleet Fleet, log *slog.Logger) (
 	if err := fleet.Found(c.genesis); err != nil {
 		return c, err
 	}
-	if slices.ContainsFunc(plan.Turns, func(t Turn) bool { return t.Mishap == MissesDeadline }) {
-		c.genesis.RoundDeadline = governance.Duration(deadline)
-		if c.genesis.Attestation.Required {
-			c.genesis.RoundDeadline = governance.Duration(deadlineOfTPMs)
-		}
+	if c.genesis.Attestation.Required {
+		c.genesis.RoundDeadline = governance.Duration(deadlineOfTPMs)
+	} else if slices.ContainsFunc(plan.Turns, func(t Turn) bool { return t.Mishap == MissesDeadline }) {
+		c.genesis.RoundDeadline = governance.Duration(deadlineMissed)
 	}
 	for id := range c.ids() {
 		if err := c.start(ctx, id); err != nil {
@@ -234,7 +234,9 @@ func (c *cluster) stop(id bft.ReplicaID) error {
 // reboot resets a replica's machine. Its disk holds what was synced, if it crashes. Between is what happens while the machine is off; it may be nil.
 func (c *cluster) reboot(ctx context.Context, id bft.ReplicaID, crash bool, between func() error) error {
 	disk := c.disks[id-1]
-	if crash {
+	if crash { // what it says after that, nobody hears
+		cut := c.cut[id-1].Swap(true)
+		defer c.cut[id-1].Store(cut)
 		disk = disk.CrashClone(vfs.CrashCloneCfg{})
 	}
 	if err := c.stop(id); err != nil {

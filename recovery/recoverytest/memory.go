@@ -69,9 +69,15 @@ func open(field reflect.Value) reflect.Value {
 	return reflect.NewAt(field.Type(), unsafe.Pointer(field.UnsafeAddr())).Elem()
 }
 
+// worthTaking are the types of values that are worth something. Others are not copied: they are read field by field, under their lock.
+var worthTaking = []reflect.Type{
+	reflect.TypeFor[*threshold.Share](), reflect.TypeFor[*threshold.Part](), reflect.TypeFor[*threshold.Dealing](), reflect.TypeFor[*threshold.Commitment](),
+	reflect.TypeFor[*threshold.Sharing](), reflect.TypeFor[ed25519.PrivateKey](), reflect.TypeFor[*tls.Certificate](), reflect.TypeFor[[32]byte](),
+}
+
 // take copies a value that is worth something.
 func (r *reader) take(v reflect.Value) (done bool) {
-	if !v.CanInterface() {
+	if !v.CanInterface() || !slices.Contains(worthTaking, v.Type()) {
 		return false
 	}
 	switch x := v.Interface().(type) {
@@ -175,8 +181,8 @@ func (r *reader) readStruct(v reflect.Value) {
 	before := r.beside
 	defer func() { r.beside = before }()
 	for i := range v.NumField() {
-		if c, ok := open(v.Field(i)).Interface().(*threshold.Commitment); ok {
-			r.beside = c
+		if field := v.Field(i); field.Type() == reflect.TypeFor[*threshold.Commitment]() {
+			r.beside, _ = open(field).Interface().(*threshold.Commitment)
 		}
 	}
 	for i := range v.NumField() {
