@@ -29,8 +29,10 @@ test: ## Run the whole test suite of all modules, with the race detector
 	done
 	@echo "== whole nodes in virtual time"
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags checksums -count=1 ./internal/wholesim ./bft/scheme
+	@echo "== the intruder"
+	@$(MAKE) --no-print-directory intruder-ci
 	@echo "== planted bugs"
-	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags mutants -count=1 ./bft ./bft/sim ./bft/replica ./hsm ./recovery ./recovery/attest ./recovery/governance ./recovery/handoff ./keystore/tpm
+	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags mutants -count=1 ./bft ./bft/sim ./bft/replica ./hsm ./recovery ./recovery/attest ./recovery/governance ./recovery/handoff ./recovery/recoverytest ./keystore/tpm
 
 .PHONY: test-fast
 test-fast: ## Run the library's tests without the race detector, cached
@@ -65,9 +67,18 @@ drill: ## Rehearse all attacks and accidents on clusters of this machine
 
 SEED ?= 1
 SEEDS ?= 200
+KEYSTORE ?= file
 .PHONY: intruder
-intruder: ## Play SEEDS seeds of an intruder who is in one replica at a time, from SEED on, and judge what it got
-	go test ./recovery/recoverytest -run Intruder -timeout 0 -seed $(SEED) -seeds $(SEEDS)
+intruder: ## Play SEEDS seeds of an intruder, from SEED on, on KEYSTORE (file, softhsm or swtpm), and judge what it got; SEEDS=1 replays one
+	@.ci/packages $(DEMO_PACKAGES) softhsm2
+	go test ./recovery/recoverytest -run Intruder -count=1 -timeout 0 -v -seed $(SEED) -seeds $(SEEDS) -keystore $(KEYSTORE) $(ARGS)
+
+INTRUDER := go test -count=1 -timeout 20m -tags checksums ./recovery/recoverytest -run Intruder -v
+.PHONY: intruder-ci
+intruder-ci: ## Play the seeds of the intruder that every submission has to hold against; votes are checksums, which halves the cost
+	$(INTRUDER) -seeds 200 -at-once 16
+	$(INTRUDER) -seeds 20 -keystore softhsm
+	$(INTRUDER) -seeds 8 -keystore swtpm
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -113,11 +114,20 @@ func newCluster(ctx context.Context, plan Plan, fleet Fleet, log *slog.Logger) (
 	return c, c.settle(ctx, 1)
 }
 
-// freeAddresses are different ones: each is held until all are found.
+// clusters counts those of this process.
+var clusters atomic.Uint32
+
+// freeAddresses are different ones: each is held until all are found. Where the system has all of 127/8, a cluster has an address for itself, so that no connection of another
+// takes a port while a replica is down.
 func freeAddresses(count int) ([]string, error) {
+	n := clusters.Add(1)
+	host := fmt.Sprintf("127.%d.%d.%d", 1+os.Getpid()%250, n/250%250, 1+n%250)
 	var out []string
 	for range count {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			l, err = net.Listen("tcp", "127.0.0.1:0")
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -406,11 +416,11 @@ func (c *cluster) put(ctx context.Context, name string) error {
 	return err
 }
 
-// lacking are the replicas without a share.
+// lacking are the replicas without a share that may have one again.
 func (c *cluster) lacking() []bft.ReplicaID {
 	var out []bft.ReplicaID
 	for _, m := range c.view().Members {
-		if !m.HoldsShare {
+		if !m.HoldsShare && !m.Quarantined {
 			out = append(out, m.ID)
 		}
 	}

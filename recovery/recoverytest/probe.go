@@ -109,14 +109,14 @@ func (x *intruder) probe(ctx context.Context) {
 	}
 }
 
-// raid tries to be given parts while dealings are made.
-func (x *intruder) raid(ctx context.Context, epoch bft.Epoch) {
+// raid tries to be given parts while dealings are made, until the next epoch begins, or the round is given up.
+func (x *intruder) raid(ctx context.Context, before *governance.View) {
 	done := map[governance.Round]bool{}
 	ticker := time.NewTicker(4 * time.Millisecond)
 	defer ticker.Stop()
 	for {
 		v := x.c.view()
-		if v.Epoch > epoch {
+		if v.Epoch > before.Epoch || v.Phase == governance.PhaseIdle && v.Round > before.Round {
 			return
 		}
 		if v.Phase == governance.PhaseDealing && !done[v.Round] {

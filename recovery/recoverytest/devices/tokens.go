@@ -109,7 +109,7 @@ var known = []byte("a key that the intruder knows...")
 func (f *tokenFleet) Plant(id bft.ReplicaID, epoch bft.Epoch) error {
 	return f.session(id, func(ctx *pkcs11.Ctx, session pkcs11.SessionHandle) error {
 		like, err := f.like(ctx, session)
-		if err != nil {
+		if err != nil || like == nil {
 			return err
 		}
 		for e := epoch + 1; e <= epoch+3; e++ {
@@ -125,14 +125,14 @@ func (f *tokenFleet) Plant(id bft.ReplicaID, epoch bft.Epoch) error {
 	})
 }
 
-// like reads the attributes of the key that the keystore uses now.
+// like reads the attributes of the key that the keystore uses now; nil when it has sealed nothing.
 func (f *tokenFleet) like(ctx *pkcs11.Ctx, session pkcs11.SessionHandle) (attributes []*pkcs11.Attribute, err error) {
 	if err := ctx.FindObjectsInit(session, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, f.name+"-epoch")}); err != nil {
 		return nil, err
 	}
 	found, _, err := ctx.FindObjects(session, 1)
 	if err = errors.Join(err, ctx.FindObjectsFinal(session)); err != nil || len(found) == 0 {
-		return nil, errors.Join(err, errors.New("the token holds no key of the keystore"))
+		return nil, err
 	}
 	for _, kind := range []uint{
 		pkcs11.CKA_CLASS, pkcs11.CKA_KEY_TYPE, pkcs11.CKA_LABEL, pkcs11.CKA_TOKEN, pkcs11.CKA_PRIVATE, pkcs11.CKA_SENSITIVE, pkcs11.CKA_EXTRACTABLE,
