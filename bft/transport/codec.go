@@ -12,11 +12,14 @@ type codec struct{}
 func (codec) Name() string { return "reseal" }
 
 func (codec) Marshal(v any) (mem.BufferSlice, error) {
-	data, ok := v.([]byte)
-	if !ok {
+	switch x := v.(type) {
+	case []byte:
+		return mem.BufferSlice{mem.SliceBuffer(x)}, nil
+	case *heldReply:
+		return mem.BufferSlice{mem.NewBuffer(&x.data, x)}, nil
+	default:
 		return nil, fmt.Errorf("cannot send a %T", v)
 	}
-	return mem.BufferSlice{mem.SliceBuffer(data)}, nil
 }
 
 func (codec) Unmarshal(data mem.BufferSlice, v any) error {

@@ -24,6 +24,10 @@
 //
 // # What it does not promise
 //
-// Frames are not acknowledged. Connections that have not authenticated yet are bounded in time, a few seconds, but not in number: keep the port away
-// from the open network. An answer to a call is attributed to the identity that was dialled, not to its epoch key.
+// Frames are not acknowledged. An answer to a call is attributed to the identity that was dialled, not to its epoch key.
+//
+// # Clients
+//
+// Whoever connects without a certificate is a stranger: the number of such connections, what their calls hold in memory and for how long are bounded, and one
+// that is idle makes room for one that comes (docs/limits.md). Peers are never among them.
 package transport

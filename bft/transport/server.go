@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"container/list"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -22,13 +23,17 @@ func (t *Transport) newServer() *grpc.Server {
 		_, err := t.identify(leaf)
 		return err
 	}))
+	return newServer(&gate{TransportCredentials: secure, t: t, handshakes: new(handshakes)}, t.serve, MaxFrame, windowBytes, streamsPerConn)
+}
+
+func newServer(secure credentials.TransportCredentials, serve grpc.StreamHandler, request, window int, streams uint32) *grpc.Server {
 	return grpc.NewServer(
-		grpc.Creds(&gate{TransportCredentials: secure, t: t, clients: make(chan struct{}, t.cfg.MaxClients)}),
+		grpc.Creds(secure),
 		grpc.ForceServerCodecV2(codec{}),
-		grpc.UnknownServiceHandler(t.serve),
-		grpc.MaxRecvMsgSize(MaxFrame), grpc.MaxSendMsgSize(MaxFrame),
-		grpc.MaxConcurrentStreams(streamsPerConn),
-		grpc.StaticStreamWindowSize(windowBytes), grpc.StaticConnWindowSize(windowBytes),
+		grpc.UnknownServiceHandler(serve),
+		grpc.MaxRecvMsgSize(request), grpc.MaxSendMsgSize(MaxFrame),
+		grpc.MaxConcurrentStreams(streams),
+		grpc.StaticStreamWindowSize(int32(window)), grpc.StaticConnWindowSize(windowBytes),
 		grpc.ReadBufferSize(bufferBytes), grpc.WriteBufferSize(bufferBytes),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
@@ -37,20 +42,20 @@ func (t *Transport) newServer() *grpc.Server {
 	)
 }
 
-// gate sorts what connects: frames of peers leave gRPC here; the connections of clients are bounded, so that those of replicas
-// always find room.
+// gate sorts what connects: frames of peers leave gRPC here, clients go to a server of their own, and what remains are the calls of peers.
 type gate struct {
 	credentials.TransportCredentials
-	t       *Transport
-	clients chan struct{} // one element for each connection
+	t          *Transport
+	handshakes *handshakes
 }
 
 func (g *gate) Clone() credentials.TransportCredentials {
-	return &gate{TransportCredentials: g.TransportCredentials.Clone(), t: g.t, clients: g.clients}
+	return &gate{TransportCredentials: g.TransportCredentials.Clone(), t: g.t, handshakes: g.handshakes}
 }
 
 // ServerHandshake authenticates whoever connects.
 func (g *gate) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	defer g.handshakes.enter(raw)()
 	wire := newBufferedConn(raw)
 	conn, info, err := g.TransportCredentials.ServerHandshake(wire)
 	if err != nil {
@@ -70,23 +75,36 @@ func (g *gate) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, er
 	case len(secured.State.PeerCertificates) > 0:
 		return conn, info, nil
 	}
-	select {
-	case g.clients <- struct{}{}:
-		return &clientConn{Conn: conn, release: sync.OnceFunc(func() { <-g.clients })}, info, nil
-	default:
-		return nil, nil, errors.Join(errors.New("too many clients are connected"), conn.Close())
+	if err := g.t.acceptClient(conn, secured); err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
 	}
+	return nil, nil, credentials.ErrConnDispatched
 }
 
-// clientConn gives its place back when it is closed.
-type clientConn struct {
-	net.Conn
-	release func()
+// maxHandshakes bounds the connections that have not authenticated yet: far more than a cluster's own at any time. One more ends the oldest, which has had the
+// most time of all.
+const maxHandshakes = 256
+
+// handshakes are the connections that have not authenticated yet, oldest first. Safe for concurrent use.
+type handshakes struct {
+	mu    sync.Mutex
+	conns list.List // of net.Conn
 }
 
-func (c *clientConn) Close() error {
-	c.release()
-	return c.Conn.Close()
+// enter adds a connection until leave is called.
+func (h *handshakes) enter(conn net.Conn) (leave func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.conns.Len() >= maxHandshakes {
+		oldest := h.conns.Remove(h.conns.Front()).(net.Conn)
+		_ = oldest.Close()
+	}
+	e := h.conns.PushBack(conn)
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.conns.Remove(e)
+	}
 }
 
 // identify tells which peer a leaf belongs to.
@@ -109,8 +127,8 @@ func (t *Transport) identify(leaf *x509.Certificate) (Sender, error) {
 	return sender, nil
 }
 
-// caller tells who makes a call: a peer, or a client (nil). A peer is checked again, since it may have been removed meanwhile.
-func (t *Transport) caller(ctx context.Context) (*Sender, error) {
+// sender tells which peer makes a call. It is checked again, since it may have been removed meanwhile.
+func (t *Transport) sender(ctx context.Context) (*Sender, error) {
 	p, ok := grpcpeer.FromContext(ctx)
 	if !ok {
 		return nil, errors.New("no connection")
@@ -120,15 +138,15 @@ func (t *Transport) caller(ctx context.Context) (*Sender, error) {
 		return nil, errors.New("no secure connection")
 	}
 	if len(secured.State.PeerCertificates) == 0 {
-		return nil, nil
+		return nil, errors.New("no replica's connection")
 	}
 	sender, err := t.identify(secured.State.PeerCertificates[0])
 	return &sender, err
 }
 
-// serve serves every call.
+// serve serves the calls of peers.
 func (t *Transport) serve(_ any, stream grpc.ServerStream) error {
-	from, err := t.caller(stream.Context())
+	from, err := t.sender(stream.Context())
 	if err != nil {
 		return status.Error(codes.PermissionDenied, err.Error())
 	}
@@ -136,29 +154,18 @@ func (t *Transport) serve(_ any, stream grpc.ServerStream) error {
 	t.mu.RLock()
 	m, ok := t.methods[name]
 	t.mu.RUnlock()
-	switch {
-	case !ok || from == nil && !m.clients:
-		return status.Error(codes.Unimplemented, "there is no such method for this caller")
-	case from == nil:
-		select {
-		case t.clientCalls <- struct{}{}:
-			defer func() { <-t.clientCalls }()
-		default:
-			return status.Error(codes.Unavailable, "too many calls of clients are in flight: try another replica")
-		}
+	if !ok {
+		return errNoMethod
 	}
-	return answer(stream, from, m.serve)
-}
-
-// answer serves one call.
-func answer(stream grpc.ServerStream, from *Sender, serve Method) error {
 	var request []byte
 	if err := stream.RecvMsg(&request); err != nil {
 		return err
 	}
-	reply, err := serve(stream.Context(), from, request)
+	reply, err := m.serve(stream.Context(), from, request)
 	if err != nil {
 		return status.Error(codes.Unknown, err.Error())
 	}
 	return stream.SendMsg(reply)
 }
+
+var errNoMethod = status.Error(codes.Unimplemented, "there is no such method for this caller")

@@ -57,8 +57,9 @@ type Config struct {
 	Log *slog.Logger
 	// QueueBytes bounds what waits for one peer; 0 stands for 64 MiB.
 	QueueBytes int
-	// MaxClients bounds the connections of clients, and MaxClientCalls their calls in flight; 0 stands for 1024 and 4096.
-	MaxClients, MaxClientCalls int
+	// MaxClients bounds the connections of clients, and MaxClientCalls their calls in flight; 0 stands for 1024 and 4096. ClientBytes bounds what the calls of
+	// all of them hold in memory while requests arrive and answers are not taken; 0 stands for 256 MiB.
+	MaxClients, MaxClientCalls, ClientBytes int
 }
 
 // Transport connects a replica with its peers and clients. Safe for concurrent use.
@@ -66,8 +67,8 @@ type Transport struct {
 	cfg         Config
 	listener    net.Listener
 	server      *grpc.Server
+	clients     *clientServer
 	certificate atomic.Pointer[tls.Certificate]
-	clientCalls chan struct{} // one element for each call in flight
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -95,6 +96,7 @@ func New(cfg Config) (*Transport, error) {
 	setDefault(&cfg.QueueBytes, 64<<20)
 	setDefault(&cfg.MaxClients, 1024)
 	setDefault(&cfg.MaxClientCalls, 4096)
+	setDefault(&cfg.ClientBytes, 256<<20)
 	listener, err := (&net.ListenConfig{KeepAliveConfig: keepAlive}).Listen(context.Background(), "tcp", cfg.Listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("the address %s is in use: stop the process that listens there, or configure another port", cfg.Listen)
@@ -104,19 +106,20 @@ func New(cfg Config) (*Transport, error) {
 	}
 	t := &Transport{
 		cfg: cfg, listener: listener,
-		clientCalls: make(chan struct{}, cfg.MaxClientCalls),
-		peers:       make(map[bft.ReplicaID]*peer),
-		methods:     make(map[string]method),
-		incoming:    make(map[bft.ReplicaID]*incoming),
+		peers:    make(map[bft.ReplicaID]*peer),
+		methods:  make(map[string]method),
+		incoming: make(map[bft.ReplicaID]*incoming),
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.certificate.Store(&cfg.Certificate)
+	t.clients = t.newClientServer()
 	t.server = t.newServer()
 	t.done.Go(func() {
 		if err := t.server.Serve(listener); err != nil && t.ctx.Err() == nil {
 			t.cfg.Log.Error("the transport has stopped listening", "address", cfg.Listen, "error", err)
 		}
 	})
+	t.done.Go(t.clients.run)
 	t.SetPeers(cfg.Peers)
 	return t, nil
 }
@@ -134,6 +137,7 @@ func (t *Transport) Addr() net.Addr { return t.listener.Addr() }
 func (t *Transport) Close() error {
 	t.cancel()
 	t.server.Stop()
+	t.clients.server.Stop()
 	t.mu.RLock()
 	for _, in := range t.incoming {
 		in.stop()

@@ -1,0 +1,228 @@
+package transport
+
+import (
+	"cmp"
+	"errors"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+)
+
+// callTime is how long a request may take to arrive, and an answer to be taken.
+const callTime = 30 * time.Second
+
+// reportEvery is how often at most it is reported that clients are turned away.
+const reportEvery = 10 * time.Second
+
+// callers are the connections of clients. There are so many at most: one more takes the place of the one that is missed least. What their calls hold in memory
+// has a budget: when it is exceeded, the connection that holds most ends. Safe for concurrent use.
+type callers struct {
+	limit  int // connections
+	budget int // bytes
+	log    *slog.Logger
+
+	mu       sync.Mutex
+	conns    map[*caller]struct{}
+	held     int // bytes
+	refused  int // connections, since the last report
+	ended    int
+	reported time.Time
+}
+
+func newCallers(limit, budget int, log *slog.Logger) *callers {
+	return &callers{limit: limit, budget: budget, log: log, conns: make(map[*caller]struct{})}
+}
+
+// caller is the connection of a client. What is read from it and is not part of a complete request counts as held, as do answers that wait to be sent; but
+// what was held for longer than callTime counts no more, since no call lasts that long without ending the connection.
+type caller struct {
+	net.Conn
+	of      *callers
+	address string // without the port
+	// The rest is guarded by of.mu.
+	calls     int // requests that are complete and not answered
+	last      time.Time
+	held      [2]int // bytes: since turned, and in the time before that
+	turned    time.Time
+	connected bool
+}
+
+// callerInfo is how a call finds its connection.
+type callerInfo struct {
+	credentials.TLSInfo
+	conn *caller
+}
+
+var errCrowded = errors.New("too many clients are connected")
+
+// admit takes a connection in, or refuses it when nobody is missed less.
+func (c *callers) admit(conn net.Conn) (*caller, error) {
+	now := time.Now()
+	k := &caller{Conn: conn, of: c, address: host(conn.RemoteAddr()), last: now, turned: now, connected: true}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.conns) >= c.limit {
+		least := c.least(k)
+		if least == nil {
+			c.refused++
+			c.report(now)
+			return nil, errCrowded
+		}
+		c.end(least)
+		c.report(now)
+	}
+	c.conns[k] = struct{}{}
+	return k, nil
+}
+
+func host(address net.Addr) string {
+	if tcp, ok := address.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap().String()
+	}
+	return address.String()
+}
+
+// least returns the connection that is to make room for another one; nil when that one has to go without. Connections without a call go first; among these, and
+// among those with calls, those of the address that has most; of these the one that has been idle for longest. One with calls makes room only for an
+// address that has fewer connections.
+func (c *callers) least(k *caller) *caller {
+	of := make(map[string]int)
+	for other := range c.conns {
+		of[other.address]++
+	}
+	var least *caller
+	for other := range c.conns {
+		if other.calls > 0 && of[other.address] <= of[k.address]+1 {
+			continue
+		}
+		if least == nil || cmp.Or(
+			boolOrder(other.calls > 0, least.calls > 0),
+			cmp.Compare(of[least.address], of[other.address]),
+			other.last.Compare(least.last)) < 0 {
+			least = other
+		}
+	}
+	return least
+}
+
+func boolOrder(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// end lets go of a connection; of.mu is held. What is in use of it notices.
+func (c *callers) end(k *caller) {
+	c.drop(k)
+	c.ended++
+	_ = k.Conn.Close()
+}
+
+func (c *callers) drop(k *caller) {
+	if k.connected {
+		k.connected = false
+		delete(c.conns, k)
+		c.held -= k.held[0] + k.held[1]
+	}
+}
+
+// report says, now and then, that clients were turned away.
+func (c *callers) report(now time.Time) {
+	if now.Sub(c.reported) < reportEvery || c.refused+c.ended == 0 {
+		return
+	}
+	busiest, n := c.busiest()
+	c.log.Warn("clients are crowding: connections were refused, or made to end for others",
+		"refused", c.refused, "ended", c.ended, "connections", len(c.conns), "most_from", busiest, "of_these", n, "held_bytes", c.held)
+	c.refused, c.ended, c.reported = 0, 0, now
+}
+
+func (c *callers) busiest() (address string, most int) {
+	of := make(map[string]int)
+	for k := range c.conns {
+		of[k.address]++
+		if of[k.address] > most {
+			address, most = k.address, of[k.address]
+		}
+	}
+	return address, most
+}
+
+// hold counts bytes of a connection, or lets go of some, and ends the connections that hold most while all hold too much.
+func (c *callers) hold(k *caller, bytes int) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !k.connected {
+		return
+	}
+	before := k.held[0] + k.held[1]
+	if now.Sub(k.turned) > callTime {
+		k.held[1], k.held[0], k.turned = k.held[0], 0, now
+	}
+	k.held[0] += bytes
+	if k.held[0] < 0 {
+		k.held[1], k.held[0] = max(0, k.held[1]+k.held[0]), 0
+	}
+	c.held += k.held[0] + k.held[1] - before
+	for c.held > c.budget {
+		most := slices.MaxFunc(slices.Collect(maps.Keys(c.conns)), func(a, b *caller) int {
+			return cmp.Compare(a.held[0]+a.held[1], b.held[0]+b.held[1])
+		})
+		c.end(most)
+		c.report(now)
+	}
+}
+
+// Read counts what arrives.
+func (k *caller) Read(p []byte) (int, error) {
+	n, err := k.Conn.Read(p)
+	k.of.hold(k, n)
+	return n, err
+}
+
+// began says that a request has arrived whole.
+func (k *caller) began(bytes int) {
+	k.of.hold(k, -bytes)
+	k.of.mu.Lock()
+	defer k.of.mu.Unlock()
+	k.calls++
+}
+
+// done says that a call was answered.
+func (k *caller) done() {
+	k.of.mu.Lock()
+	defer k.of.mu.Unlock()
+	k.calls--
+	k.last = time.Now()
+}
+
+// overdue ends the connection if the returned function is not called in time.
+func (k *caller) overdue() (inTime func()) {
+	timer := time.AfterFunc(callTime, func() {
+		k.of.mu.Lock()
+		defer k.of.mu.Unlock()
+		if k.connected {
+			k.of.end(k)
+			k.of.report(time.Now())
+		}
+	})
+	return func() { timer.Stop() }
+}
+
+// Close gives the place back.
+func (k *caller) Close() error {
+	k.of.mu.Lock()
+	k.of.drop(k)
+	k.of.mu.Unlock()
+	return k.Conn.Close()
+}

@@ -1,0 +1,151 @@
+package transport
+
+import (
+	"net"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	grpcpeer "google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/reseal-bft/reseal/bft"
+)
+
+// Limits of a client's connection: the size of a request, which is known at its first bytes; unread data of one call; calls in flight.
+const (
+	clientRequest = bft.MaxRequest + 1<<10
+	clientWindow  = 256 << 10
+	clientStreams = 128
+)
+
+// clientServer serves the calls of clients, on connections that the gate has let in.
+type clientServer struct {
+	t       *Transport
+	server  *grpc.Server
+	callers *callers
+	arrived chan net.Conn
+	calls   chan struct{} // one element for each call in flight
+}
+
+func (t *Transport) newClientServer() *clientServer {
+	s := &clientServer{
+		t: t, callers: newCallers(t.cfg.MaxClients, t.cfg.ClientBytes, t.cfg.Log),
+		arrived: make(chan net.Conn), calls: make(chan struct{}, t.cfg.MaxClientCalls),
+	}
+	s.server = newServer(admitted{}, s.serve, clientRequest, clientWindow, clientStreams)
+	return s
+}
+
+func (s *clientServer) run() { _ = s.server.Serve(s) } // it fails when it is stopped
+
+// admittedConn is a connection that is authenticated already.
+type admittedConn struct {
+	*caller
+	info callerInfo
+}
+
+// acceptClient takes over a client's connection.
+func (t *Transport) acceptClient(conn net.Conn, info credentials.TLSInfo) error {
+	k, err := t.clients.callers.admit(conn)
+	if err != nil {
+		return err
+	}
+	select {
+	case t.clients.arrived <- &admittedConn{caller: k, info: callerInfo{info, k}}:
+		return nil
+	case <-t.ctx.Done():
+		_ = k.Close()
+		return t.ctx.Err()
+	}
+}
+
+// Accept, Close and Addr make it the listener of its own server: what the gate has let in arrives there.
+func (s *clientServer) Accept() (net.Conn, error) {
+	select {
+	case conn := <-s.arrived:
+		return conn, nil
+	case <-s.t.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+func (s *clientServer) Close() error   { return nil }
+func (s *clientServer) Addr() net.Addr { return s.t.listener.Addr() }
+
+// admitted is the handshake of connections that have had theirs.
+type admitted struct {
+	credentials.TransportCredentials
+}
+
+func (admitted) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return conn, conn.(*admittedConn).info, nil
+}
+
+func (a admitted) Clone() credentials.TransportCredentials { return a }
+
+func (admitted) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
+}
+
+// serve serves the calls of clients. A request that does not arrive in time, or an answer that is not taken in time, ends the connection.
+func (s *clientServer) serve(_ any, stream grpc.ServerStream) error {
+	p, ok := grpcpeer.FromContext(stream.Context())
+	if !ok {
+		return errNoMethod
+	}
+	k := p.AuthInfo.(callerInfo).conn
+	name, _ := grpc.MethodFromServerStream(stream)
+	s.t.mu.RLock()
+	m, ok := s.t.methods[name]
+	s.t.mu.RUnlock()
+	if !ok || !m.clients {
+		return errNoMethod
+	}
+	var request []byte
+	inTime := k.overdue()
+	err := stream.RecvMsg(&request)
+	inTime()
+	if err != nil {
+		return err
+	}
+	k.began(len(request))
+	defer k.done()
+	select {
+	case s.calls <- struct{}{}:
+		defer func() { <-s.calls }()
+	default:
+		return status.Error(codes.Unavailable, "too many calls of clients are in flight: try another replica")
+	}
+	reply, err := m.serve(stream.Context(), nil, request)
+	if err != nil {
+		return status.Error(codes.Unknown, err.Error())
+	}
+	return stream.SendMsg(k.answer(reply))
+}
+
+// heldReply is an answer that counts as held until it is sent. It is the pool that gRPC gives it back to.
+type heldReply struct {
+	data []byte
+	sent func()
+}
+
+func (r *heldReply) Get(n int) *[]byte { b := make([]byte, n); return &b }
+func (r *heldReply) Put(*[]byte)       { r.sent() }
+
+// leastHeld is the size from which an answer is counted; gRPC copies smaller ones.
+const leastHeld = 4 << 10
+
+// answer makes an answer count as held by its connection until it is sent.
+func (k *caller) answer(data []byte) any {
+	if len(data) < leastHeld {
+		return data
+	}
+	k.of.hold(k, len(data))
+	inTime := k.overdue()
+	return &heldReply{data, sync.OnceFunc(func() {
+		inTime()
+		k.of.hold(k, -len(data))
+	})}
+}
