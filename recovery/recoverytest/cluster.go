@@ -32,9 +32,9 @@ import (
 // The deadlines of rounds: short where somebody is to miss it; longer for TPMs, whose machines boot slowly, and which a round awaits that did not show yet that they
 // refuse what was revoked.
 const (
-	deadline       = 10 * time.Second
-	deadlineMissed = 3 * time.Second
-	deadlineOfTPMs = 10 * time.Second
+	deadline         = 10 * time.Second
+	deadlineMissed   = 3 * time.Second
+	deadlineAttested = 10 * time.Second
 )
 
 // storeDir is where a replica's store is on its disk.
@@ -102,7 +102,7 @@ func newCluster(ctx context.Context, plan Plan, fleet Fleet, log *slog.Logger) (
 		return c, err
 	}
 	if c.genesis.Attestation.Required {
-		c.genesis.RoundDeadline = governance.Duration(deadlineOfTPMs)
+		c.genesis.RoundDeadline = governance.Duration(deadlineAttested)
 	} else if slices.ContainsFunc(plan.Turns, func(t Turn) bool { return t.Mishap == MissesDeadline }) {
 		c.genesis.RoundDeadline = governance.Duration(deadlineMissed)
 	}

@@ -28,6 +28,5 @@
 // # What it does not promise
 //
 // The seed fixes the plan, not the interleaving of what real nodes do. What protects nothing is not tried: a copy of a file keystore opens for who had its passphrase.
-// [Run] is not for the race detector: the kit reads a node's memory by reflection while the node goes on, under the locks that it finds there, whatever the fields
-// are called.
+// The kit reads a node's memory by reflection, under the node's own locks: it finds what the node holds whatever the fields are called.
 package recoverytest

@@ -1,7 +1,3 @@
-//go:build !race
-
-// The intruder reads a process's memory while the process goes on: what he sees may be half written, and the race detector rightly says so.
-
 package recoverytest_test
 
 import (

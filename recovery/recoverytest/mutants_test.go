@@ -1,4 +1,4 @@
-//go:build mutants && !race
+//go:build mutants
 
 package recoverytest_test
 
