@@ -174,6 +174,9 @@ func (n *Node) start(ctx context.Context) (err error) {
 	}
 	founding := n.state.Membership()
 	r, err := n.newReplica()
+	if m := n.state.Membership(); err == nil && m.Epoch > 0 {
+		err = n.keeper.CheckGroupKey(m.GroupKey)
+	}
 	if err == nil {
 		// What was held of epochs that are over ends before anything else is done.
 		err = n.keeper.Learn(n.state.Membership())

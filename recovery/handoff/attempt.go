@@ -247,7 +247,7 @@ func (a *attempt) check(dealer bft.ReplicaID, c *threshold.Commitment) error {
 		return errors.New("the commitment is of another round, dealer or size")
 	}
 	if a.from > 0 {
-		if sharing := a.p.cfg.Keeper.sharingOf(a.from); sharing != nil {
+		if sharing := a.p.cfg.Keeper.provenSharing(a.from); sharing != nil {
 			return c.VerifyRedeal(sharing, int(dealer))
 		}
 	}

@@ -12,13 +12,44 @@ import (
 // complete makes this replica's share of the next epoch from the chosen dealings, fetching what it lacks of them. When the parts do not give the share that
 // the sharing asks for, those that are bad are thrown away, and asked for again.
 func (a *attempt) complete(ctx context.Context, chosen []governance.ChosenDealing) error {
+	return a.combine(chosen,
+		func(c governance.ChosenDealing) (*threshold.Commitment, error) { return a.obtain(ctx, c) },
+		func(d []*threshold.CertifiedDealing) (*threshold.Transition, error) { return a.transition(ctx, d) })
+}
+
+// resume makes the share of the present epoch again after a start. What was sealed as the share is not believed: it is made anew of the dealings that the log has
+// chosen and of the parts that this replica kept, once in an epoch. What it lacks, Follow gets from the others.
+func (p *Party) resume() {
+	p.resuming.Lock()
+	defer p.resuming.Unlock()
+	v, keeper := p.cfg.State.View(), p.cfg.Keeper
+	me := v.Member(p.cfg.Self)
+	if v.Epoch == 0 || v.Epoch == p.resumed || !me.HoldsShare || keeper.ready(v.Epoch, me.EpochKey) {
+		return
+	}
+	p.resumed = v.Epoch
+	a := p.newAttempt(v, v.LastHandoff.Epoch, v.LastHandoff.Round, me.EpochKey)
+	err := a.combine(v.LastHandoff.Dealings, func(c governance.ChosenDealing) (*threshold.Commitment, error) {
+		if commitment := keeper.has(a.to, c.Commitment); commitment != nil {
+			return commitment, nil
+		}
+		return nil, errNotHere
+	}, a.ownTransition)
+	if err != nil {
+		p.cfg.Log.Warn("this replica's share cannot be made of what it kept; it is asked for from the others", "epoch", v.Epoch, "error", err)
+	}
+}
+
+// combine makes the share of the chosen dealings. Commitment sees to it that a dealing is held, and returns its commitment.
+func (a *attempt) combine(chosen []governance.ChosenDealing, commitment func(governance.ChosenDealing) (*threshold.Commitment, error),
+	transition func([]*threshold.CertifiedDealing) (*threshold.Transition, error)) error {
 	verifier, err := a.verifier()
 	if err != nil {
 		return err
 	}
 	var dealings []*threshold.CertifiedDealing
 	for _, c := range chosen {
-		commitment, err := a.obtain(ctx, c)
+		commitment, err := commitment(c)
 		if err != nil {
 			return fmt.Errorf("dealing of %d: %w", c.Dealer, err)
 		}
@@ -28,12 +59,12 @@ func (a *attempt) complete(ctx context.Context, chosen []governance.ChosenDealin
 		}
 		dealings = append(dealings, certified)
 	}
-	transition, err := a.transition(ctx, dealings)
+	t, err := transition(dealings)
 	if err != nil {
 		return err
 	}
 	keeper := a.p.cfg.Keeper
-	if err = keeper.complete(a.to, transition, chosen); err != nil {
+	if err = keeper.complete(a.to, t, chosen); err != nil {
 		for _, c := range chosen {
 			bad := keeper.with(c.Commitment, (*held).verify)
 			if bad != nil {
@@ -72,15 +103,23 @@ func (a *attempt) obtain(ctx context.Context, c governance.ChosenDealing) (*thre
 // transition combines dealings into the next sharing. A replica that was away when this epoch began may lack its sharing; it takes that
 // of another, and the chosen dealings themselves tell whether it is the right one.
 func (a *attempt) transition(ctx context.Context, dealings []*threshold.CertifiedDealing) (*threshold.Transition, error) {
+	if t, err := a.ownTransition(dealings); err == nil || a.from == 0 {
+		return t, err
+	}
+	return a.p.transitionByOthers(ctx, a.from, dealings)
+}
+
+// ownTransition combines dealings with what this replica has. The sharing of before may be one that was found on the disk: as many dealings as it takes
+// to determine it must agree with it.
+func (a *attempt) ownTransition(dealings []*threshold.CertifiedDealing) (*threshold.Transition, error) {
 	if a.from == 0 {
 		return threshold.KeyGeneration(dealings...)
 	}
-	if sharing := a.p.cfg.Keeper.sharingOf(a.from); sharing != nil {
-		if t, err := threshold.Resharing(sharing, dealings...); err == nil {
-			return t, nil
-		}
+	sharing := a.p.cfg.Keeper.sharingOf(a.from)
+	if sharing == nil {
+		return nil, fmt.Errorf("the sharing of epoch %d is not here", a.from)
 	}
-	return a.p.transitionByOthers(ctx, a.from, dealings)
+	return threshold.Resharing(sharing, dealings...)
 }
 
 // verifier verifies the certificates by which the dealings of this attempt were accepted: those of the epoch in which they were dealt.

@@ -1,7 +1,11 @@
 package handoff
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"sync"
 	"testing"
@@ -11,6 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/replica"
+	"github.com/reseal-bft/reseal/bft/transport"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 // crashes copies what a crash would leave, before each change of the disk and of the device.
@@ -59,6 +66,7 @@ func TestACrashAtAnyStepLeavesWhatIsNeeded(t *testing.T) {
 	m.device.before = c.before
 	x.boot(m)
 	old := x.handoff()
+	before := x.View()
 	x.open([]bft.ReplicaID{2})
 	c.during("complete")
 	x.follow()
@@ -75,14 +83,18 @@ func TestACrashAtAnyStepLeavesWhatIsNeeded(t *testing.T) {
 		at := fmt.Sprintf("%s, point %d", p.stage, n)
 		stages[p.stage]++
 		k, s := openKeeper(t, p.device, p.disk, m.id)
-		if p.stage != "signed" {
+		log := &told{before, old}
+		alone := NewParty(Config{
+			Cluster: testCluster, Self: m.id, Keeper: k, Network: deaf{}, State: log, Founding: x.founding, Log: slog.New(slog.DiscardHandler),
+		})
+		require.NoError(t, alone.Learn(old), at)
+		if p.stage == "complete" {
 			require.NotNil(t, k.Keys(old), "%s: the old epoch", at)
 			require.NotNil(t, k.PrivateKey(next.Member(m.id).EpochKey), "%s: the attested key", at)
-		}
-		require.NoError(t, k.Learn(old), at)
-		if p.stage != "complete" {
-			require.True(t, k.ready(next.Epoch, next.Member(m.id).EpochKey), at)
-			require.NoError(t, k.Learn(next), at)
+		} else {
+			log.v, log.m = x.View(), next
+			require.NoError(t, alone.Learn(next), at)
+			require.True(t, p.stage != "learn" || k.before != nil, "%s: the share of the epoch before", at)
 			require.NotNil(t, k.Keys(next), "%s: the new epoch", at)
 			require.NoError(t, k.Signed(next.Epoch), at)
 			_, err := p.device.Unseal(uint64(old.Epoch))
@@ -95,6 +107,27 @@ func TestACrashAtAnyStepLeavesWhatIsNeeded(t *testing.T) {
 	for _, stage := range []string{"complete", "learn", "signed"} {
 		require.Positive(t, stages[stage], stage)
 	}
+}
+
+// told is what a log says, and deaf a network without anybody.
+type told struct {
+	v *governance.View
+	m *replica.Membership
+}
+
+func (l *told) View() *governance.View          { return l.v }
+func (l *told) Membership() *replica.Membership { return l.m }
+
+type deaf struct{}
+
+func (deaf) Handle(string, transport.Method) {}
+
+func (deaf) Call(context.Context, bft.ReplicaID, string, []byte) ([]byte, error) {
+	return nil, errors.New("nobody is there")
+}
+
+func (deaf) CallUnder(context.Context, tls.Certificate, bft.ReplicaID, string, []byte) ([]byte, error) {
+	return nil, errors.New("nobody is there")
 }
 
 // A keystore that is behind the log's state catches up, one that is ahead is not turned back, and in neither case is anything used of another epoch.

@@ -146,6 +146,10 @@ func TestWhateverBecomesOfItNothingOutlivesItsEpoch(t *testing.T) {
 			require.Equal(t, fate.share, m.keeper.Keys(next) != nil)
 			m.boot()
 			require.NoError(t, m.keeper.Learn(next))
+			require.Nil(t, m.keeper.Keys(next), "what was found is not used")
+			if fate.share {
+				m.resume()
+			}
 			require.Equal(t, fate.share, m.keeper.Keys(next) != nil, "also after a restart")
 		})
 	}
@@ -166,6 +170,7 @@ func TestALateReplicaCompletesItsShareInTheNewEpoch(t *testing.T) {
 	require.True(t, m.keeper.Holding().Share)
 	m.boot()
 	require.NoError(t, m.keeper.Learn(m.membership(2)))
+	m.resume()
 	require.NotNil(t, m.keeper.Keys(m.membership(2)))
 	require.Equal(t, params.T, m.keeper.Holding().Parts, "others may still ask for points")
 }
@@ -187,13 +192,16 @@ func TestPowerCutAtEveryChangeOfTheDevice(t *testing.T) {
 					m.agree(h)
 					began = true
 				}
-				return errors.Join(m.keeper.Learn(m.membership(2)), m.keeper.Signed(2))
+				err := m.keeper.Learn(m.membership(2))
+				m.resume()
+				return errors.Join(err, m.keeper.Signed(2))
 			}
 			if err := live(); err == nil {
 				require.Greater(t, cut, 3)
 				break
 			}
 			m.boot()
+			m.resume()
 			if !began {
 				require.NotNil(t, m.keeper.Keys(m.membership(1)), "the old epoch goes on; cut %d", cut)
 			}
@@ -231,11 +239,11 @@ func TestNothingIsStoredUnderAKeyFromBeforeTheBoot(t *testing.T) {
 	require.NoError(t, m.receive(h))
 	require.Equal(t, params.T, m.stored(2))
 	for i := range stolen {
-		parts, err := m.keeper.disk.loadParts(2, &stolen[i])
+		parts, err := m.keeper.disk.loadParts(2, 1, &stolen[i])
 		require.NoError(t, err)
 		require.Empty(t, parts)
 	}
-	mine, err := m.keeper.disk.loadParts(2, &m.keeper.next.vaultKey)
+	mine, err := m.keeper.disk.loadParts(2, 1, &m.keeper.next.vaultKey)
 	require.NoError(t, err)
 	require.Len(t, mine, params.T)
 }
@@ -272,18 +280,4 @@ func TestVoidAttemptsLeaveNothing(t *testing.T) {
 	for _, d := range m.keeper.held {
 		require.True(t, d.to == 1 || d.round == good.round)
 	}
-}
-
-// TestAnotherSharingOnDiskIsNotBelieved: the public sharing of the epoch comes from the disk, and is held against what was sealed.
-func TestAnotherSharingOnDiskIsNotBelieved(t *testing.T) {
-	m := newSolo(t)
-	m.enter(1)
-	m.halt()
-	other := newSolo(t)
-	other.enter(1)
-	m.boot()
-	require.NoError(t, shelf{m.disk}.storeSharing(1, other.sharing))
-	m.boot()
-	require.Nil(t, m.keeper.Keys(m.membership(1)))
-	require.False(t, m.keeper.ready(1, m.key(1)), "it asks others for the right one")
 }

@@ -55,6 +55,9 @@ type Keeper struct {
 // Open takes what the device opens in this boot, and claims the boot. That there is nothing, or that the device refuses it, is no reason to stop:
 // the replica follows without a share until it is given one. Approve is asked for further approvals when the device refuses because of the boot state, and says
 // whether there are any.
+//
+// Somebody who had the device and the disk before this boot may have written all that is found. So what is found gives at most an epoch key, which counts
+// if the log names it, and parts, which count if they are of the dealings that the log has chosen. A share is made of them anew, by [Party.Learn].
 func Open(device keystore.Keystore, disk *store.Store, self bft.ReplicaID, approve func() bool, log *slog.Logger) (*Keeper, error) {
 	status, err := device.Status()
 	if err != nil {
@@ -68,6 +71,13 @@ func Open(device keystore.Keystore, disk *store.Store, self bft.ReplicaID, appro
 	if k.next, err = k.unseal(k.epoch+1, approve); err != nil {
 		return nil, err
 	}
+	if plant.Bug("planted-share") && k.now != nil && k.now.found != nil {
+		k.now.share, k.now.found, k.sharing = k.now.found, nil, k.disk.loadSharing(k.epoch)
+	}
+	if plant.Bug("planted-share") && k.next != nil && k.next.found != nil {
+		k.next.share, k.next.found, k.nextSharing = k.next.found, nil, k.disk.loadSharing(k.epoch+1)
+	}
+	k.next = k.next.keepKeys()
 	// What is sealed is open: from here on nothing opens in this boot any more, and the identity key answers to this process alone.
 	err = device.Claim()
 	if errors.Is(err, keystore.ErrNotApproved) && approve() {
@@ -75,9 +85,6 @@ func Open(device keystore.Keystore, disk *store.Store, self bft.ReplicaID, appro
 	}
 	if err != nil {
 		return nil, fmt.Errorf("keystore: %w", err)
-	}
-	if k.now != nil && k.now.share != nil {
-		k.sharing = k.disk.loadSharing(k.epoch, k.now.sharing)
 	}
 	if k.next != nil {
 		k.found = append(k.found, bytes.Clone(k.next.epochKey))
@@ -94,7 +101,7 @@ func (k *Keeper) unseal(epoch bft.Epoch, approve func() bool) (*secret, error) {
 	var refused *keystore.RefusedError
 	switch {
 	case err == nil:
-		parts, err := k.disk.loadParts(epoch, &s.vaultKey)
+		parts, err := k.disk.loadParts(epoch, k.self, &s.vaultKey)
 		for digest, d := range parts {
 			k.held[digest] = d
 		}
@@ -165,16 +172,10 @@ func (k *Keeper) keyFor(m *replica.Membership) ed25519.PrivateKey {
 // fits says whether the secret that a handoff has led to is one of this epoch as the log has it.
 func (k *Keeper) fits(m *replica.Membership) bool {
 	me := m.Member(k.self)
-	if k.now == nil || me == nil || !k.now.public().Equal(me.EpochKey) && !plant.Bug("planted-key") {
+	if k.now == nil || me == nil || !k.now.public().Equal(me.EpochKey) {
 		return false
 	}
-	if k.now.share == nil {
-		return true
-	}
-	if k.sharing == nil {
-		k.sharing = k.disk.loadSharing(m.Epoch, k.now.sharing)
-	}
-	return k.now.groupKey == sha256.Sum256(m.GroupKey) && (k.sharing == nil || k.sharing.CheckShare(k.now.share) == nil)
+	return k.now.share == nil || k.now.groupKey == sha256.Sum256(m.GroupKey)
 }
 
 // Signed takes note that a quorum of the shares of an epoch has signed: what was kept of the epoch before ends, here and in the device.
@@ -379,14 +380,14 @@ func (k *Keeper) Keys(m *replica.Membership) *Keys {
 	return &Keys{Share: k.now.share, Sharing: k.sharing, EpochKey: bytes.Clone(k.now.epochKey)}
 }
 
-// CheckGroupKey compares a group key that came from the disk or from others with the one that is sealed in the keystore.
+// CheckGroupKey compares the group key that a state on disk names with the one that was sealed in the keystore. One of the two may have been planted; which one,
+// the others will tell: so it is asked of the disk only, and never stands against what f + 1 of them say.
 func (k *Keeper) CheckGroupKey(key []byte) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, s := range []*secret{k.now, k.next} {
-		if s != nil && s.groupKey != [32]byte{} && s.groupKey != sha256.Sum256(key) {
-			return errors.New("the state names another group key than the one sealed in the keystore: it was tampered with, or is another cluster's")
-		}
+	if k.now != nil && k.now.groupKey != [32]byte{} && k.now.groupKey != sha256.Sum256(key) {
+		return errors.New("the state on disk names another group key than the keystore: one of them was tampered with, or is another cluster's. " +
+			"Move the store directory away (not the .mark file beside it) and start again: the replica then takes the state, and its share, from the others")
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -59,8 +60,12 @@ func (k *Keeper) prepare(to bft.Epoch, key ed25519.PrivateKey) error {
 	if err != nil {
 		return err
 	}
-	if found := *slot; found != nil && plant.Bug("old-vault") {
-		s.vaultKey = found.vaultKey
+	old := *slot
+	if old != nil {
+		s.found, s.groupKey = old.found, old.groupKey
+	}
+	if old != nil && plant.Bug("old-vault") {
+		s.vaultKey = old.vaultKey
 	}
 	for _, d := range k.held {
 		if d.to == to {
@@ -71,12 +76,13 @@ func (k *Keeper) prepare(to bft.Epoch, key ed25519.PrivateKey) error {
 		err = s.seal(k.device, to)
 	}
 	if err != nil {
+		s.found = nil // it is still the old one's
 		s.wipe()
 		return err
 	}
-	old := *slot
 	*slot = s
 	if old != nil {
+		old.found = nil
 		name := vaultName(to, &old.vaultKey)
 		if old.vaultKey != [32]byte{} {
 			err = k.disk.write(func(b *store.Batch) error { return b.DeleteMeta(name) })
@@ -91,16 +97,7 @@ func (k *Keeper) ready(to bft.Epoch, key ed25519.PublicKey) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	slot, err := k.slot(to)
-	if err != nil || *slot == nil || (*slot).share == nil || !(*slot).public().Equal(key) {
-		return false
-	}
-	if to == k.epoch {
-		return k.sharing != nil
-	}
-	if k.nextSharing == nil {
-		k.nextSharing = k.disk.loadSharing(to, (*slot).sharing)
-	}
-	return k.nextSharing != nil && k.nextSharing.CheckShare((*slot).share) == nil
+	return err == nil && *slot != nil && (*slot).share != nil && (*slot).public().Equal(key)
 }
 
 // keep holds a verified dealing in memory and, encrypted, on disk: an acknowledgement promises that it is not lost by a restart. It is kept by the
@@ -193,13 +190,19 @@ func (k *Keeper) complete(to bft.Epoch, transition *threshold.Transition, chosen
 		return err
 	}
 	s, sharing := **slot, transition.Sharing()
-	if err = sharing.CheckShare(share); err == nil {
-		err = s.complete(share, sharing)
+	found := s.found
+	s.share, s.found, s.groupKey = share, nil, sha256.Sum256(sharing.GroupKey().Bytes())
+	if share.Index() != int(k.self) {
+		err = fmt.Errorf("the parts that were kept make the share of replica %d", share.Index())
 	}
 	if err == nil {
 		err = k.disk.storeSharing(to, sharing)
 	}
-	if err == nil {
+	if sealed := found.Equal(share) && s.groupKey == (*slot).groupKey; err == nil && !sealed {
+		if found != nil {
+			k.log.Error("what was sealed as this replica's share is not what the log says it is: somebody had the device before this boot, or it is damaged. It was not "+
+				"used, and the share is sealed anew; order a recovery of this replica if nobody but its operators should have had it", "epoch", to)
+		}
 		if err = s.seal(k.device, to); err != nil {
 			err = fmt.Errorf("keystore: seal the share of epoch %d: %w", to, err)
 		}
@@ -208,6 +211,7 @@ func (k *Keeper) complete(to bft.Epoch, transition *threshold.Transition, chosen
 		share.Wipe()
 		return err
 	}
+	found.Wipe()
 	**slot = s
 	if to == k.epoch {
 		k.sharing = sharing
@@ -228,12 +232,22 @@ func (k *Keeper) dealt(epoch bft.Epoch) (share *threshold.Share, may bool) {
 	return k.now.share, epoch == 0 || k.now.share != nil
 }
 
-// sharingOf returns the public sharing of an epoch; nil when it is not here.
+// sharingOf returns the public sharing of an epoch; nil when it is not here. It may be one that was found on the disk: whoever uses it holds dealings against it.
 func (k *Keeper) sharingOf(epoch bft.Epoch) *threshold.Sharing {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if epoch == k.epoch && k.sharing != nil {
 		return k.sharing
 	}
-	return k.disk.loadSharing(epoch, [32]byte{})
+	return k.disk.loadSharing(epoch)
+}
+
+// provenSharing returns the public sharing of the present epoch that this process made of certified dealings; nil for none.
+func (k *Keeper) provenSharing(epoch bft.Epoch) *threshold.Sharing {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if epoch != k.epoch {
+		return nil
+	}
+	return k.sharing
 }

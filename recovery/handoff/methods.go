@@ -316,6 +316,9 @@ func (p *Party) transitionByOthers(ctx context.Context, epoch bft.Epoch, dealing
 			continue
 		}
 		if t, bad := threshold.Resharing(sharing, dealings...); bad == nil {
+			if err := p.cfg.Keeper.disk.storeSharing(epoch, sharing); err != nil { // a restart needs it again
+				p.cfg.Log.Warn("the sharing of the epoch before is not on disk", "error", err)
+			}
 			return t, nil
 		}
 	}

@@ -10,7 +10,7 @@ var Mutants = []string{
 	"device-stays",       // the device does not follow the epochs
 	"parts-stay",         // parts on disk are not deleted with their epoch
 	"columns-stay",       // parts in memory are not wiped with their epoch
-	"planted-key",        // a secret that was sealed for the next epoch counts whatever key the log names
+	"planted-share",      // a share that was sealed before the boot counts
 	"found-key-attested", // a fresh key from before the boot is attested
 	"old-vault",          // parts are stored under a key from before the boot
 	"any-key",            // parts are served to any key of a member

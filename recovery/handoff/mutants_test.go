@@ -22,7 +22,7 @@ func TestPlantedBugsAreFound(t *testing.T) {
 		"device-stays":       lapsed,
 		"parts-stay":         lapsed,
 		"columns-stay":       lapsed,
-		"planted-key":        usesPlanted,
+		"planted-share":      func(t *testing.T) bool { return believesNamed(t) != nil },
 		"found-key-attested": attestsPlanted,
 		"old-vault":          storesUnderPlanted,
 		"any-key":            func(t *testing.T) bool { return servesAnyKey(t) != "" },

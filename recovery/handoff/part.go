@@ -65,10 +65,10 @@ func (s shelf) storeSharing(epoch bft.Epoch, sharing *threshold.Sharing) error {
 	return s.write(func(b *store.Batch) error { return b.PutMeta(sharingName(epoch), raw) })
 }
 
-// loadSharing returns the public sharing of an epoch, nil if the disk has none that can be read. Hash, unless it is zero, is that of the right one.
-func (s shelf) loadSharing(epoch bft.Epoch, hash [32]byte) *threshold.Sharing {
+// loadSharing returns what the disk has as the public sharing of an epoch, nil if it has none that can be read.
+func (s shelf) loadSharing(epoch bft.Epoch) *threshold.Sharing {
 	raw, err := s.Meta(sharingName(epoch))
-	if err != nil || raw == nil || hash != [32]byte{} && sha256.Sum256(raw) != hash {
+	if err != nil || raw == nil {
 		return nil
 	}
 	sharing, err := threshold.ParseSharing(raw)
@@ -100,23 +100,35 @@ func (s shelf) storePart(vaultKey *[32]byte, d *held) error {
 	return s.write(func(b *store.Batch) error { return b.PutMeta(name, value) })
 }
 
-// loadParts returns what was stored under a vault key. What does not decrypt, or is no part of its commitment, is left out: it is asked for again.
-func (s shelf) loadParts(to bft.Epoch, vaultKey *[32]byte) (map[bft.Digest]*held, error) {
+// maxParts bounds the parts that are read at a start: every dealer's, of an attempt and of some that came before it.
+const maxParts = 4 * bft.MaxReplicas
+
+var errEnough = errors.New("there are more parts than handoffs leave")
+
+// loadParts returns the parts of a receiver that were stored under a vault key. What does not decrypt, or is no part of its commitment, is left out, and so is what
+// is too much: it is asked for again.
+func (s shelf) loadParts(to bft.Epoch, self bft.ReplicaID, vaultKey *[32]byte) (map[bft.Digest]*held, error) {
 	out := make(map[bft.Digest]*held)
-	prefix := vaultName(to, vaultKey)
+	prefix, read := vaultName(to, vaultKey), 0
 	err := s.EachMeta(prefix, func(name string, value []byte) error {
+		if read++; read > maxParts {
+			return errEnough
+		}
 		d, err := readPart(vaultKey, to, name, value)
 		if err != nil {
 			return nil
 		}
 		digest := d.commitment.Digest()
-		if strings.TrimPrefix(name, prefix) != fmt.Sprintf("%x", digest[:]) || d.verify() != nil {
+		if strings.TrimPrefix(name, prefix) != fmt.Sprintf("%x", digest[:]) || d.part.Index() != int(self) || d.verify() != nil {
 			d.part.Wipe()
 			return nil
 		}
 		out[digest] = d
 		return nil
 	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
 	return out, err
 }
 

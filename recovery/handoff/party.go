@@ -54,6 +54,9 @@ type Party struct {
 
 	mu      sync.Mutex
 	attempt *attempt
+
+	resuming sync.Mutex
+	resumed  bft.Epoch // tried in it
 }
 
 // NewParty registers what it serves with the network.
@@ -63,7 +66,8 @@ func NewParty(cfg Config) *Party {
 	return p
 }
 
-// Learn takes note of a certified epoch: the attempts at handoffs that led to earlier ones are over, and so is what this replica dealt for this one.
+// Learn takes note of a certified epoch: the attempts at handoffs that led to earlier ones are over, and so is what this replica dealt for this one. After a start
+// it makes this replica's share of the epoch, if its disk has the parts.
 func (p *Party) Learn(m *replica.Membership) error {
 	p.mu.Lock()
 	a := p.attempt
@@ -75,7 +79,9 @@ func (p *Party) Learn(m *replica.Membership) error {
 	if a != nil && a.to <= m.Epoch {
 		a.endDealing()
 	}
-	return p.cfg.Keeper.Learn(m)
+	err := p.cfg.Keeper.Learn(m)
+	p.resume()
+	return err
 }
 
 // Follow starts this replica's part in the handoff that the state asks for, and ends one that is void. It is idempotent.

@@ -30,9 +30,6 @@ func (k *Keeper) Verifier(m *replica.Membership) (bft.Scheme, error) {
 	if m.Epoch == 0 {
 		return scheme.List(memberKeys(m), m.Size.Quorum(), nil), nil
 	}
-	if err := k.CheckGroupKey(m.GroupKey); err != nil {
-		return nil, err
-	}
 	key, err := threshold.ParsePublicKey(m.GroupKey)
 	if err != nil {
 		return nil, err

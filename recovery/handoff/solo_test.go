@@ -106,6 +106,7 @@ type solo struct {
 
 	sharing *threshold.Sharing
 	shares  []*threshold.Share
+	last    *testHandoff         // that the log has chosen
 	keys    []ed25519.PrivateKey // by epoch, as the log has them for replica 1
 }
 
@@ -199,7 +200,16 @@ func (m *solo) deal(to bft.Epoch) *testHandoff {
 }
 
 // agree makes the handoff the group's.
-func (m *solo) agree(h *testHandoff) { m.sharing, m.shares = h.transition.Sharing(), h.shares }
+func (m *solo) agree(h *testHandoff) {
+	m.sharing, m.shares, m.last = h.transition.Sharing(), h.shares, h
+}
+
+// resume makes the share of the present epoch anew, as a party does after a start, if the disk has the parts of what the log chose.
+func (m *solo) resume() {
+	if m.last != nil && m.last.to == m.keeper.epoch {
+		_ = m.complete(m.last)
+	}
+}
 
 func (m *solo) key(epoch bft.Epoch) ed25519.PublicKey {
 	return m.keys[min(int(epoch), len(m.keys)-1)].Public().(ed25519.PublicKey)

@@ -18,10 +18,6 @@ import (
 	"github.com/reseal-bft/reseal/recovery/recoverytest/devices"
 )
 
-func init() {
-	flag.BoolVar(&recoverytest.PlantsShares, "planted-shares", recoverytest.PlantsShares, "also plant shares under the key that the log names")
-}
-
 var (
 	kind  = flag.String("keystore", "file", "the intruder plays on "+devices.Kinds)
 	seeds = flag.Uint64("seeds", 4, "how many seeds the intruder plays")

@@ -80,10 +80,6 @@ func NewPlan(seed uint64) Plan {
 	return p
 }
 
-// PlantsShares says whether the plans have the intruder plant shares under the key that the log names ([RestartsPlanted]). Replicas that are not due do not hold against
-// it yet, see docs/threat-model.md: it is off until they do.
-var PlantsShares = false
-
 // drawing is where a plan has got to.
 type drawing struct {
 	*rand.Rand
@@ -122,9 +118,7 @@ func (d *drawing) mishap(t *Turn) {
 	stay := without(d.inside, t.Recovers, d.lapsed)
 	switch {
 	case d.lapsed == 0 && len(stay) > 0 && d.IntN(2) == 0:
-		if PlantsShares {
-			t.Mishap, t.Whom = RestartsPlanted, stay[0]
-		}
+		t.Mishap, t.Whom = RestartsPlanted, stay[0]
 		return
 	case d.lapsed == 0:
 		t.Mishap = [...]Mishap{NoMishap, Quarantined, Quarantined, MissesDeadline, ComesBackLate, CutOff, CrashesInHandoff}[d.IntN(7)]
