@@ -26,6 +26,7 @@ type epochRun struct {
 	membership *Membership
 	config     bft.Config
 	keys       EpochKeys
+	unheard    bool // too few others were heard to vote
 	guard      *guard.Guard
 	core       *bft.Core
 
@@ -70,6 +71,7 @@ func (r *Replica) runEpoch(ctx context.Context, m *Membership, keys EpochKeys) e
 	e.group.Go(e.executeLoop)
 	e.group.Go(e.watch)
 	e.group.Go(e.keepMark)
+	e.group.Go(e.askAgain)
 	e.group.Go(func() error { return r.handOnOverdue(e.ctx) })
 	err = e.group.Wait()
 	r.run.Store(nil)
@@ -111,7 +113,7 @@ func (r *Replica) newRun(ctx context.Context, m *Membership, keys EpochKeys) (*e
 	if err != nil {
 		return nil, fmt.Errorf("read epoch %d from disk: %w", m.Epoch, err)
 	}
-	r.remember(ctx, m, &e.keys, &restored)
+	e.unheard = r.remember(ctx, m, &e.keys, &restored)
 	e.config.Voter = e.keys.Signer != nil
 	for _, v := range restored.Votes {
 		e.noteVoted(v)

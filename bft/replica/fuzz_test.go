@@ -56,10 +56,12 @@ func FuzzParseHead(f *testing.F) {
 	})
 }
 
-func FuzzParsePosition(f *testing.F) {
-	f.Add(make([]byte, 16))
+func FuzzParseRecalled(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(bft.MarshalMessage(bft.Vote{Statement: bft.Statement{Epoch: 1, View: 9, Kind: bft.Nullify}, First: true, Partial: []byte("partial")}))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, err := parsePosition(data)
-		require.Equal(t, len(data) == 16, err == nil)
+		if v, err := parseRecalled(data); err == nil && len(data) > 0 {
+			require.Equal(t, data, bft.MarshalMessage(v), "one encoding")
+		}
 	})
 }

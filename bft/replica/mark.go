@@ -159,11 +159,12 @@ type amnesia struct {
 	reason string
 }
 
-// remember decides whether the replica may vote in an epoch whose keys it has, and takes them away if not. What neither its mark nor f + 1 peers know
-// beyond its store, it has not forgotten.
-func (r *Replica) remember(ctx context.Context, m *Membership, keys *EpochKeys, restored *bft.Restored) {
+// remember decides whether the replica may vote in an epoch whose keys it has, and takes them away if not. What neither its mark nor a quorum knows
+// beyond its store, it has not forgotten. It reports whether too few could be asked: then it follows without votes, and asks again. That costs no progress, since
+// without a quorum there is none.
+func (r *Replica) remember(ctx context.Context, m *Membership, keys *EpochKeys, restored *bft.Restored) (unheard bool) {
 	if keys.Signer == nil {
-		return
+		return false
 	}
 	a := r.amnesia.Load()
 	if a == nil || a.epoch < m.Epoch {
@@ -171,15 +172,22 @@ func (r *Replica) remember(ctx context.Context, m *Membership, keys *EpochKeys, 
 		if reason := r.found.forgot(r.cfg.Cluster, r.cfg.Self, m.Epoch, keys.MarkKey, r.live); reason != "" {
 			a = &amnesia{m.Epoch, reason}
 		} else if !r.asked {
-			if reason := r.askWhatTheySaw(ctx, m, restored); reason != "" {
-				a = &amnesia{m.Epoch, reason}
+			others := r.askWhatTheySaw(ctx, m, keys.Signer, restored)
+			if others.forgotten != "" {
+				a = &amnesia{m.Epoch, others.forgotten}
 			}
+			unheard = a == nil && !others.enough
 		}
-		r.asked = a == nil
+		r.asked = a == nil && !unheard
 		r.amnesia.Store(a)
 	}
-	if a == nil {
-		return
+	if a == nil && !unheard {
+		return false
+	}
+	defer func() { keys.Signer, keys.BlockKey = nil, nil }()
+	if unheard {
+		r.log.Info("too few others could be asked for this replica's votes: it follows, and votes when a quorum has answered", "epoch", m.Epoch)
+		return true
 	}
 	r.log.Error("this replica has forgotten votes that it has cast, and does not vote before the next epoch. Its store was put back to an earlier time, or is "+
 		"damaged: find out how, and leave the replica running; it follows the log, and votes again after the next recovery round", "epoch", a.epoch, "reason", a.reason)
@@ -187,7 +195,7 @@ func (r *Replica) remember(ctx context.Context, m *Membership, keys *EpochKeys, 
 	if err := r.cfg.Store.WriteMark(forgetful.marshal(keys.MarkKey)); err != nil {
 		r.log.Error("the mark beside the store cannot be written", "error", err)
 	}
-	keys.Signer, keys.BlockKey = nil, nil
+	return false
 }
 
 // keepMark writes the mark now and then.

@@ -3,6 +3,7 @@ package replica
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"testing"
@@ -81,10 +82,13 @@ func FuzzParseMark(f *testing.F) {
 	})
 }
 
-// nobodysSigner signs nothing: it only says that there is a share.
-type nobodysSigner struct{}
+// ownSigner signs as the replica under test does, and nobody else can.
+type ownSigner struct{}
 
-func (nobodysSigner) Sign([]byte) ([]byte, error) { return nil, errors.New("not asked") }
+func (ownSigner) Sign(message []byte) ([]byte, error) {
+	sum := sha256.Sum256(append([]byte("the share of replica 1"), message...))
+	return sum[:], nil
+}
 
 // mayVote starts a replica on a store and says whether it may vote in an epoch.
 func mayVote(w *world, s *store.Store, epoch bft.Epoch, network *peers) (*Replica, bool, error) {
@@ -92,7 +96,7 @@ func mayVote(w *world, s *store.Store, epoch bft.Epoch, network *peers) (*Replic
 	if err != nil {
 		return nil, false, err
 	}
-	keys := EpochKeys{Signer: nobodysSigner{}, MarkKey: []byte("key")}
+	keys := EpochKeys{Signer: ownSigner{}, MarkKey: []byte("key")}
 	restored, err := s.Restore(epoch)
 	if err != nil {
 		return nil, false, err
@@ -103,45 +107,70 @@ func mayVote(w *world, s *store.Store, epoch bft.Epoch, network *peers) (*Replic
 	return r, keys.Signer != nil, nil
 }
 
-// recalls answers as a peer that has had votes of this replica up to a view of epoch 1.
-func recalls(view byte) func(context.Context, string, []byte) ([]byte, error) {
+type serving = func(context.Context, string, []byte) ([]byte, error)
+
+// recalls answers as a peer that says that it has had votes of this replica up to a view of epoch 1, and has none to show.
+func recalls(view bft.View) serving { return remembers(view, []byte("not signed")) }
+
+// shows answers as one that has the vote.
+func shows(w *world, view bft.View) serving {
+	partial, _ := ownSigner{}.Sign(voteIn(view).Bytes(w.id))
+	return remembers(view, partial)
+}
+
+func voteIn(view bft.View) bft.Statement {
+	return bft.Statement{Epoch: 1, View: view, Kind: bft.Nullify}
+}
+
+func remembers(view bft.View, partial []byte) serving {
 	return func(_ context.Context, method string, _ []byte) ([]byte, error) {
-		if method != methodRecall {
+		switch {
+		case method != methodRecall:
 			return nil, errors.New("no")
+		case view == 0:
+			return nil, nil
 		}
-		return []byte{0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, view}, nil
+		return bft.MarshalMessage(bft.Vote{Statement: voteIn(view), First: true, Partial: partial}), nil
 	}
 }
 
 // checkRecall lets peers say what they have had of a replica whose store knows its vote in view 9.
 func checkRecall(t testing.TB) error {
 	nonsense := func(context.Context, string, []byte) ([]byte, error) { return []byte("nonsense"), nil }
-	type serve = map[bft.ReplicaID]func(context.Context, string, []byte) ([]byte, error)
+	w := newWorld(t, bft.Size{F: 1}, 1)
+	type serve = map[bft.ReplicaID]serving
 	for _, c := range []struct {
 		name  string
 		peers serve
 		votes bool
+		// forgot: it has found out that it has forgotten votes; without it, and without votes, too few others were heard.
+		forgot bool
 	}{
-		{"nobody is there", serve{}, true},
-		{"all know as much", serve{2: recalls(9), 3: recalls(8), 4: recalls(0)}, true},
-		{"one liar", serve{2: recalls(200), 3: recalls(9), 4: recalls(9)}, true},
-		{"one liar, alone", serve{2: recalls(200)}, true},
-		{"one talks nonsense", serve{2: nonsense, 3: recalls(9)}, true},
-		{"two know more", serve{2: recalls(10), 3: recalls(12), 4: recalls(0)}, false},
-		{"two know more, one is silent", serve{2: recalls(10), 3: silent, 4: recalls(11)}, false},
+		{"nobody is there", serve{}, false, false},
+		{"one is there", serve{2: recalls(9)}, false, false},
+		{"a quorum with itself", serve{2: recalls(9), 4: recalls(0)}, true, false},
+		{"all know as much", serve{2: recalls(9), 3: recalls(8), 4: recalls(0)}, true, false},
+		{"one liar", serve{2: recalls(200), 3: recalls(9), 4: recalls(9)}, true, false},
+		{"one liar, alone", serve{2: recalls(200)}, false, false},
+		{"one talks nonsense", serve{2: nonsense, 3: recalls(9)}, false, false},
+		{"two say more", serve{2: recalls(10), 3: recalls(12), 4: recalls(0)}, false, true},
+		{"two say more, one is silent", serve{2: recalls(10), 3: silent, 4: recalls(11)}, false, true},
+		{"one shows a vote that is known", serve{2: shows(w, 9), 3: recalls(0), 4: recalls(0)}, true, false},
+		{"one shows a later vote, others are liars", serve{2: shows(w, 10), 3: recalls(0), 4: recalls(0)}, false, true},
+		{"one shows a later vote, nobody else is there", serve{3: shows(w, 10)}, false, true},
 	} {
 		w := newWorld(t, bft.Size{F: 1}, 1)
 		s := w.store()
 		batch := s.NewBatch()
-		if err := batch.PutVote(bft.Vote{Statement: bft.Statement{Epoch: 1, View: 9, Kind: bft.Nullify}, First: true}); err != nil {
+		if err := batch.PutVote(bft.Vote{Statement: voteIn(9), First: true}); err != nil {
 			return err
 		}
 		if err := batch.Commit(true); err != nil {
 			return err
 		}
-		_, votes, err := mayVote(w, s, 1, &peers{serve: c.peers})
-		if err != nil || votes != c.votes {
-			return fmt.Errorf("%s: votes: %t, %w", c.name, votes, err)
+		r, votes, err := mayVote(w, s, 1, &peers{serve: c.peers})
+		if forgot := err == nil && r.Status().Amnesia; err != nil || votes != c.votes || forgot != c.forgot {
+			return fmt.Errorf("%s: votes: %t, has forgotten: %t, %w", c.name, votes, forgot, err)
 		}
 	}
 	return nil
@@ -153,6 +182,7 @@ func TestPeersRemember(t *testing.T) { require.NoError(t, checkRecall(t)) }
 func TestAmnesiaLastsForTheEpoch(t *testing.T) {
 	w := newWorld(t, bft.Size{F: 1}, 1)
 	s := w.store()
+	quorum := &peers{serve: map[bft.ReplicaID]serving{2: recalls(0), 3: recalls(0)}}
 	m := mark{cluster: w.id, self: 1, epoch: 1, final: 3}
 	require.NoError(t, s.WriteMark(m.marshal([]byte("key"))))
 	r, votes, err := mayVote(w, s, 1, &peers{})
@@ -172,7 +202,7 @@ func TestAmnesiaLastsForTheEpoch(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, votes, "its store knows more than the mark now, and its votes no more than before")
 	}
-	r, votes, err = mayVote(w, s, 2, &peers{})
+	r, votes, err = mayVote(w, s, 2, quorum)
 	require.NoError(t, err)
 	require.True(t, votes)
 	require.False(t, r.Status().Amnesia)
@@ -189,9 +219,10 @@ func TestForgettingOldVotesIsNoAmnesia(t *testing.T) {
 	require.NoError(t, err)
 	_, err = r.catchUp(t.Context())
 	require.NoError(t, err)
+	quorum := &peers{serve: map[bft.ReplicaID]serving{2: recalls(0), 3: recalls(0)}}
 	m := mark{cluster: w.id, self: 1, epoch: 1, final: 6, voted: [4]bft.View{0, 5, 2, 1}}
 	require.NoError(t, s.WriteMark(m.marshal([]byte("key"))))
-	_, votes, err := mayVote(w, s, 1, &peers{})
+	_, votes, err := mayVote(w, s, 1, quorum)
 	require.NoError(t, err)
 	require.True(t, votes)
 }

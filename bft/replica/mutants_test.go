@@ -52,6 +52,8 @@ func TestPlantedBugsAreFound(t *testing.T) {
 		"mark-final":             func(t *testing.T) error { return checkMarks() },
 		"mark-forgiving":         func(t *testing.T) error { return checkMarks() },
 		"recall-of-one":          func(t *testing.T) error { return checkRecall(t) },
+		"recall-of-few":          func(t *testing.T) error { return checkRecall(t) },
+		"recall-unproven":        func(t *testing.T) error { return checkRecall(t) },
 	} {
 		t.Run(bug, func(t *testing.T) {
 			planting = bug

@@ -1,25 +1,27 @@
 package replica
 
 import (
+	"bytes"
 	"context"
-	"encoding/binary"
+	"crypto/subtle"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/crypto/cryptobyte"
-
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
-// methodRecall tells a replica the last epoch and view of which the one asked has had a vote of it, on its own channel. A replica asks before its first vote
+// methodRecall tells a replica the last vote of it that the one asked has had, on its own channel; nothing when there was none. A replica asks before its first vote
 // after a start: what it has forgotten, others have not.
 const methodRecall = "reseal/recall"
 
-// recallTimeout is how long those that are connected are waited for.
-const recallTimeout = 2 * time.Second
+// recallTimeout is how long those that are connected are waited for, and recallPause the least time until they are asked again when too few have answered.
+const (
+	recallTimeout = 2 * time.Second
+	recallPause   = 200 * time.Millisecond
+)
 
 // position is a view of an epoch.
 type position struct {
@@ -31,52 +33,68 @@ func (p position) after(q position) bool {
 	return p.epoch > q.epoch || p.epoch == q.epoch && p.view > q.view
 }
 
-// recall remembers how far each peer has voted. One that lies about its own votes harms only itself.
+func positionOf(v bft.Vote) position { return position{v.Epoch, v.View} }
+
+// recall remembers the last vote of each peer. One that lies about its own votes harms only itself.
 type recall struct {
 	mu    sync.Mutex
-	peers map[bft.ReplicaID]position
+	peers map[bft.ReplicaID]bft.Vote
 }
 
 func (c *recall) note(from bft.ReplicaID, v bft.Vote) {
-	at := position{v.Epoch, v.View}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.peers == nil {
-		c.peers = make(map[bft.ReplicaID]position)
+		c.peers = make(map[bft.ReplicaID]bft.Vote)
 	}
-	if at.after(c.peers[from]) {
-		c.peers[from] = at
+	if positionOf(v).after(positionOf(c.peers[from])) {
+		v.Partial = bytes.Clone(v.Partial)
+		c.peers[from] = v
 	}
 }
 
-func (c *recall) of(peer bft.ReplicaID) position {
+func (c *recall) of(peer bft.ReplicaID) (bft.Vote, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.peers[peer]
+	v, ok := c.peers[peer]
+	return v, ok
 }
 
 func (r *Replica) serveRecall(_ context.Context, from *transport.Sender, data []byte) ([]byte, error) {
 	if len(data) > 0 || from == nil {
 		return nil, errMalformedCall
 	}
-	at := r.recall.of(from.ID)
-	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(at.epoch)), uint64(at.view)), nil
-}
-
-func parsePosition(data []byte) (p position, err error) {
-	s := cryptobyte.String(data)
-	if !s.ReadUint64((*uint64)(&p.epoch)) || !s.ReadUint64((*uint64)(&p.view)) || !s.Empty() {
-		err = errMalformedCall
+	if v, ok := r.recall.of(from.ID); ok {
+		return bft.MarshalMessage(v), nil
 	}
-	return p, err
+	return nil, nil
 }
 
-// askWhatTheySaw asks all others for this replica's votes, and says why, by f + 1 of them, it has forgotten some; empty if it has not. Views up to the final
-// one do not count. Late finalize votes may still go to one of them, and what this replica said there before is then covered by its store alone (docs/protocol.md, Forgotten
-// votes).
+// parseRecalled parses an answer; the zero vote stands for none.
+func parseRecalled(data []byte) (bft.Vote, error) {
+	if len(data) == 0 {
+		return bft.Vote{}, nil
+	}
+	m, err := bft.ParseMessage(data)
+	v, ok := m.(bft.Vote)
+	if err != nil || !ok {
+		return bft.Vote{}, errMalformedCall
+	}
+	return v, nil
+}
+
+// recalled is what the others know of a replica's votes.
+type recalled struct {
+	forgotten string // why it has forgotten some; empty if it has not
+	enough    bool   // a quorum, with itself, has answered
+}
+
+// askWhatTheySaw asks all others for this replica's votes. It has forgotten some when one of them has a vote that it has signed and its store does not know, or when f + 1
+// say so whose word cannot be checked. Views up to the final one do not count. Late finalize votes may still go to one of them, and what this replica said there
+// before is then covered by its store alone (docs/protocol.md, Forgotten votes).
 //
 // It waits for those that are connected. Without a mark, which may have been removed, it waits for others too, until f + 1 correct ones have answered.
-func (r *Replica) askWhatTheySaw(ctx context.Context, m *Membership, restored *bft.Restored) string {
+func (r *Replica) askWhatTheySaw(ctx context.Context, m *Membership, signer bft.Signer, restored *bft.Restored) recalled {
 	known := position{m.Epoch, restored.FinalView}
 	for _, v := range restored.Votes {
 		known.view = max(known.view, v.View)
@@ -85,7 +103,7 @@ func (r *Replica) askWhatTheySaw(ctx context.Context, m *Membership, restored *b
 	ctx, cancel := context.WithTimeout(ctx, recallTimeout)
 	defer cancel()
 	peers := r.askOrder(nil)
-	answers := make(chan *position, len(peers))
+	answers := make(chan *bft.Vote, len(peers))
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	defer cancel()
@@ -94,34 +112,61 @@ func (r *Replica) askWhatTheySaw(ctx context.Context, m *Membership, restored *b
 	}
 	heard, more := 0, 0
 	for range peers {
-		at := <-answers
-		if at == nil {
+		v := <-answers
+		if v == nil {
 			continue
 		}
 		heard++
-		if at.after(known) {
+		proven := false
+		if positionOf(*v).after(known) {
 			more++
+			proven = v.Epoch == m.Epoch && r.isMine(signer, v) && !broken("recall-unproven")
 		}
-		if more > m.Size.F || more > 0 && broken("recall-of-one") {
-			return fmt.Sprintf("%d other replicas have had votes of this one that its store does not know, above view %d", more, known.view)
+		if proven || more > m.Size.F || more > 0 && broken("recall-of-one") {
+			return recalled{forgotten: fmt.Sprintf("another replica has had a vote of this one that its store does not know, in view %d: the store knows none above view %d", v.View, known.view)}
 		}
 		if unsure && heard > 2*m.Size.F && more == 0 {
 			break
 		}
 	}
-	return ""
+	return recalled{enough: heard+1 >= m.Size.Quorum() || broken("recall-of-few")}
+}
+
+// isMine reports whether this replica has signed a vote: it signs again, and tells nobody the signature, nor how far they agree. Both schemes are deterministic.
+func (r *Replica) isMine(signer bft.Signer, v *bft.Vote) bool {
+	partial, err := signer.Sign(v.Statement.Bytes(r.cfg.Cluster))
+	return err == nil && len(partial) > 0 && subtle.ConstantTimeCompare(partial, v.Partial) == 1
+}
+
+// askAgain ends a run without votes when too few others could be asked before it, and it is time to ask again.
+func (e *epochRun) askAgain() error {
+	if !e.unheard {
+		return nil
+	}
+	ticker := time.NewTicker(recallPause)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-e.ctx.Done():
+			return e.ctx.Err()
+		}
+		if len(e.r.cfg.Network.Connected())+1 >= e.config.Size.Quorum() {
+			return errRekey
+		}
+	}
 }
 
 // askWhatItSaw asks one peer, and again until the time is up while it is connected, or patient is set. It returns nil when there was no answer.
-func (r *Replica) askWhatItSaw(ctx context.Context, peer bft.ReplicaID, patient bool) *position {
+func (r *Replica) askWhatItSaw(ctx context.Context, peer bft.ReplicaID, patient bool) *bft.Vote {
 	for {
 		answer, err := r.cfg.Network.Call(ctx, peer, methodRecall, nil)
 		if err == nil {
-			at, err := parsePosition(answer)
+			v, err := parseRecalled(answer)
 			if err != nil {
 				return nil
 			}
-			return &at
+			return &v
 		}
 		if !transport.Unavailable(err) || !patient && !slices.Contains(r.cfg.Network.Connected(), peer) {
 			return nil

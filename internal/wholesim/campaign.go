@@ -20,6 +20,8 @@ import (
 // Report is what a campaign came to: the simulator's report, and some figures of whole nodes. There is no hash: see the package's documentation.
 type Report struct {
 	sim.Report
+	// Beyond counts the seeds whose faults left more than c correct replicas without a vote, and that were not live again.
+	Beyond       int     `json:"beyond"`
 	Writes       int     `json:"writes"`
 	VirtualHours float64 `json:"virtual_hours"`
 	ViewsPerSec  float64 `json:"views_per_second"`
@@ -52,8 +54,12 @@ func Build(ctx context.Context, root string, mutants bool) (*Binary, error) {
 	return b, nil
 }
 
-// Close removes the binary.
-func (b *Binary) Close() { _ = os.RemoveAll(b.dir) }
+// Close removes what [Build] made.
+func (b *Binary) Close() {
+	if b.dir != "" {
+		_ = os.RemoveAll(b.dir)
+	}
+}
 
 // task is what a process of the binary is told to do, in the environment.
 type task struct {
@@ -67,8 +73,8 @@ const (
 	resultPrefix = "RESULT "
 )
 
-// seedTimeout is the real time that a seed may take: a run that takes longer hangs.
-const seedTimeout = 5 * time.Minute
+// seedTimeout is the real time that a seed may take, on a machine that has other things to do: a run that takes longer hangs.
+const seedTimeout = 15 * time.Minute
 
 // run runs a seed in a process of its own. A process that crashes or hangs is a violation.
 func (b *Binary) run(ctx context.Context, seed uint64, o Options) Result {
@@ -189,6 +195,8 @@ func (r *Report) add(result Result) {
 		r.Violations++
 	} else if result.Stuck != "" {
 		r.Stuck++
+	} else if result.Beyond != "" {
+		r.Beyond++
 	}
 	if reason := result.Failure(); reason != "" && len(r.Failures) < maxFailures {
 		r.Failures = append(r.Failures, sim.Failure{Seed: result.Seed, Reason: reason})

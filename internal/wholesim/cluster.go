@@ -34,6 +34,7 @@ type cluster struct {
 	started  time.Time
 	closing  sync.WaitGroup // processes that are being closed
 	chaotic  atomic.Bool    // the faults are on
+	barred   int            // correct replicas that the faults left without a vote
 
 	mu    sync.Mutex
 	rng   *mathrand.Rand

@@ -124,9 +124,6 @@ func (c *cluster) heal() {
 		clear(c.net.cuts)
 		c.net.spread = time.Millisecond
 	})
-	for _, id := range c.plan.away {
-		c.machine(id).switchOff()
-	}
 	for _, m := range c.machines {
 		m.skew.Store(0)
 		m.disk.fill(roomy)

@@ -4,17 +4,21 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/reseal-bft/reseal/bft"
 )
 
 // goals are what must come to pass when the faults have stopped. It returns the first that does not.
 func (c *cluster) goals(ctx context.Context) string {
+	if stuck := c.dismiss(ctx); stuck != "" {
+		return stuck
+	}
 	if stuck := c.aWrite(ctx, "a write"); stuck != "" {
 		return stuck
 	}
 	epoch := c.highestEpoch()
-	if stuck := c.settle(ctx, "two recovery rounds", 2*c.roundBound(), c.allVote(epoch+2)); stuck != "" {
+	if stuck := c.settle(ctx, "two recovery rounds", c.ahead()+2*c.roundBound(), c.allVote(epoch+2)); stuck != "" {
 		return stuck
 	}
 	if stuck := c.settle(ctx, "what was acknowledged", c.viewBound(), c.allExecuted); stuck != "" {
@@ -24,6 +28,69 @@ func (c *cluster) goals(ctx context.Context) string {
 		return stuck
 	}
 	return c.leads(ctx)
+}
+
+// dismiss switches those off that stay away in the end, as soon as the bounds allow it. A correct replica that lost its share, or its votes, in the faults (it was cut
+// off when an epoch began, or its disk was put back) is one of the c that may be away, until a round has brought it back: with another one switched off
+// the epoch would stand still for ever, as docs/protocol.md says (Bounds), and that is no failure.
+func (c *cluster) dismiss(ctx context.Context) string {
+	if stuck := c.settle(ctx, "a cluster", c.viewBound(), c.allRun); stuck != "" {
+		return stuck
+	}
+	missing := c.silent()
+	c.barred = len(missing)
+	for _, id := range c.plan.away {
+		if !slices.Contains(missing, id) {
+			missing = append(missing, id)
+		}
+	}
+	if len(c.plan.away) > 0 && len(missing) > c.options.C {
+		// Each round takes max(c, 1), and the f Byzantine replicas, which may let theirs lapse, have their turns too.
+		rounds := time.Duration(len(missing) + c.options.F + 1)
+		if stuck := c.settle(ctx, "those whom the faults left without a vote", c.ahead()+rounds*c.roundBound(), c.allVote(0)); stuck != "" {
+			return stuck
+		}
+	}
+	for _, id := range c.plan.away {
+		c.machine(id).switchOff()
+	}
+	return ""
+}
+
+// allRun says which correct replica does not run yet, or not yet in the epoch in force.
+func (c *cluster) allRun() string {
+	epoch := c.highestEpoch()
+	for _, m := range c.machines {
+		if _, node := m.running(); m.counts() && (node == nil || node.Info().Epoch < epoch) {
+			return fmt.Sprintf("replica %d does not run in epoch %d", m.id, epoch)
+		}
+	}
+	return ""
+}
+
+// silent returns the correct replicas that do not vote in the epoch in force.
+func (c *cluster) silent() []bft.ReplicaID {
+	epoch := c.highestEpoch()
+	var ids []bft.ReplicaID
+	for _, m := range c.machines {
+		if !m.counts() {
+			continue
+		}
+		_, node := m.running()
+		if node == nil {
+			ids = append(ids, m.id)
+		} else if s := node.Info(); s.Epoch < epoch || !s.Voter {
+			ids = append(ids, m.id)
+		}
+	}
+	return ids
+}
+
+// ahead is by how much the time of the log is ahead of the clocks, which more than f replicas with fast clocks can bring about: no deadline is reached before.
+func (c *cluster) ahead() time.Duration {
+	c.judge.mu.Lock()
+	defer c.judge.mu.Unlock()
+	return max(0, time.Until(time.UnixMilli(c.judge.blocks[c.judge.highest].time)))
 }
 
 // aWrite lets a fresh client write.

@@ -17,7 +17,9 @@ type Result struct {
 	Seed       uint64   `json:"seed"`
 	Violations []string `json:"violations,omitempty"`
 	// Stuck says what did not happen within its bound after the faults stopped; empty when the cluster became live.
-	Stuck  string `json:"stuck,omitempty"`
+	Stuck string `json:"stuck,omitempty"`
+	// Beyond says the same where the faults had left more than c correct replicas without a vote in the epoch: then nothing is promised but safety.
+	Beyond string `json:"beyond,omitempty"`
 	Views  int    `json:"views"`
 	Blocks int    `json:"blocks"`
 	Epochs int    `json:"epochs"`
@@ -103,6 +105,10 @@ func (c *cluster) phases(ctx context.Context, result *Result) string {
 	healed := time.Now()
 	stuck := c.goals(ctx)
 	result.Recovered = time.Since(healed)
+	if stuck != "" && c.barred > c.options.C {
+		c.note(nil, "beyond the bounds, %d correct replicas had no vote: %s", c.barred, stuck)
+		result.Beyond, stuck = stuck, ""
+	}
 	return stuck
 }
 
