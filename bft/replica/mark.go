@@ -86,7 +86,7 @@ func markIsGood(data, key []byte) bool {
 
 // found is the mark that was there at the start, and what the store knew then.
 type found struct {
-	raw   []byte // empty: there was none
+	raw   []byte // nil: there was none
 	mark  *mark  // nil: it could not be read
 	voted [bft.Finalize + 1]bft.View
 	final bft.Height
@@ -96,8 +96,12 @@ type found struct {
 func (r *Replica) findMark() error {
 	f := &r.found
 	var err error
-	if f.raw, err = r.cfg.Store.ReadMark(); err != nil || len(f.raw) == 0 {
-		return err
+	if f.raw, err = r.cfg.Store.ReadMark(); err != nil {
+		r.log.Error("the mark beside the store cannot be read, and counts as damaged: remove it, while the replica is stopped, when the disk is in order again", "error", err)
+		f.raw = []byte{}
+	}
+	if f.raw == nil {
+		return nil
 	}
 	if f.mark, err = parseMark(f.raw); err != nil {
 		return nil // see forgot
@@ -124,7 +128,7 @@ func (r *Replica) findMark() error {
 // epoch has begun in this process: then a mark that the key does not prove says nothing of it, or who once had the disk could silence a replica for good.
 func (f *found) forgot(cluster bft.ClusterID, self bft.ReplicaID, epoch bft.Epoch, key []byte, live bool) string {
 	switch m := f.mark; {
-	case len(f.raw) == 0, live && (m == nil || m.epoch != epoch || !markIsGood(f.raw, key)):
+	case f.raw == nil, live && (m == nil || m.epoch != epoch || !markIsGood(f.raw, key)):
 		return ""
 	case m == nil, m.cluster != cluster, m.self != self:
 		return "the mark beside the store is damaged, or another replica's"

@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -39,6 +41,8 @@ var markCases = []markCase{
 	{name: "a bit flipped", raw: func(raw []byte) []byte { raw[len(markDomain)+60] ^= 1; return raw }, forgot: true},
 	{name: "the tag exchanged", raw: func(raw []byte) []byte { raw[len(raw)-1] ^= 1; return raw }, forgot: true},
 	{name: "cut short", raw: func(raw []byte) []byte { return raw[:len(raw)-1] }, forgot: true},
+	{name: "emptied", raw: func(raw []byte) []byte { return raw[:0] }, forgot: true},
+	{name: "emptied, but the epoch began in this process", raw: func(raw []byte) []byte { return raw[:0] }, live: true},
 	{name: "made long", raw: func(raw []byte) []byte { return append(raw, 0) }, forgot: true},
 	{name: "planted, but the epoch began in this process", alter: func(m *mark) { m.epoch = 1 << 60 }, live: true},
 	{name: "garbage, but the epoch began in this process", raw: func([]byte) []byte { return []byte("garbage") }, live: true},
@@ -174,6 +178,28 @@ func checkRecall(t testing.TB) error {
 		}
 	}
 	return nil
+}
+
+// Whatever lies where the mark should be, the start goes on; what cannot be read is no consent to forget.
+func TestAMarkThatCannotBeReadCountsAsDamaged(t *testing.T) {
+	for name, leave := range map[string]func(path string) error{
+		"a directory":  func(path string) error { return os.Mkdir(path, 0o700) },
+		"an empty one": func(path string) error { return os.WriteFile(path, nil, 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, bft.Size{F: 1}, 1)
+			dir := filepath.Join(t.TempDir(), "store")
+			s, err := store.Open(dir, w.id, store.Options{})
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, s.Close()) })
+			require.NoError(t, leave(dir+".mark"))
+			quorum := &peers{serve: map[bft.ReplicaID]serving{2: recalls(0), 3: recalls(0)}}
+			r, votes, err := mayVote(w, s, 1, quorum)
+			require.NoError(t, err)
+			require.False(t, votes)
+			require.True(t, r.Status().Amnesia)
+		})
+	}
 }
 
 func TestPeersRemember(t *testing.T) { require.NoError(t, checkRecall(t)) }

@@ -99,7 +99,7 @@ func (r *Replica) askWhatTheySaw(ctx context.Context, m *Membership, signer bft.
 	for _, v := range restored.Votes {
 		known.view = max(known.view, v.View)
 	}
-	unsure := len(r.found.raw) == 0 && r.ledger.latest.Load().height > 0
+	unsure := r.found.raw == nil && r.ledger.latest.Load().height > 0
 	ctx, cancel := context.WithTimeout(ctx, recallTimeout)
 	defer cancel()
 	peers := r.askOrder(nil)

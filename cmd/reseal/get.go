@@ -26,6 +26,9 @@ func newGetCommand() *cobra.Command {
 against a certified state of at most that age.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if maxAge < 0 {
+				return fmt.Errorf("--max-age %s: say how old the answer may be, such as 2s, or leave it out for one that is not old at all", maxAge)
+			}
 			return a.with(cmd.Context(), func(ctx context.Context, _ *cluster.Access, c *client.Client) error {
 				value, err := get(ctx, c, args[0], maxAge)
 				if err != nil {

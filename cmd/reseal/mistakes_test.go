@@ -52,6 +52,7 @@ func TestWrongArguments(t *testing.T) {
 		{[]string{"put", "--dir", "/nonexistent", "key", "value"}, "`reseal init`"},
 		{[]string{"get", "--dir", "/nonexistent", "key"}, "`reseal init`"},
 		{[]string{"get", "--dir", "/nonexistent", "--timeout", "0s", "key"}, "--timeout"},
+		{[]string{"get", "--dir", "/nonexistent", "--max-age", "-5s", "key"}, "--max-age -5s"},
 		{[]string{"status", "--dir", "/nonexistent"}, "`reseal init`"},
 		{[]string{"order", "round", "--dir", "x", "--due", "0"}, "--due 0"},
 		{[]string{"order", "approve", "--dir", "x"}, "--name"},

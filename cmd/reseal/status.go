@@ -115,6 +115,8 @@ func memberStatus(state *cluster.State, answer cluster.Member) string {
 		text += "; its state diverged from the certified one"
 	case answer.Info.Amnesia:
 		text += "; does not vote before the next epoch: " + answer.Info.AmnesiaReason
+	case state != nil && state.Member(answer.ID).HoldsShare && !answer.Info.Voter && answer.Info.Epoch == state.Epoch:
+		text += "; does not vote: it has just started, or its share is not in order; if that lasts, read its log, and let it recover: reseal order round"
 	}
 	return text
 }
