@@ -96,7 +96,7 @@ type Node struct {
 	// attested is the round for which evidence was last submitted, and when; the driver's alone.
 	attested   governance.Round
 	attestedAt time.Time
-	// rebooted is the epoch (never 0) in which this process was started after its replica became due. The driver's alone.
+	// rebooted is the epoch (never 0) in which this process was started after its replica became due. The driver's alone, and Start's before.
 	rebooted bft.Epoch
 }
 
@@ -184,6 +184,9 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err != nil {
 		n.transport.Close()
 		return err
+	}
+	if v := n.state.View(); v.Phase == governance.PhaseAttesting && v.Member(n.cfg.Self).Due {
+		n.rebooted = v.Epoch // whatever the clocks say: the log of before the start knows of it
 	}
 	if err := n.obey(n.state.View()); err != nil { // before anything else: the log on the disk may know of a revocation
 		n.log.Error("approvals and revocations are carried out again", "error", err)

@@ -353,6 +353,24 @@ func (c cut) CallUnder(ctx context.Context, certificate tls.Certificate, to bft.
 	return c.Network.CallUnder(ctx, certificate, to, method, request)
 }
 
+// A round opens by block time, a process starts by its machine's clock: a replica whose clock is behind, or whose round was opened by a leader ahead of time, has
+// rebooted all the same when its own log knew of the round before it started.
+func TestAClockThatIsBehindMakesNoLapse(t *testing.T) {
+	n := startNodes(t, 1, 1)
+	for i := range n.running {
+		n.awaitEpoch(i, 1)
+	}
+	n.order(1, n.groupKey(0), 6)
+	require.Eventually(t, func() bool { return n.running[5].State().Member(6).Due }, 30*time.Second, 5*time.Millisecond)
+	n.configure = func(cfg *NodeConfig) {
+		cfg.Clock = func() time.Time { return time.Now().Add(-time.Hour) }
+	}
+	n.stop(5)
+	n.start(5)
+	n.awaitEpoch(5, 2)
+	require.NotZero(t, n.running[0].State().Member(6).RecoveredEpoch)
+}
+
 // The key under which a replica speaks in its epoch counts no more in the next one when it has attested another. One that misses the end of the epoch has no
 // key that the others take for its own, nor knows that.
 func TestAReplicaThatMissesTheEndOfItsRecoveryIsLetInAgain(t *testing.T) {
