@@ -22,7 +22,7 @@ func (r *Replica) Receive(from transport.Sender, frame []byte) {
 	if frame[0] == frameRequest {
 		err = r.receiveRequest(frame[1:])
 	} else {
-		err = r.receiveMessage(from.ID, frame)
+		err = r.receiveMessage(from, frame)
 	}
 	if err != nil {
 		r.log.Warn("refused what a peer sent", "replica", from.ID, "error", err)
@@ -52,20 +52,21 @@ func (r *Replica) admit(req *request.Request, own bool) (bool, error) {
 	return !known, r.pool.add(req, own, time.Now())
 }
 
-func (r *Replica) receiveMessage(from bft.ReplicaID, frame []byte) error {
+func (r *Replica) receiveMessage(sender transport.Sender, frame []byte) error {
 	message, err := bft.ParseMessage(frame)
 	if err != nil {
 		return err
 	}
 	run := r.run.Load()
-	epoch := bft.EpochOf(message)
-	if vote, ok := message.(bft.Vote); ok {
+	from, epoch := sender.ID, bft.EpochOf(message)
+	// Of an epoch that has not begun nothing is remembered: who holds the replica now would silence the one that has recovered by then.
+	if vote, ok := message.(bft.Vote); ok && epoch <= r.Membership().Epoch {
 		r.recall.note(from, vote)
 	}
 	switch {
 	case run == nil || epoch > run.config.Epoch:
 		if epoch <= r.Membership().Epoch+1 {
-			r.early.keep(from, epoch, message)
+			r.early.keep(sender, epoch, message)
 		}
 		if run != nil {
 			r.fallenBehind(from)
@@ -98,7 +99,13 @@ const (
 type early struct {
 	mu    sync.Mutex
 	epoch bft.Epoch // of the messages held
-	peers map[bft.ReplicaID]*earlyPeer
+	peers map[earlySender]*earlyPeer
+}
+
+// earlySender is a peer under a key: if the epoch's key for it turns out to be another one, somebody else said it.
+type earlySender struct {
+	id  bft.ReplicaID
+	key string
 }
 
 type earlyPeer struct {
@@ -107,14 +114,15 @@ type earlyPeer struct {
 }
 
 // keep holds a message of a later epoch; only the latest epoch's are held.
-func (q *early) keep(from bft.ReplicaID, epoch bft.Epoch, m bft.Message) {
+func (q *early) keep(sender transport.Sender, epoch bft.Epoch, m bft.Message) {
+	from := earlySender{sender.ID, string(sender.EpochKey)}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if epoch < q.epoch {
 		return
 	}
 	if epoch > q.epoch || q.peers == nil {
-		q.epoch, q.peers = epoch, make(map[bft.ReplicaID]*earlyPeer)
+		q.epoch, q.peers = epoch, make(map[earlySender]*earlyPeer)
 	}
 	p := q.peers[from]
 	if p == nil {
@@ -130,7 +138,7 @@ func (q *early) keep(from bft.ReplicaID, epoch bft.Epoch, m bft.Message) {
 }
 
 // take returns the messages held of an epoch, by sender, and forgets them.
-func (q *early) take(epoch bft.Epoch) map[bft.ReplicaID]*earlyPeer {
+func (q *early) take(epoch bft.Epoch) map[earlySender]*earlyPeer {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.epoch != epoch {
@@ -144,10 +152,17 @@ func (q *early) take(epoch bft.Epoch) map[bft.ReplicaID]*earlyPeer {
 // hearEarly hands the core what peers said in this epoch before it began here.
 func (e *epochRun) hearEarly() {
 	for from, peer := range e.r.early.take(e.config.Epoch) {
+		if member := e.membership.Member(from.id); member == nil || !member.Accepts(ed25519.PublicKey(from.key)) {
+			continue
+		}
 		for _, m := range peer.messages {
-			if e.validate(m) == nil {
-				e.events.put(bft.Receive{From: from, Message: m})
+			if e.validate(m) != nil {
+				continue
 			}
+			if vote, ok := m.(bft.Vote); ok {
+				e.r.recall.note(from.id, vote)
+			}
+			e.events.put(bft.Receive{From: from.id, Message: m})
 		}
 	}
 }

@@ -127,14 +127,21 @@ func voteIn(view bft.View) bft.Statement {
 }
 
 func remembers(view bft.View, partial []byte) serving {
+	if view == 0 {
+		return remembersVote(bft.Statement{}, nil)
+	}
+	return remembersVote(voteIn(view), partial)
+}
+
+func remembersVote(statement bft.Statement, partial []byte) serving {
 	return func(_ context.Context, method string, _ []byte) ([]byte, error) {
 		switch {
 		case method != methodRecall:
 			return nil, errors.New("no")
-		case view == 0:
+		case statement == bft.Statement{}:
 			return nil, nil
 		}
-		return bft.MarshalMessage(bft.Vote{Statement: voteIn(view), First: true, Partial: partial}), nil
+		return bft.MarshalMessage(bft.Vote{Statement: statement, First: true, Partial: partial}), nil
 	}
 }
 

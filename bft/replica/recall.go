@@ -35,7 +35,7 @@ func (p position) after(q position) bool {
 
 func positionOf(v bft.Vote) position { return position{v.Epoch, v.View} }
 
-// recall remembers the last vote of each peer. One that lies about its own votes harms only itself.
+// recall remembers the last vote of each peer, in a view the one that is cast last. One that lies about its own votes harms only itself.
 type recall struct {
 	mu    sync.Mutex
 	peers map[bft.ReplicaID]bft.Vote
@@ -47,7 +47,8 @@ func (c *recall) note(from bft.ReplicaID, v bft.Vote) {
 	if c.peers == nil {
 		c.peers = make(map[bft.ReplicaID]bft.Vote)
 	}
-	if positionOf(v).after(positionOf(c.peers[from])) {
+	last := c.peers[from]
+	if at := positionOf(v); at.after(positionOf(last)) || at == positionOf(last) && v.Kind > last.Kind {
 		v.Partial = bytes.Clone(v.Partial)
 		c.peers[from] = v
 	}
@@ -93,7 +94,7 @@ type recalled struct {
 // say so whose word cannot be checked. Views up to the final one do not count. Late finalize votes may still go to one of them, and what this replica said there
 // before is then covered by its store alone (docs/protocol.md, Forgotten votes).
 //
-// It waits for those that are connected. Without a mark, which may have been removed, it waits for others too, until f + 1 correct ones have answered.
+// It waits for those that are connected. Without a mark, which may have been removed, it waits for others too, until f + 1 correct ones, and a quorum, have answered.
 func (r *Replica) askWhatTheySaw(ctx context.Context, m *Membership, signer bft.Signer, restored *bft.Restored) recalled {
 	known := position{m.Epoch, restored.FinalView}
 	for _, v := range restored.Votes {
@@ -120,12 +121,14 @@ func (r *Replica) askWhatTheySaw(ctx context.Context, m *Membership, signer bft.
 		proven := false
 		if positionOf(*v).after(known) {
 			more++
-			proven = v.Epoch == m.Epoch && r.isMine(signer, v) && !broken("recall-unproven")
+		}
+		if v.Epoch == m.Epoch && v.View > restored.FinalView && !slices.ContainsFunc(restored.Votes, func(own bft.Vote) bool { return own.Statement == v.Statement }) {
+			proven = r.isMine(signer, v) && !broken("recall-unproven")
 		}
 		if proven || more > m.Size.F || more > 0 && broken("recall-of-one") {
-			return recalled{forgotten: fmt.Sprintf("another replica has had a vote of this one that its store does not know, in view %d: the store knows none above view %d", v.View, known.view)}
+			return recalled{forgotten: fmt.Sprintf("another replica has had a vote of this one that its store does not know, a %v vote in view %d: the store knows none above view %d", v.Kind, v.View, known.view)}
 		}
-		if unsure && heard > 2*m.Size.F && more == 0 {
+		if unsure && heard > 2*m.Size.F && heard+1 >= m.Size.Quorum() && more == 0 {
 			break
 		}
 	}
