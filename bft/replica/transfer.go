@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -94,8 +95,9 @@ func (r *Replica) askHead(ctx context.Context, peer bft.ReplicaID) (*offer, erro
 }
 
 // askHeads asks all others at once, and returns the offers that prove right, the smallest first. It waits for as many as correct replicas can be expected
-// to answer, so that silent ones delay nobody.
-func (r *Replica) askHeads(ctx context.Context) []*offer {
+// to answer, so that silent ones delay nobody; and for the others too if one of these names another group key than this replica has. If f + 1 do, what this replica
+// was started with is the state of another group, which who had the disk has put there.
+func (r *Replica) askHeads(ctx context.Context) ([]*offer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	m := r.Membership()
@@ -114,12 +116,25 @@ func (r *Replica) askHeads(ctx context.Context) []*offer {
 		})
 	}
 	var offers []*offer
-	for range len(peers) - m.Size.F {
-		if o := <-answers; o != nil {
-			offers = append(offers, o)
+	others := 0
+	for i := range peers {
+		if i >= len(peers)-m.Size.F && others == 0 {
+			break
+		}
+		o := <-answers
+		if o == nil {
+			continue
+		}
+		offers = append(offers, o)
+		if m.Epoch > 0 && len(o.groupKey) > 0 && !bytes.Equal(o.groupKey, m.GroupKey) {
+			others++
 		}
 	}
-	return r.proven(m, offers)
+	if key := agreedKey(offers, m.Size.F); others > m.Size.F && key != nil && !bytes.Equal(key, m.GroupKey) {
+		return nil, fmt.Errorf("%w: the state on disk names another group key than %d other replicas: it was tampered with, or is another cluster's: move the store directory away "+
+			"(not the .mark file beside it) and start again; the replica then fetches the state from the others", errFatal, others)
+	}
+	return r.proven(m, offers), nil
 }
 
 // proven returns the offers that prove right, the smallest first: an honest one then is fetched before any that is larger than it, so what liars can make
@@ -163,7 +178,11 @@ func agreedKey(offers []*offer, f int) []byte {
 
 // leap fetches a snapshot if that is less work than the log, or the log is cut. A peer that fails is left for the next; if all do, the log remains.
 func (r *Replica) leap(ctx context.Context, limit time.Duration) error {
-	for _, o := range r.askHeads(ctx) {
+	offers, err := r.askHeads(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range offers {
 		if o.block.Height < r.ledger.latest.Load().height+leapBlocks {
 			continue
 		}
