@@ -121,6 +121,35 @@ func checkAfterCrash(t *testing.T, i int, p crashPoint, blocks []*bft.Block) {
 	require.NoError(t, s.Close())
 }
 
+// A mark tells of votes and blocks, so it is worth something only if they are durable before it, and it is itself: the mark beside an
+// older store silences a replica that forgot nothing, and a newer store beside an older mark hides what was put back.
+func TestWhatIsPromisedOutlivesAPowerCut(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s := open(t, fs, "a/dir")
+	cut := func() *Store { return open(t, fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 0}), "a/dir") }
+
+	block := chain(1, 1, 1)[0]
+	b := s.NewBatch()
+	require.NoError(t, b.PutBlock(block))
+	require.NoError(t, b.PutVote(voteFor(block, true)))
+	require.NoError(t, b.Commit(false))
+	votes, err := cut().Votes(1)
+	require.NoError(t, err)
+	require.Empty(t, votes, "what was not synced is lost: else this test can find nothing")
+
+	require.NoError(t, s.Sync())
+	votes, err = cut().Votes(1)
+	require.NoError(t, err)
+	require.Equal(t, []bft.Vote{voteFor(block, true)}, votes)
+
+	for _, mark := range []string{"one", "two"} {
+		require.NoError(t, s.WriteMark([]byte(mark)))
+		got, err := cut().ReadMark()
+		require.NoError(t, err)
+		require.Equal(t, mark, string(got))
+	}
+}
+
 func TestSnapshots(t *testing.T) {
 	fs := vfs.NewMem()
 	s := open(t, fs, "dir")
