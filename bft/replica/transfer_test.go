@@ -17,6 +17,7 @@ import (
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/kv"
+	"github.com/reseal-bft/reseal/bft/merkle"
 	"github.com/reseal-bft/reseal/bft/store"
 )
 
@@ -63,6 +64,36 @@ func (f *far) forged() (content, raw []byte) {
 	raw, err = h.marshal()
 	require.NoError(f.t, err)
 	return b.Bytes(), raw
+}
+
+// onContent serves, behind the honest head, a state that is changed, and something behind its end: only what the head names can tell.
+func onContent(change func(s *state), behind ...byte) func(f *far, ctx context.Context, method string, call, answer []byte) ([]byte, error) {
+	return func(f *far, ctx context.Context, method string, call, answer []byte) ([]byte, error) {
+		if method != methodHead && method != methodSnapshot {
+			return answer, nil
+		}
+		c := f.honest.ledger.certified.Load()
+		h, err := f.honest.headOf(c)
+		if err != nil {
+			return nil, err
+		}
+		block, err := f.honest.cfg.Store.BlockAt(c.height)
+		if err != nil {
+			return nil, err
+		}
+		s := *c.state
+		change(&s)
+		var content bytes.Buffer
+		if _, err := (snapshotOf{ctx, &s, h, block}).WriteTo(&content); err != nil {
+			return nil, err
+		}
+		content.Write(behind)
+		if method == methodHead {
+			return append(binary.BigEndian.AppendUint64(nil, uint64(content.Len())), answer[8:]...), nil
+		}
+		rest := content.Bytes()[min(content.Len(), int(binary.BigEndian.Uint64(call[8:]))):]
+		return rest[:min(len(rest), snapshotPart)], nil
+	}
 }
 
 // serve is how a peer answers a call.
@@ -157,6 +188,12 @@ var snapshotLies = []snapshotLie{
 		}
 		return answer, nil
 	}},
+	{name: "other sessions behind the honest head", do: onContent(func(s *state) { s.sessions = merkle.Map{} })},
+	{name: "another system state behind the honest head", do: onContent(func(s *state) {
+		s.systemSnapshot = bytes.Clone(s.systemSnapshot)
+		s.systemSnapshot[len(s.systemSnapshot)-1] ^= 1
+	})},
+	{name: "something behind the end", do: onContent(func(*state) {}, 0)},
 	{name: "a part in the middle with a bit flipped", do: onPart(snapshotPart, func(p []byte) []byte { p[1<<20] ^= 1; return p })},
 	{name: "the first part with a bit flipped in the block", do: onPart(0, func(p []byte) []byte { p[700] ^= 1; return p })},
 	{name: "a part cut short", do: onPart(snapshotPart, func(p []byte) []byte { return p[:len(p)-1] })},

@@ -174,6 +174,7 @@ func TestRestore(t *testing.T) {
 		require.NoError(t, b.PutVote(bft.Vote{Statement: nullification(2, 19).Statement}))
 		require.NoError(t, b.PutCertificate(nullification(2, 5)))
 		require.NoError(t, b.PutCertificate(nullification(2, 19)))
+		require.NoError(t, b.PutCertificate(certificate(blocks[1], bft.Finalize)))
 	})
 
 	r, err := s.Restore(2)
@@ -181,7 +182,7 @@ func TestRestore(t *testing.T) {
 	require.Equal(t, bft.Base{Height: 6, Digest: blocks[1].Digest(), Time: 6000}, r.Final)
 	require.EqualValues(t, 6, r.FinalView)
 	require.ElementsMatch(t, append([]*bft.Block{rival}, blocks[1:]...), r.Blocks)
-	wantCertificates := []bft.Certificate{nullification(2, 19)}
+	wantCertificates := []bft.Certificate{nullification(2, 19), certificate(blocks[1], bft.Finalize)}
 	for _, b := range blocks[1:] {
 		wantCertificates = append(wantCertificates, notarization(b))
 	}
@@ -232,6 +233,11 @@ func TestPrune(t *testing.T) {
 
 	require.NoError(t, s.PruneBelow(7))
 	requireStored(t, s, append(blocks[2:], rival), append(old, blocks[:2]...))
+	for h := bft.Height(1); h <= 10; h++ {
+		final, err := s.BlockAt(h)
+		require.NoError(t, err)
+		require.Equal(t, h >= 7, final != nil, "block %d is known to be final", h)
+	}
 	require.NoError(t, s.PruneBelow(100), "a height that is not there changes nothing")
 	requireStored(t, s, blocks[2:], nil)
 }
