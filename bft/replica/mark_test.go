@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -258,4 +259,39 @@ func TestForgettingOldVotesIsNoAmnesia(t *testing.T) {
 	_, votes, err := mayVote(w, s, 1, quorum)
 	require.NoError(t, err)
 	require.True(t, votes)
+}
+
+// A mark that outlives the votes of which it tells would silence, after a power cut, a replica that has told nobody of them.
+func TestAMarkTellsOfNothingThatAPowerCutTakes(t *testing.T) {
+	w := newWorld(t, bft.Size{F: 1}, 1)
+	disk := vfs.NewCrashableMem()
+	s, err := store.Open("a/store", w.id, store.Options{FS: disk})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	r, err := w.replica(s, &peers{serve: map[bft.ReplicaID]serving{2: recalls(0), 3: recalls(0)}})
+	require.NoError(t, err)
+	r.cfg.Timeouts = someTimeouts
+	e, err := r.newRun(t.Context(), r.Membership(), EpochKeys{Signer: ownSigner{}, MarkKey: []byte("key")})
+	require.NoError(t, err)
+	require.True(t, e.config.Voter)
+
+	vote := bft.Vote{Statement: voteIn(9), First: true}
+	batch := s.NewBatch()
+	require.NoError(t, batch.PutVote(vote))
+	require.NoError(t, batch.Commit(false))
+	e.noteVoted(vote)
+	m := e.mark()
+	require.NoError(t, e.writeMark(&m))
+
+	after, err := store.Open("a/store", w.id, store.Options{FS: disk.CrashClone(vfs.CrashCloneCfg{})})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, after.Close()) }()
+	raw, err := after.ReadMark()
+	require.NoError(t, err)
+	kept, err := parseMark(raw)
+	require.NoError(t, err)
+	require.EqualValues(t, 9, kept.voted[bft.Nullify])
+	votes, err := after.Votes(1)
+	require.NoError(t, err)
+	require.Len(t, votes, 1)
 }

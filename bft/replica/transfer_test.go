@@ -66,8 +66,8 @@ func (f *far) forged() (content, raw []byte) {
 	return b.Bytes(), raw
 }
 
-// onContent serves, behind the honest head, a state that is changed, and something behind its end: only what the head names can tell.
-func onContent(change func(s *state), behind ...byte) func(f *far, ctx context.Context, method string, call, answer []byte) ([]byte, error) {
+// onContent serves, behind a head that proves right, a state that is changed, and something behind its end: only what the head names can tell.
+func onContent(change func(h *head, s *state), behind ...byte) func(f *far, ctx context.Context, method string, call, answer []byte) ([]byte, error) {
 	return func(f *far, ctx context.Context, method string, call, answer []byte) ([]byte, error) {
 		if method != methodHead && method != methodSnapshot {
 			return answer, nil
@@ -82,14 +82,15 @@ func onContent(change func(s *state), behind ...byte) func(f *far, ctx context.C
 			return nil, err
 		}
 		s := *c.state
-		change(&s)
+		change(h, &s)
 		var content bytes.Buffer
 		if _, err := (snapshotOf{ctx, &s, h, block}).WriteTo(&content); err != nil {
 			return nil, err
 		}
 		content.Write(behind)
 		if method == methodHead {
-			return append(binary.BigEndian.AppendUint64(nil, uint64(content.Len())), answer[8:]...), nil
+			raw, err := h.marshal()
+			return append(binary.BigEndian.AppendUint64(nil, uint64(content.Len())), raw...), err
 		}
 		rest := content.Bytes()[min(content.Len(), int(binary.BigEndian.Uint64(call[8:]))):]
 		return rest[:min(len(rest), snapshotPart)], nil
@@ -188,12 +189,13 @@ var snapshotLies = []snapshotLie{
 		}
 		return answer, nil
 	}},
-	{name: "other sessions behind the honest head", do: onContent(func(s *state) { s.sessions = merkle.Map{} })},
-	{name: "another system state behind the honest head", do: onContent(func(s *state) {
+	{name: "other sessions behind the honest head", do: onContent(func(_ *head, s *state) { s.sessions = merkle.Map{} })},
+	{name: "another system state behind the honest head", do: onContent(func(_ *head, s *state) {
 		s.systemSnapshot = bytes.Clone(s.systemSnapshot)
 		s.systemSnapshot[len(s.systemSnapshot)-1] ^= 1
 	})},
-	{name: "something behind the end", do: onContent(func(*state) {}, 0)},
+	{name: "something behind the end", do: onContent(func(*head, *state) {}, 0)},
+	{name: "another group key before the honest state", do: onContent(func(h *head, _ *state) { h.groupKey = []byte("evil") })},
 	{name: "a part in the middle with a bit flipped", do: onPart(snapshotPart, func(p []byte) []byte { p[1<<20] ^= 1; return p })},
 	{name: "the first part with a bit flipped in the block", do: onPart(0, func(p []byte) []byte { p[700] ^= 1; return p })},
 	{name: "a part cut short", do: onPart(snapshotPart, func(p []byte) []byte { return p[:len(p)-1] })},

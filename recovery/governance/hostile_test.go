@@ -165,6 +165,19 @@ func TestHostileAccusations(t *testing.T) {
 			c.refused(attest.ReasonAccusation, proof)
 		})
 	}
+	// An honest leader proposes in many views, and signs in the next epoch with the key that it has if it was not due: that is no equivocation.
+	for name, bend := range map[string]func(b *bft.SignedHeader){
+		"of the next view":  func(b *bft.SignedHeader) { b.View++ },
+		"of the next epoch": func(b *bft.SignedHeader) { b.Epoch++ },
+	} {
+		t.Run("two good proposals, one "+name, func(t *testing.T) {
+			proof := c.equivocate(4)
+			b := &proof.Evidence.B
+			bend(b)
+			b.Signature = ed25519.Sign(c.epochKeys[4], bft.ProposalBytes(c.genesis.ClusterID(), b.Digest()))
+			c.refused(attest.ReasonAccusation, proof)
+		})
+	}
 	proof := c.equivocate(4)
 	proof.Evidence.A.Proposer, proof.Evidence.B.Proposer = 50, 50
 	c.refused(attest.ReasonUnknownReplica, proof)

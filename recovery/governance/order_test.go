@@ -40,6 +40,13 @@ func TestOrderCannotBeReplayed(t *testing.T) {
 	c.accepted(c.order(&Quarantine{Replica: 2, Reason: "odd"}))
 	c.refused(attest.ReasonSequence, early)
 	require.EqualValues(t, 3, c.state.View().OrderSequence)
+
+	// One that is numbered ahead would be good until its number is reached: as often as whoever has it likes.
+	ahead := &Order{Sequence: 5, Body: &StartRound{}}
+	require.NoError(t, ahead.Sign(c.genesis, c.operators[0]))
+	require.NoError(t, ahead.Sign(c.genesis, c.operators[1]))
+	c.refused(attest.ReasonSequence, ahead)
+	require.EqualValues(t, 3, c.state.View().OrderSequence)
 }
 
 func TestOrderOfAnotherClusterIsRefused(t *testing.T) {
@@ -113,6 +120,16 @@ func TestQuarantinedReplicaIsNotAwaited(t *testing.T) {
 	c.accepted(c.reboot(1), c.reboot(5))
 	c.handoff()
 	require.Equal(t, everybody, c.holders())
+}
+
+// What a quarantined replica shows is not judged: released in the same round, it would have a share of evidence that nobody waited for.
+func TestQuarantinedReplicaShowsNothing(t *testing.T) {
+	c := inEpoch1(t, size(1, 2))
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3, 4}}))
+	c.accepted(c.order(&Quarantine{Replica: 3, Reason: "odd"}))
+	require.Equal(t, PhaseAttesting, c.phase())
+	c.refused(attest.ReasonNotDue, c.reboot(3))
+	require.Nil(t, c.state.Membership().Member(3).NextKey)
 }
 
 func TestSoftwareIsUpgradedByApprovalBeforeTheReboot(t *testing.T) {
