@@ -295,3 +295,29 @@ func TestAMarkTellsOfNothingThatAPowerCutTakes(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, votes, 1)
 }
+
+// A snapshot makes old votes unnecessary, but not those a little below the final view: late finalize votes still go there, and contradict them if they are gone.
+func TestASnapshotForgetsOnlyVotesThatBindNoMore(t *testing.T) {
+	w := newWorld(t, bft.Size{F: 1}, 1)
+	for range 2 * guardedViews {
+		w.order(0)
+	}
+	s := w.store()
+	r, err := w.replica(s, &peers{serve: map[bft.ReplicaID]serving{2: w.honest(1 << 11), 3: w.honest(1 << 11)}})
+	require.NoError(t, err)
+	_, err = r.catchUp(t.Context())
+	require.NoError(t, err)
+	c := r.ledger.certified.Load()
+	block, err := s.BlockAt(c.height)
+	require.NoError(t, err)
+	batch := s.NewBatch()
+	for view := bft.View(1); view <= block.View; view++ {
+		require.NoError(t, batch.PutVote(bft.Vote{Statement: voteIn(view)}))
+	}
+	require.NoError(t, batch.Commit(true))
+	r.forget(c)
+	votes, err := s.Votes(1)
+	require.NoError(t, err)
+	require.NotEmpty(t, votes)
+	require.Equal(t, block.View-guardedViews, votes[0].View)
+}

@@ -212,3 +212,21 @@ func TestPartsReadInDifferentEpochsDoNotComplete(t *testing.T) {
 		}
 	}
 }
+
+// A dealing that is good in itself, for this round and by its dealer, but of another secret than the dealer's share: acknowledged, it would move the group key.
+func TestADealingOfAnotherSecretIsNotAcknowledged(t *testing.T) {
+	x := newCluster(t, 1, 0)
+	x.handoff()
+	x.open([]bft.ReplicaID{2})
+	a := x.machines[3].party.wanted(x.View())
+	about := dealingContext(testCluster, 1, a.round, 1)
+	honest, err := threshold.Redeal(rand.Reader, a.params, about, x.machines[0].keeper.now.share)
+	require.NoError(t, err)
+	require.NoError(t, a.check(1, honest.Commitment()))
+	other, err := threshold.Deal(rand.Reader, a.params, about)
+	require.NoError(t, err)
+	require.Error(t, a.check(1, other.Commitment()))
+	stolen, err := threshold.Redeal(rand.Reader, a.params, about, x.machines[2].keeper.now.share)
+	require.NoError(t, err)
+	require.Error(t, a.check(1, stolen.Commitment()), "of another's share")
+}

@@ -180,3 +180,25 @@ func TestCloseLeavesNothingInMemory(t *testing.T) {
 	x.halt(x.machines[0])
 	require.Empty(t, had.left())
 }
+
+// What a replica dealt is its share, and more: it ends when the log has chosen, and none is made after that.
+func TestADealingEndsWithItsAttempt(t *testing.T) {
+	x := newCluster(t, 1, 0)
+	x.handoff()
+	x.open(nil)
+	p := x.machines[0].party
+	a := p.wanted(x.View())
+	require.NoError(t, a.deal())
+	dealing := a.dealing
+	_, err := dealing.Part(2)
+	require.NoError(t, err)
+	a.endDealing()
+	_, err = dealing.Part(2)
+	require.ErrorIs(t, err, threshold.ErrWiped)
+	require.Nil(t, a.dealing)
+
+	late := p.newAttempt(x.View(), a.from, a.round, a.epochKey)
+	late.endDealing() // the round ended while it was at work
+	require.NoError(t, late.deal())
+	require.Nil(t, late.dealing)
+}
