@@ -49,3 +49,36 @@ func TestHeldResultsAreBoundedInBytes(t *testing.T) {
 	require.NotNil(t, <-w.ledger.await(keys[blocks-1]), "who asks again is answered")
 	require.Empty(t, w.ledger.waiters)
 }
+
+// A leader may put a request into one block as often as he likes, and an old one of a session behind a later one: each is executed once, and none that is passed.
+func TestOneBlockExecutesARequestOnce(t *testing.T) {
+	w := newWorld(t, bft.Size{F: 1}, 1)
+	made := func(sequence uint64) *request.Request {
+		r, err := request.New(w.id, w.client, sequence, request.Application, [][]byte{[]byte("operation")})
+		require.NoError(t, err)
+		return r
+	}
+	first, passes := made(1), made(1+request.Window) // of one slot
+	for _, test := range []struct{ block, executed []*request.Request }{
+		{[]*request.Request{first, first}, []*request.Request{first}},
+		{[]*request.Request{first, passes, first, passes}, []*request.Request{first, passes}},
+		{[]*request.Request{passes, first}, []*request.Request{passes}},
+	} {
+		fresh, records := w.ledger.fresh(w.ledger.latest.Load().sessions, test.block, 1)
+		require.Equal(t, test.executed, fresh)
+		require.Len(t, records, len(fresh))
+	}
+}
+
+// A certificate proves the root that its header names, and nothing of a replica whose own is another one.
+func TestACertificateOfAnotherRootCertifiesNothing(t *testing.T) {
+	w := newWorld(t, bft.Size{F: 1}, 1)
+	w.order(10)
+	h := w.header(nil)
+	other := h
+	other.StateRoot[0] ^= 1
+	require.Nil(t, w.ledger.certify(other, certificate(bft.Finalize, &other)))
+	require.Nil(t, w.ledger.certified.Load())
+	require.NotNil(t, w.ledger.certify(h, certificate(bft.Finalize, &h)))
+	require.Nil(t, w.ledger.certify(h, certificate(bft.Finalize, &h)), "no news")
+}

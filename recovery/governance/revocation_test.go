@@ -2,6 +2,7 @@ package governance
 
 import (
 	"crypto/rand"
+	"fmt"
 	"testing"
 	"time"
 
@@ -162,6 +163,17 @@ func TestCarelessOperatorIsRefused(t *testing.T) {
 	require.Equal(t, []bft.ReplicaID{1}, c.state.View().Due)
 	require.Contains(t, c.refused(attest.ReasonOrder, c.order(c.revoke("v1"))), "the only approved boot state")
 	require.Contains(t, c.refused(attest.ReasonOrder, c.order(c.revoke("v3"))), `no boot state "v3"`)
+}
+
+func TestARevocationLeavesAQuorumAndNoFewer(t *testing.T) {
+	c := inEpoch1(t)
+	c.accepted(c.order(c.approve(v2)))
+	for id := bft.ReplicaID(1); int(id) < c.state.View().Quorum; id++ {
+		c.upgrade(id)
+	}
+	require.Contains(t, c.refused(attest.ReasonOrder, c.order(c.revoke("v1"))), fmt.Sprintf("only %d replicas", c.state.View().Quorum-1))
+	c.upgrade(bft.ReplicaID(c.state.View().Quorum))
+	c.accepted(c.order(c.revoke("v1")))
 }
 
 func TestRevocationInTheMiddleOfARound(t *testing.T) {
