@@ -97,6 +97,39 @@ func TestALargeRequestIsRefusedAtItsFirstBytes(t *testing.T) {
 	require.Equal(t, "8", status, "RESOURCE_EXHAUSTED")
 }
 
+// Header fields that were said once cost a byte each from then on, and memory for as long as the call lasts.
+func TestALargeHeaderIsRefused(t *testing.T) {
+	busy, _ := crowded(t, 8, 8<<20)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+busy.peer.Address+"/reseal/echo", bytes.NewReader(announce(0)))
+	require.NoError(t, err)
+	request.Header.Set("Content-Type", "application/grpc")
+	for range 2 * headerBytes / 36 {
+		request.Header.Add("A", "bcd") // 32 bytes are counted beside the name and the value
+	}
+	client := hostileClient(t, busy)
+	_, err = begin(t, client, busy, "reseal/echo", bytes.NewReader(announce(0)))
+	require.NoError(t, err, "by now it knows the limit")
+	_, err = client.Do(request)
+	require.Error(t, err)
+}
+
+// Calls that are given up leave nothing behind that would end their connection.
+func TestCancelledCallsAreHeldNoMore(t *testing.T) {
+	busy, _ := crowded(t, 8, 64<<20)
+	client := dialClient(t, cluster, busy.peer)
+	for i := range 200 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*20*time.Microsecond)
+		_, _ = client.Call(ctx, "reseal/large", nil)
+		cancel()
+	}
+	c := busy.clients.callers
+	eventually(t, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.held < 1<<20 && c.ended == 0
+	}, "all is given back")
+}
+
 // Requests that lack their last byte hold memory within a budget; then their connection ends, and others are served.
 func TestUnfinishedRequestsHaveABudget(t *testing.T) {
 	const budget = 8 << 20

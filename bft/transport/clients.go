@@ -122,7 +122,12 @@ func (s *clientServer) serve(_ any, stream grpc.ServerStream) error {
 	if err != nil {
 		return status.Error(codes.Unknown, err.Error())
 	}
-	return stream.SendMsg(k.answer(reply))
+	answer, settle := k.answer(reply)
+	err = stream.SendMsg(answer)
+	if stream.Context().Err() != nil {
+		settle() // the call was cancelled: gRPC may have dropped the answer without giving it back
+	}
+	return err
 }
 
 // heldReply is an answer that counts as held until it is sent. It is the pool that gRPC gives it back to.
@@ -134,18 +139,19 @@ type heldReply struct {
 func (r *heldReply) Get(n int) *[]byte { b := make([]byte, n); return &b }
 func (r *heldReply) Put(*[]byte)       { r.sent() }
 
-// leastHeld is the size from which an answer is counted; gRPC copies smaller ones.
-const leastHeld = 4 << 10
+// leastHeld is the size from which an answer is counted: those that gRPC gives back. The calls that may be in flight on all connections bound the others.
+const leastHeld = 1<<10 + 1
 
 // answer makes an answer count as held by its connection until it is sent.
-func (k *caller) answer(data []byte) any {
+func (k *caller) answer(data []byte) (answer any, settle func()) {
 	if len(data) < leastHeld {
-		return data
+		return data, func() {}
 	}
 	k.of.hold(k, len(data))
 	inTime := k.overdue()
-	return &heldReply{data, sync.OnceFunc(func() {
+	settle = sync.OnceFunc(func() {
 		inTime()
 		k.of.hold(k, -len(data))
-	})}
+	})
+	return &heldReply{data, settle}, settle
 }

@@ -33,6 +33,7 @@ func newServer(secure credentials.TransportCredentials, serve grpc.StreamHandler
 		grpc.UnknownServiceHandler(serve),
 		grpc.MaxRecvMsgSize(request), grpc.MaxSendMsgSize(MaxFrame),
 		grpc.MaxConcurrentStreams(streams),
+		grpc.MaxHeaderListSize(headerBytes), // decoded: an indexed field is one byte on the wire
 		grpc.StaticStreamWindowSize(int32(window)), grpc.StaticConnWindowSize(windowBytes),
 		grpc.ReadBufferSize(bufferBytes), grpc.WriteBufferSize(bufferBytes),
 		grpc.ConnectionTimeout(handshakeTimeout),

@@ -26,6 +26,7 @@ const (
 	windowBytes      = 16 << 20  // of unread data of calls, for each and for a connection
 	bufferBytes      = 64 << 10  // of the reads and writes of a connection of calls
 	streamsPerConn   = 256       // calls in flight on one connection
+	headerBytes      = 16 << 10  // of the header of a call
 	handshakeTimeout = 5 * time.Second
 )
 
