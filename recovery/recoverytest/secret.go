@@ -14,11 +14,11 @@ import (
 
 // sealed is what a replica seals for an epoch, in the form in which package handoff has it: the intruder writes and reads it.
 type sealed struct {
-	share, seed                 []byte
-	vault, groupKey, sharingSum [32]byte
+	share, seed     []byte
+	vault, groupKey [32]byte
 }
 
-const sealedVersion = 2
+const sealedVersion = 3
 
 var errFormat = errors.New("what replicas seal is not in the form that the kit knows: let secret.go follow package handoff")
 
@@ -27,7 +27,7 @@ func (s *sealed) encode() []byte {
 	for _, part := range [][]byte{s.share, s.seed} {
 		b = append(append(b, byte(len(part))), part...)
 	}
-	for _, field := range [][32]byte{s.vault, s.groupKey, s.sharingSum} {
+	for _, field := range [][32]byte{s.vault, s.groupKey} {
 		b = append(b, field[:]...)
 	}
 	return b
@@ -38,7 +38,7 @@ func parseSealed(b []byte) (*sealed, error) {
 	var version uint8
 	var share, seed cryptobyte.String
 	if !s.ReadUint8(&version) || version != sealedVersion || !s.ReadUint8LengthPrefixed(&share) || !s.ReadUint8LengthPrefixed(&seed) ||
-		len(seed) != ed25519.SeedSize || !s.CopyBytes(out.vault[:]) || !s.CopyBytes(out.groupKey[:]) || !s.CopyBytes(out.sharingSum[:]) || !s.Empty() {
+		len(seed) != ed25519.SeedSize || !s.CopyBytes(out.vault[:]) || !s.CopyBytes(out.groupKey[:]) || !s.Empty() {
 		return nil, errFormat
 	}
 	out.share, out.seed = share, seed
@@ -55,7 +55,7 @@ func worthless(key ed25519.PrivateKey, id int, p threshold.Params, groupKey []by
 	if err != nil {
 		return nil, nil, err
 	}
-	s := &sealed{share: shares[id-1].SecretBytes(), seed: key.Seed(), groupKey: sha256.Sum256(groupKey), sharingSum: sha256.Sum256(raw)}
+	s := &sealed{share: shares[id-1].SecretBytes(), seed: key.Seed(), groupKey: sha256.Sum256(groupKey)}
 	_, err = rand.Read(s.vault[:])
 	return s, raw, err
 }
