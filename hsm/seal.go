@@ -24,15 +24,10 @@ func (s *Store) Seal(epoch uint64, secret []byte) error {
 	return nil
 }
 
-// believe takes the caller's word for the epoch: he has it from the group. A record in the directory that names a later one was
-// forged by somebody who had the PIN, or is another group's, and what belongs to it is removed. What is earlier than this process
-// advanced to is over.
+// believe takes the caller's word for the epoch. A record that names a later one may be proven all the same: by somebody who had the PIN.
 func (s *Store) believe(epoch uint64) error {
-	switch {
-	case epoch >= s.epoch:
-		return nil
-	case epoch < s.settled:
-		return fmt.Errorf("%w: the current epoch is %d", keystore.ErrErased, s.settled)
+	if back, err := statedir.GoesBack(epoch, s.epoch, s.settled); !back {
+		return err
 	}
 	s.log.Warn("the keystore's directory names a later epoch than the group's: what it holds of it is removed", "found", s.epoch, "epoch", epoch)
 	if err := s.dir.RemoveAfter(epoch); err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 // Bounds of the results that are held for clients that wait or ask again: those of so many recent blocks, and of so many bytes: eight blocks with the
-// largest results, which is more than are executed before a state is certified. Those of the last block are held in any case.
+// largest results. Those of the last block are held in any case; a client whose result is let go before it is certified hears that it is no longer held.
 const (
 	keptResults     = 4096
 	keptResultBytes = 8 * bft.MaxBlockResults

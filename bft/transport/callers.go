@@ -91,17 +91,14 @@ func host(address net.Addr) string {
 // among those with calls, those of the address that has most; of these the one that has been idle for longest. One with calls makes room only for an
 // address that has fewer connections.
 func (c *callers) least(k *caller) *caller {
-	of := make(map[string]int)
-	for other := range c.conns {
-		of[other.address]++
-	}
+	of := c.byAddress()
 	var least *caller
 	for other := range c.conns {
 		if other.calls > 0 && of[other.address] <= of[k.address]+1 {
 			continue
 		}
 		if least == nil || cmp.Or(
-			boolOrder(other.calls > 0, least.calls > 0),
+			cmp.Compare(min(other.calls, 1), min(least.calls, 1)),
 			cmp.Compare(of[least.address], of[other.address]),
 			other.last.Compare(least.last)) < 0 {
 			least = other
@@ -110,14 +107,13 @@ func (c *callers) least(k *caller) *caller {
 	return least
 }
 
-func boolOrder(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return 1
+// byAddress counts the connections.
+func (c *callers) byAddress() map[string]int {
+	of := make(map[string]int)
+	for k := range c.conns {
+		of[k.address]++
 	}
-	return -1
+	return of
 }
 
 // end lets go of a connection; of.mu is held. What is in use of it notices.
@@ -140,21 +136,15 @@ func (c *callers) report(now time.Time) {
 	if now.Sub(c.reported) < reportEvery || c.refused+c.ended == 0 {
 		return
 	}
-	busiest, n := c.busiest()
+	busiest, n := "", 0
+	for address, connections := range c.byAddress() {
+		if connections > n {
+			busiest, n = address, connections
+		}
+	}
 	c.log.Warn("clients are crowding: connections were refused, or made to end for others",
 		"refused", c.refused, "ended", c.ended, "connections", len(c.conns), "most_from", busiest, "of_these", n, "held_bytes", c.held)
 	c.refused, c.ended, c.reported = 0, 0, now
-}
-
-func (c *callers) busiest() (address string, most int) {
-	of := make(map[string]int)
-	for k := range c.conns {
-		of[k.address]++
-		if of[k.address] > most {
-			address, most = k.address, of[k.address]
-		}
-	}
-	return address, most
 }
 
 // hold counts bytes of a connection, or lets go of some, and ends the connections that hold most while all hold too much.

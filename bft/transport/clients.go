@@ -139,7 +139,8 @@ type heldReply struct {
 func (r *heldReply) Get(n int) *[]byte { b := make([]byte, n); return &b }
 func (r *heldReply) Put(*[]byte)       { r.sent() }
 
-// leastHeld is the size from which an answer is counted: those that gRPC gives back. The calls that may be in flight on all connections bound the others.
+// leastHeld is the size from which an answer is counted, and has its time: those that gRPC gives back. What the streams of all connections can hold of smaller ones
+// is less than the budget.
 const leastHeld = 1<<10 + 1
 
 // answer makes an answer count as held by its connection until it is sent.

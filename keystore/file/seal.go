@@ -45,15 +45,10 @@ func (s *Store) Seal(epoch uint64, secret []byte) error {
 	return s.dir.EraseAfter(s.epoch, epoch)
 }
 
-// believe takes the caller's word for the epoch: he has it from the group. A record in
-// the directory that names a later one was forged, or is another group's, and what
-// belongs to it is erased. What is earlier than this process advanced to is over.
+// believe takes the caller's word for the epoch, and erases what was found of a later one.
 func (s *Store) believe(epoch uint64) error {
-	switch {
-	case epoch >= s.epoch:
-		return nil
-	case epoch < s.settled:
-		return fmt.Errorf("%w: the current epoch is %d", keystore.ErrErased, s.settled)
+	if back, err := statedir.GoesBack(epoch, s.epoch, s.settled); !back {
+		return err
 	}
 	s.log.Warn("the keystore's directory names a later epoch than the group's: what it holds of it is erased", "found", s.epoch, "epoch", epoch)
 	if err := s.dir.EraseAfter(epoch); err != nil {

@@ -48,17 +48,15 @@ func (s *Store) Seal(epoch uint64, secret []byte) error {
 }
 
 // believe returns the epoch that is current when a caller names one for which a secret
-// is to be sealed, or that is to begin. He knows it from the group, so it is his word that
-// counts, and not what is found in the directory: where that names a later epoch than he,
-// it was forged, or the group is not the one it was. What it names is removed, and nothing
-// opens by it that would not open otherwise. An epoch that is earlier than one this
-// process advanced to is over.
+// is to be sealed, or that is to begin: it takes his word. What the directory names of a
+// later epoch is removed, and nothing opens by it that would not open otherwise.
 func (s *Store) believe(what string, epoch uint64, current mark) (mark, error) {
-	switch {
-	case epoch >= current.Epoch:
+	back, err := statedir.GoesBack(epoch, current.Epoch, s.settled.Epoch)
+	if err != nil {
+		return mark{}, fmt.Errorf("%s epoch %d: %w", what, epoch, err)
+	}
+	if !back {
 		return current, nil
-	case epoch < s.settled.Epoch:
-		return mark{}, fmt.Errorf("%s epoch %d: %w: the current epoch is %d", what, epoch, keystore.ErrErased, s.settled.Epoch)
 	}
 	s.log.Warn("the keystore's directory names a later epoch than the group's: what it holds of it is removed", "found", current.Epoch, "epoch", epoch)
 	current.Epoch = epoch

@@ -71,13 +71,11 @@ func Open(device keystore.Keystore, disk *store.Store, self bft.ReplicaID, appro
 	if k.next, err = k.unseal(k.epoch+1, approve); err != nil {
 		return nil, err
 	}
-	if plant.Bug("planted-share") && k.now != nil && k.now.found != nil {
-		k.now.share, k.now.found, k.sharing = k.now.found, nil, k.disk.loadSharing(k.epoch)
+	if plant.Bug("planted-share") {
+		k.sharing, k.nextSharing = k.believe(k.now, k.epoch), k.believe(k.next, k.epoch+1)
+	} else {
+		k.next.keepKeys()
 	}
-	if plant.Bug("planted-share") && k.next != nil && k.next.found != nil {
-		k.next.share, k.next.found, k.nextSharing = k.next.found, nil, k.disk.loadSharing(k.epoch+1)
-	}
-	k.next = k.next.keepKeys()
 	// What is sealed is open: from here on nothing opens in this boot any more, and the identity key answers to this process alone.
 	err = device.Claim()
 	if errors.Is(err, keystore.ErrNotApproved) && approve() {
@@ -295,6 +293,15 @@ func (k *Keeper) Fresh(epoch bft.Epoch) (ed25519.PublicKey, error) {
 		}
 	}
 	return public(k.fresh), nil
+}
+
+// believe takes a share that was found for the replica's: a bug that is planted.
+func (k *Keeper) believe(s *secret, epoch bft.Epoch) *threshold.Sharing {
+	if s == nil || s.found == nil {
+		return nil
+	}
+	s.share, s.found = s.found, nil
+	return k.disk.loadSharing(epoch)
 }
 
 // disbelieve ends what was found under an epoch that the group is not in: who wrote the disk put it there, or the group is another one.

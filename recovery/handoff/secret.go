@@ -117,12 +117,11 @@ func (s *secret) keepShare() *secret {
 }
 
 // keepKeys leaves of a secret that was found what may serve the epoch to come: the epoch key, if the log names it, and the key to the parts that were stored.
-func (s *secret) keepKeys() *secret {
+func (s *secret) keepKeys() {
 	if s != nil {
 		s.found.Wipe()
 		s.found, s.groupKey = nil, [32]byte{}
 	}
-	return s
 }
 
 // wipe erases the secret from memory, as far as Go allows. A nil secret may be wiped.

@@ -24,6 +24,7 @@ type Fault struct {
 var Faults = []Fault{
 	{"lapsed-keeps", "file", 20, "in which it was clean", func() { recovery.Plant("lapsed-keeps") }},                  // a secret's end hangs on success
 	{"found-key-attested", "file", 10, "that was taken in epoch", func() { recovery.Plant("found-key-attested") }},    // a key from before the reboot is attested
+	{"share-found", "file", 10, "holds", func() { recovery.Plant("planted-share") }},                                  // a share from before the boot counts
 	{"vault-key-found", "file", 20, "in which it was clean", func() { recovery.Plant("old-vault") }},                  // parts are stored under one
 	{"hsm-key-by-label", "softhsm", 10, "planted in the token", func() { hsm.Plant("key-by-label") }},                 // what is found in a token is trusted by its name
 	{"approving-key-from-disk", "swtpm", 6, "in which it was clean", func() { mutant.Plant(mutant.OperatorFromDir) }}, // the directory says who approves boot states
