@@ -31,7 +31,10 @@ test: ## Run the whole test suite of all modules, with the race detector
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags checksums -count=1 ./internal/wholesim ./bft/scheme
 	@echo "== the intruder"
 	@$(MAKE) --no-print-directory intruder-ci
-	@echo "== planted bugs"
+
+.PHONY: planted
+planted: ## Plant each bug there is a rule against, and see that the tests and the simulators find it
+	@.ci/packages $(TEST_PACKAGES)
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags mutants -count=1 ./bft ./bft/sim ./bft/replica ./hsm ./recovery ./recovery/attest ./recovery/governance ./recovery/handoff ./recovery/recoverytest ./keystore/tpm
 
 .PHONY: test-fast
