@@ -245,3 +245,29 @@ func TestAPoisonedStoreGivesAdvice(t *testing.T) {
 		})
 	}
 }
+
+// A block on disk that certifies another state than this replica comes to is not executed at a start, however well it follows: one of the two is not the cluster's.
+func TestReplayComparesCertifiedStates(t *testing.T) {
+	for _, change := range []func(h *bft.Header){
+		func(h *bft.Header) { h.StateRoot[0] ^= 1 },
+		func(h *bft.Header) { h.EpochEnd, h.Payload = true, bft.PayloadDigest(nil) },
+	} {
+		w := newWorld(t, bft.Size{F: 1}, 1)
+		w.order(10)
+		w.order(10)
+		h := w.header(nil)
+		change(&h)
+		require.NoError(t, w.tip.Follows(&h), "it is a valid chain")
+		s := w.store()
+		batch := s.NewBatch()
+		for _, block := range append(w.blocks, w.sign(h, nil)) {
+			require.NoError(t, batch.PutBlock(block))
+			require.NoError(t, batch.PutFinal(block.Height, block.Digest(), block.View))
+		}
+		require.NoError(t, batch.Commit(true))
+		r, err := w.replica(s, &peers{})
+		require.NoError(t, err)
+		require.EqualValues(t, 2, r.ledger.latest.Load().height)
+		require.ErrorIs(t, r.checkReplayed(), store.ErrCorrupt)
+	}
+}

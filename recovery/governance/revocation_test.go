@@ -30,13 +30,15 @@ func upgraded(t *testing.T, options ...option) *cluster {
 }
 
 // upgrade recovers a replica into v2.
-func (c *cluster) upgrade(id bft.ReplicaID) {
+func (c *cluster) upgrade(id bft.ReplicaID) { c.t.Helper(); c.upgradeTo(id, v2) }
+
+func (c *cluster) upgradeTo(id bft.ReplicaID, state attest.ApprovedState) {
 	c.t.Helper()
 	if c.phase() == PhaseIdle {
 		c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{id}}))
 	}
 	c.announce(id)
-	c.tpms[id].boot(v2.PCRs[14])
+	c.tpms[id].boot(state.PCRs[14])
 	c.accepted(c.evidence(id))
 	c.handoff()
 }
@@ -343,4 +345,17 @@ func TestEvidenceIsKeptForAuditors(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, accepted.Evidence, kept, "the last that was accepted")
 	require.Nil(t, c.state.View().Evidence(99))
+}
+
+// Who still runs in a state that was revoked before counts for no quorum of the next revocation, though that state is not the one revoked now.
+func TestOutlawedReplicasAreNoQuorum(t *testing.T) {
+	v3 := attest.ApprovedState{Name: "v3", PCRs: map[int]attest.Measurement{7: good7, 14: {3}}, MinimumFirmware: 0x10_0000}
+	c := upgraded(t) // 1 to 4 run v2; 5 and 6 run v1
+	c.accepted(c.order(c.approve(v3)))
+	for id := bft.ReplicaID(1); id <= 3; id++ {
+		c.upgradeTo(id, v3)
+	}
+	c.accepted(c.order(c.revoke("v1")))
+	require.True(t, c.device(5).Outlawed)
+	require.Contains(t, c.refused(attest.ReasonOrder, c.order(c.revoke("v2"))), "only 3 replicas")
 }

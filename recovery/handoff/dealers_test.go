@@ -6,10 +6,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/cryptobyte"
 
@@ -229,4 +232,35 @@ func TestADealingOfAnotherSecretIsNotAcknowledged(t *testing.T) {
 	stolen, err := threshold.Redeal(rand.Reader, a.params, about, x.machines[2].keeper.now.share)
 	require.NoError(t, err)
 	require.Error(t, a.check(1, stolen.Commitment()), "of another's share")
+}
+
+// An acknowledgement promises that the part is not lost by a restart: none is given for a part that could not be stored.
+func TestAPartThatWasNotStoredIsNotAcknowledged(t *testing.T) {
+	x := newCluster(t, 1, 0)
+	x.handoff()
+	m, dealer := x.machines[3], x.machines[0]
+	x.halt(m)
+	var full atomic.Bool
+	m.fs = errorfs.Wrap(m.fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if full.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			return syscall.ENOSPC
+		}
+		return nil
+	}))
+	x.boot(m)
+	x.learn(m)
+	x.open(nil)
+	attempts := map[*machine]*attempt{}
+	for _, m := range []*machine{m, x.machines[2], dealer} {
+		a := m.party.wanted(x.View())
+		require.NoError(t, m.keeper.Prepare(a.to, a.round, a.epochKey))
+		m.party.attempt, a.stop = a, func() {}
+		attempts[m] = a
+	}
+	require.NoError(t, attempts[dealer].deal())
+	full.Store(true)
+	require.Error(t, attempts[m].receive(t.Context(), dealer.id))
+	require.Empty(t, attempts[dealer].acks)
+	require.NoError(t, attempts[x.machines[2]].receive(t.Context(), dealer.id))
+	require.Contains(t, attempts[dealer].acks, x.machines[2].id, "one that is stored is")
 }
