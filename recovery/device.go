@@ -104,7 +104,7 @@ func (n *Node) considerPresence(ctx context.Context, v *governance.View) error {
 	}
 	header, certificate, ok := n.replica.Load().Anchor()
 	if !ok || header.Epoch != v.Epoch || v.Epoch == 0 ||
-		header.Height <= me.Device.ShownAt || header.Height < me.Device.Due.Height {
+		header.Height <= me.Device.ShownAt || header.Height < me.Awaited.Height {
 		return nil // a fresh certificate comes with the next blocks
 	}
 	presence, err := attest.NewPresence(rand.Reader, attest.Challenge{
@@ -122,22 +122,18 @@ func (n *Node) wantsPresence(v *governance.View, me *governance.MemberView) bool
 	known, d := me.Device, n.device
 	if me.Due && v.Phase == governance.PhaseAttesting {
 		// Evidence says it all, unless it needs a reset that is still to come.
-		return !known.Due.Shown && (d.status.ResetCount <= me.ResetCount || d.early == known.Due.Height)
+		return !me.Awaited.Shown && (d.status.ResetCount <= me.ResetCount || d.early == me.Awaited.Height)
 	}
 	return known.ShownAt == 0 || known.ResetCount != d.status.ResetCount || known.ApprovalVersion != d.status.ApprovalVersion
 }
 
-// wasReset says whether the machine was reset after this replica became due, as far as can be known before the evidence is made.
-func (n *Node) wasReset(v *governance.View, me *governance.MemberView) bool {
-	d := n.device
+// wasReset says whether the machine was reset after this replica became due, as far as can be known before the evidence is made. Where no keystore can prove a boot, a start
+// of this process stands for it, for which nobody but this process vouches.
+func (n *Node) wasReset(me *governance.MemberView) bool {
+	d, due := n.device, &me.Awaited
 	if d == nil || me.Device == nil {
-		opened := time.UnixMilli(v.Deadline).Add(-time.Duration(n.cfg.Genesis.RoundDeadline))
-		if n.started.After(opened) {
-			n.rebooted = v.Epoch
-		}
-		return n.rebooted == v.Epoch
+		return n.rebooted == due.Height || n.started.After(time.UnixMilli(due.Time))
 	}
-	due := &me.Device.Due
 	return d.status.ResetCount > me.ResetCount && d.early != due.Height && (!due.Shown || d.status.ResetCount > due.ResetCount)
 }
 
@@ -157,9 +153,9 @@ func (n *Node) foresee(e *attest.Evidence, me *governance.MemberView) (*attest.R
 		return nil, err
 	}
 	policy := attest.Policy{Ahead: time.Duration(n.cfg.Genesis.Timeouts.Ahead).Milliseconds()}
-	refusal := policy.Rebooted(claims, e.Anchor.Time, &attest.Subject{ResetCount: me.ResetCount, Due: me.Device.Due})
+	refusal := policy.Rebooted(claims, e.Anchor.Time, &attest.Subject{ResetCount: me.ResetCount, Due: me.Awaited})
 	if refusal != nil {
-		d.early = me.Device.Due.Height
+		d.early = me.Awaited.Height
 	}
 	return refusal, nil
 }

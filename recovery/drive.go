@@ -102,14 +102,14 @@ func (n *Node) considerAttesting(ctx context.Context, v *governance.View) error 
 	if v.Phase != governance.PhaseAttesting || !me.Due {
 		return nil
 	}
-	if slices.Contains(v.Attested, me.ID) && n.keeper.PrivateKey(me.NextKey) != nil {
-		return nil // and not by a key that somebody else made in this replica's name
+	if slices.Contains(v.Attested, me.ID) && n.holdsAttested(me.NextKey) {
+		return nil
 	}
 	judged := slices.Contains(v.Refused, me.ID)
 	if n.attested == v.Round && (judged || time.Since(n.attestedAt) < attestAgain) {
 		return nil
 	}
-	if !n.wasReset(v, me) {
+	if !n.wasReset(me) {
 		return nil
 	}
 	header, certificate, ok := n.replica.Load().Anchor()
@@ -137,6 +137,15 @@ func (n *Node) considerAttesting(ctx context.Context, v *governance.View) error 
 	n.attested, n.attestedAt = v.Round, time.Now()
 	n.log.Info("submitting evidence of a clean boot", "round", v.Round, "anchor", header.Height)
 	return n.orderThroughOthers(ctx, &governance.Attest{Evidence: evidence})
+}
+
+// holdsAttested says whether the key that the log has as attested by this replica is one that it may rely on. Somebody else may have attested another in its name, and where
+// there is no TPM, also have sealed it here before this process began.
+func (n *Node) holdsAttested(key ed25519.PublicKey) bool {
+	if n.device == nil {
+		return n.keeper.Made(key)
+	}
+	return n.keeper.PrivateKey(key) != nil
 }
 
 // quote returns the keystore's quoting function; nil if it has no TPM.

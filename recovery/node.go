@@ -96,8 +96,8 @@ type Node struct {
 	// attested is the round for which evidence was last submitted, and when; the driver's alone.
 	attested   governance.Round
 	attestedAt time.Time
-	// rebooted is the epoch (never 0) in which this process was started after its replica became due. The driver's alone, and Start's before.
-	rebooted bft.Epoch
+	// rebooted is the height at which its replica had become due (never 0) when this process was started, as the log on its disk says.
+	rebooted bft.Height
 }
 
 // Start starts a node. It returns when the node is listening and has restored its state from disk; everything else goes on in the background until
@@ -186,7 +186,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	if v := n.state.View(); v.Phase == governance.PhaseAttesting && v.Member(n.cfg.Self).Due {
-		n.rebooted = v.Epoch // whatever the clocks say: the log of before the start knows of it
+		n.rebooted = v.Member(n.cfg.Self).Awaited.Height // whatever the clocks say: the log of before the start knows of it
 	}
 	if err := n.obey(n.state.View()); err != nil { // before anything else: the log on the disk may know of a revocation
 		n.log.Error("approvals and revocations are carried out again", "error", err)

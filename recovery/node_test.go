@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -243,6 +244,45 @@ func TestARestartInTheMiddleOfARecoveryDoesNotLoseTheAttestedKey(t *testing.T) {
 	n.awaitState(1, func(v *governance.View) bool { return len(v.Attested) == 1 || v.Epoch == 2 })
 	n.stop(0)
 	n.start(0)
+	for i := range n.running {
+		n.awaitEpoch(i, 2)
+	}
+	n.put(0, key, "after", "both")
+}
+
+// Where no TPM proves a reboot, a process that was not started again after its replica became due attests nothing; also when it was started for a recovery before, in the same
+// epoch, in which an intruder has been there since.
+func TestASecondRecoveryInAnEpochAsksForASecondRestart(t *testing.T) {
+	n := startNodes(t, 1, 2)
+	for i := range n.running {
+		n.awaitEpoch(i, 1)
+	}
+	key := n.groupKey(0)
+	n.stop(7) // so that the round stays open
+	n.order(1, key, 1, 8)
+	n.stop(0)
+	n.start(0)
+	n.awaitState(1, func(v *governance.View) bool { return len(v.Attested) == 1 })
+	n.awaitState(0, func(v *governance.View) bool { return len(v.Attested) == 1 })
+	stolen := ed25519.PrivateKey(bytes.Clone(n.running[0].keeper.PrivateKey(n.running[1].State().Member(1).NextKey)))
+	require.NotEmpty(t, stolen)
+
+	n.order(1, key, 1, 8)
+	n.awaitState(0, func(v *governance.View) bool { return v.Round == 3 && v.Member(1).Due })
+	// It has all that it needs to attest: more blocks, whose certificates are anchors.
+	for i := range 3 {
+		n.put(1, key, "block", fmt.Sprint(i))
+		height := n.running[1].replica.Load().Status().Height
+		require.Eventually(t, func() bool { return n.running[0].replica.Load().Status().Height >= height }, 30*time.Second, time.Millisecond)
+	}
+	require.False(t, n.running[0].wasReset(n.running[0].State().Member(1)))
+	require.Empty(t, n.running[1].State().Attested)
+
+	n.stop(0)
+	n.start(0)
+	n.awaitState(1, func(v *governance.View) bool { return len(v.Attested) == 1 })
+	require.NotEqual(t, stolen.Public(), n.running[1].State().Member(1).NextKey)
+	n.start(7)
 	for i := range n.running {
 		n.awaitEpoch(i, 2)
 	}

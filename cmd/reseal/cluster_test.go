@@ -45,7 +45,7 @@ func TestClusterByHand(t *testing.T) {
 
 	fails(t, []string{"order", "quarantine", "--dir", string(dir), "--replica", "9", "--reason", "why"}, "no replica 9")
 	succeeds(t, "order", "round", "--dir", string(dir), "--due", "2")
-	awaitState(t, dir, func(s *cluster.State) bool { return s.Member(2).Device.Due.Shown }) // status says: reboot it now
+	awaitState(t, dir, func(s *cluster.State) bool { return s.Member(2).Awaited.Shown }) // status says: reboot it now
 	stop[2]()
 	stop[2] = launch(2)
 	state := awaitState(t, dir, func(s *cluster.State) bool { return s.Epoch == 2 })
@@ -116,7 +116,7 @@ func TestUpgradeByHand(t *testing.T) {
 	require.Equal(t, "next", state.Member(4).BootState)
 	for id := 1; id <= 3; id++ {
 		succeeds(t, "order", "round", "--dir", string(dir), "--due", fmt.Sprint(id))
-		awaitState(t, dir, func(s *cluster.State) bool { return s.Members[id-1].Device.Due.Shown })
+		awaitState(t, dir, func(s *cluster.State) bool { return s.Members[id-1].Awaited.Shown })
 		stop(running[id])
 		running[id] = launch(id, "--binary", release)
 		awaitState(t, dir, func(s *cluster.State) bool { return int(s.Epoch) == 2+id })

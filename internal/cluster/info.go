@@ -56,6 +56,9 @@ type MemberState struct {
 	BootState      string        `json:"state"`
 	RecoveredEpoch bft.Epoch     `json:"recovered_epoch"`
 	EpochKey       []byte        `json:"epoch_key"` // Ed25519
+	Awaited        struct {
+		Shown bool `json:"shown"`
+	} `json:"awaited"`
 	// Device is what is known of the member's TPM; nil without one.
 	Device *DeviceState `json:"device"`
 }
@@ -68,9 +71,6 @@ type DeviceState struct {
 	ApprovableVersion uint64 `json:"approvable_version"`
 	RevocationReached bool   `json:"revocation_reached"`
 	ShownTime         int64  `json:"shown_time"` // milliseconds since 1970; 0: never
-	Due               struct {
-		Shown bool `json:"shown"`
-	} `json:"due"`
 }
 
 // Member returns the member with the given ID. Every state that [Members.Agreed] returns has all members of the genesis.

@@ -134,7 +134,7 @@ type Sight struct {
 // mayReboot says whether all due replicas that are up and have a TPM have shown the boot that they are in.
 func (s *Sight) mayReboot() bool {
 	for _, id := range s.Due {
-		if d := s.Member(id).Device; d != nil && !d.Due.Shown && s.Replicas[id-1].Info != nil {
+		if m := s.Member(id); m.Device != nil && !m.Awaited.Shown && s.Replicas[id-1].Info != nil {
 			return false
 		}
 	}

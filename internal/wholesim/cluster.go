@@ -187,7 +187,7 @@ func (c *cluster) look(m *machine) {
 	me := v.Member(m.id)
 	m.mu.Lock()
 	// It is rebooted when it has shown the boot that it is in: then the next one proves itself.
-	reboot := (m.correct() || !m.attack.does("lapse")) && v.Phase == governance.PhaseAttesting && me.Due && me.Device.Due.Shown && v.Round > m.round && m.process == p
+	reboot := (m.correct() || !m.attack.does("lapse")) && v.Phase == governance.PhaseAttesting && me.Due && me.Awaited.Shown && v.Round > m.round && m.process == p
 	if reboot {
 		m.round = v.Round
 	}

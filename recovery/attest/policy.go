@@ -39,6 +39,8 @@ type Subject struct {
 	// EpochKey is the replica's present key: the fresh one must be another. That another replica claims the same key is not asked: it could claim it
 	// in time to have the owner refused, and has no use of it, since whatever the key signs names the signer.
 	EpochKey ed25519.PublicKey
+	// NextKey is the key that the replica attested last in this epoch, nil for none: when it is due again, that key is from before.
+	NextKey ed25519.PublicKey
 	// Required is the version that the approval counter must have reached.
 	Required uint64
 	// Due says since when evidence is awaited.
@@ -73,8 +75,8 @@ func (p *Policy) Verify(e *Evidence, subject *Subject) (*Verdict, *Refusal) {
 	if r := p.verifyAnchor(&e.Proof, p.Opened); r != nil {
 		return nil, r
 	}
-	if subject.EpochKey.Equal(e.EpochKey) {
-		return nil, Refuse(ReasonKeyReused, "the epoch key is the one in use: replica %d must make a fresh one", e.Replica)
+	if subject.EpochKey.Equal(e.EpochKey) || subject.NextKey.Equal(e.EpochKey) {
+		return nil, Refuse(ReasonKeyReused, "the epoch key is one that was in use or attested before: replica %d must make a fresh one", e.Replica)
 	}
 	if !p.Attestation.Required {
 		return &Verdict{}, nil

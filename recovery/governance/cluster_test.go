@@ -288,7 +288,7 @@ func (c *cluster) evidence(id bft.ReplicaID) *Attest {
 // announce has a due replica show the boot that it is in, unless it has.
 func (c *cluster) announce(id bft.ReplicaID) {
 	c.t.Helper()
-	if d := c.state.View().Member(id).Device; d != nil && d.Due.Height > 0 && !d.Due.Shown {
+	if m := c.state.View().Member(id); m.Device != nil && m.Due && !m.Awaited.Shown {
 		c.accepted(c.presence(id))
 	}
 }

@@ -23,6 +23,8 @@ func (s *State) attest(e *attest.Evidence) (refusal *attest.Refusal, changed boo
 		return attest.Refuse(attest.ReasonNotDue, "replica %d is not due for recovery in round %d", m.id, s.round.number), false
 	case e.Anchor.Height <= m.recovery.anchor:
 		return attest.Refuse(attest.ReasonSuperseded, "evidence of replica %d with an anchor at height %d was judged already", m.id, m.recovery.anchor), false
+	case e.EpochKey.Equal(m.attestedKey()):
+		return attest.Refuse(attest.ReasonSuperfluous, "replica %d has attested this epoch key already", m.id), false
 	}
 	verdict, refusal := s.policy().Verify(e, s.subject(m))
 	if refusal != nil && !refusal.Reason.HeldAgainst() {
@@ -30,7 +32,7 @@ func (s *State) attest(e *attest.Evidence) (refusal *attest.Refusal, changed boo
 	}
 	m.recovery.anchor = e.Anchor.Height
 	if refusal != nil {
-		m.recovery.verdict, m.recovery.refusal, m.recovery.proven, m.nextKey = verdictRefused, *refusal, attest.Verdict{}, nil
+		m.recovery.verdict, m.recovery.refusal, m.recovery.proven = verdictRefused, *refusal, attest.Verdict{}
 		s.counts.refused[refusal.Reason]++
 		return refusal, true
 	}
@@ -73,7 +75,7 @@ func (s *State) present(p *attest.Presence) *attest.Refusal {
 // subject is what the log knows of a member.
 func (s *State) subject(m *member) *attest.Subject {
 	return &attest.Subject{
-		Identity: m.identity, AttestationKey: m.attestationKey, Slot: s.genesis.Members[m.id-1].Slot, ResetCount: m.resetCount, EpochKey: m.epochKey,
+		Identity: m.identity, AttestationKey: m.attestationKey, Slot: s.genesis.Members[m.id-1].Slot, ResetCount: m.resetCount, EpochKey: m.epochKey, NextKey: m.nextKey,
 		Required: m.required, Due: m.recovery.awaited(),
 	}
 }

@@ -18,7 +18,8 @@ type member struct {
 	identity       *ecdsa.PublicKey // parsed from identityDER
 	attestationKey []byte
 	epochKey       ed25519.PublicKey
-	// nextKey is the fresh key that the member attested in this epoch; it takes the place of epochKey at the epoch's end.
+	// nextKey is the fresh key that the member attested last in this epoch. While that counts (see attestedKey) it is to take the place of epochKey at the epoch's end;
+	// and it is never attested again: whoever was there since has it.
 	nextKey ed25519.PublicKey
 
 	// shown is what the TPM last showed of its boot, by presence or evidence; shownAt is the anchor's block, with height 0 before.
@@ -144,9 +145,17 @@ func (m *member) beginRecovery(due bool, round Round, now moment) {
 	}
 }
 
+// attestedKey is the key under which the member is to enter the next epoch; nil when it has attested none, or none that counts.
+func (m *member) attestedKey() ed25519.PublicKey {
+	if m.recovery.verdict != verdictAttested {
+		return nil
+	}
+	return m.nextKey
+}
+
 // forget makes the member attest again: the state that it attested was revoked.
 func (m *member) forget() {
-	m.recovery.verdict, m.recovery.proven, m.nextKey = verdictNone, attest.Verdict{}, nil
+	m.recovery.verdict, m.recovery.proven = verdictNone, attest.Verdict{}
 }
 
 // endEpoch carries the member over into the given next epoch.

@@ -259,6 +259,38 @@ func TestLaterEvidenceOfTheSameRoundCounts(t *testing.T) {
 	require.Nil(t, c.state.Membership().Member(3).NextKey)
 }
 
+// Whoever was there after a member attested has that key. Named again in the same epoch, it is not recovered by it: not at once, not after a refusal, and not when the key was
+// used in between for a state that was revoked.
+func TestAKeyThatWasAttestedIsNotAttestedAgain(t *testing.T) {
+	c := inEpoch1(t, size(1, 2), withoutTPM)
+	claim := func(key ed25519.PublicKey) *Attest {
+		e, err := attest.NewEvidence(rand.Reader, c.challenge(3), key, c.identities[3], nil)
+		require.NoError(t, err)
+		return &Attest{e}
+	}
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3, 5}})) // whom the round awaits too
+	key, _ := epochKey(t)
+	c.accepted(claim(key))
+	require.Equal(t, key, c.state.Membership().Member(3).NextKey)
+	c.refused(attest.ReasonSuperfluous, claim(key)) // the same process was not sure that it was heard
+	require.Equal(t, key, c.state.Membership().Member(3).NextKey)
+
+	since := c.state.View().Member(3).Awaited
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3, 5}}))
+	require.Greater(t, c.state.View().Member(3).Awaited.Height, since.Height, "it is asked for another restart")
+	require.Nil(t, c.state.Membership().Member(3).NextKey, "what it attested before does not count")
+	for range 2 {
+		c.refused(attest.ReasonKeyReused, claim(key))
+	}
+	require.Equal(t, []bft.ReplicaID{3}, c.state.View().Refused)
+	fresh, private := epochKey(t)
+	c.nextKeys[3] = private
+	c.accepted(claim(fresh), c.evidence(5))
+	c.handoff()
+	require.Equal(t, fresh, c.state.Membership().Member(3).EpochKey)
+}
+
 func TestWithoutTPMNothingIsAttested(t *testing.T) {
 	c := inEpoch1(t, withoutTPM)
 	c.accepted(c.order(&StartRound{}))

@@ -41,15 +41,15 @@ func TestPresenceOfAnEarlierRoundProvesNoReset(t *testing.T) {
 	c.block()
 	before := c.presence(3) // count 5, held back
 	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
-	require.Less(t, before.Presence.Anchor.Height, c.state.View().Member(3).Device.Due.Height)
+	require.Less(t, before.Presence.Anchor.Height, c.state.View().Member(3).Awaited.Height)
 	c.accepted(before)
-	require.False(t, c.state.View().Member(3).Device.Due.Shown, "its anchor is from before the round")
+	require.False(t, c.state.View().Member(3).Awaited.Shown, "its anchor is from before the round")
 	c.tpms[3].boot(good14)
 	require.Contains(t, c.refused(attest.ReasonNoReboot, c.evidence(3)), "reboot it now")
 	require.Contains(t, c.state.View().Member(3).Status, "reboot it now")
 	// It is mended within the round.
 	c.accepted(c.presence(3))
-	require.True(t, c.state.View().Member(3).Device.Due.Shown)
+	require.True(t, c.state.View().Member(3).Awaited.Shown)
 	c.tpms[3].boot(good14)
 }
 
@@ -118,6 +118,6 @@ func TestDueAgainIsDueAnew(t *testing.T) {
 	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
 	c.accepted(c.reboot(3))
 	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
-	require.False(t, c.state.View().Member(3).Device.Due.Shown)
+	require.False(t, c.state.View().Member(3).Awaited.Shown)
 	c.refused(attest.ReasonNoReboot, c.evidence(3))
 }

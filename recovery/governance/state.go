@@ -211,7 +211,7 @@ func (s *State) membership() *replica.Membership {
 	for i := range s.members {
 		x := &s.members[i]
 		m.Members = append(m.Members, replica.Member{
-			ID: x.id, Address: x.address, Identity: x.identity, EpochKey: slices.Clone(x.epochKey), NextKey: slices.Clone(x.nextKey),
+			ID: x.id, Address: x.address, Identity: x.identity, EpochKey: slices.Clone(x.epochKey), NextKey: slices.Clone(x.attestedKey()),
 		})
 	}
 	return m

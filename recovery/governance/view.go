@@ -76,6 +76,8 @@ type MemberView struct {
 	// EpochKey authenticates the member in this epoch; NextKey is the key it attested for the next.
 	EpochKey ed25519.PublicKey `json:"epoch_key"`
 	NextKey  ed25519.PublicKey `json:"next_key,omitempty"`
+	// Awaited says since when evidence is awaited, and what the member's TPM showed since; zero when the member is not due.
+	Awaited attest.Due `json:"awaited"`
 	// Device is what the log knows of the member's TPM; nil without one.
 	Device *DeviceView `json:"device,omitempty"`
 }
@@ -96,8 +98,6 @@ type DeviceView struct {
 	// RevocationReached: the TPM has shown that it refuses all that was revoked. Stranded: its counter is above all approvals.
 	RevocationReached bool `json:"revocation_reached"`
 	Stranded          bool `json:"stranded"`
-	// Due says since when evidence is awaited, and what was shown since; zero when the member is not due.
-	Due attest.Due `json:"due"`
 }
 
 // Counts are kept over the cluster's life.
@@ -150,7 +150,7 @@ func (v *View) addMember(m *member) {
 	x := MemberView{
 		ID: m.id, Address: m.address, HoldsShare: m.holdsShare, Status: m.status(), Quarantined: m.quarantined, Accused: m.accused, Due: r.due,
 		Attested: m.attested, ResetCount: m.resetCount, State: m.bootState, RecoveredEpoch: m.recovered, Recoveries: m.recoveries,
-		EpochKey: slices.Clone(m.epochKey), NextKey: slices.Clone(m.nextKey),
+		EpochKey: slices.Clone(m.epochKey), NextKey: slices.Clone(m.attestedKey()), Awaited: r.awaited(),
 	}
 	if len(m.attestationKey) > 0 {
 		x.Device = m.device()
@@ -177,7 +177,7 @@ func (m *member) device() *DeviceView {
 	return &DeviceView{
 		Running: m.shown.State, Outlawed: m.outlawed, ResetCount: m.shown.ResetCount, ApprovalVersion: m.shown.ApprovalVersion,
 		ShownAt: m.shownAt.height, ShownTime: m.shownAt.time, RequiredVersion: m.required, ApprovableVersion: m.approvable(),
-		RevocationReached: m.reached(), Stranded: m.stranded(), Due: m.recovery.awaited(),
+		RevocationReached: m.reached(), Stranded: m.stranded(),
 	}
 }
 

@@ -337,6 +337,13 @@ func (k *Keeper) Spare() (ed25519.PrivateKey, error) {
 	return bytes.Clone(k.fresh), nil
 }
 
+// Made says whether an epoch key was made by this process, for this epoch's evidence.
+func (k *Keeper) Made(key ed25519.PublicKey) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.fresh != nil && public(k.fresh).Equal(key)
+}
+
 var errEpochOver = errors.New("the epoch is over")
 
 func public(key ed25519.PrivateKey) ed25519.PublicKey {

@@ -160,10 +160,10 @@ func (x *intruder) leave(ctx context.Context, id bft.ReplicaID) error {
 	c := x.c
 	if c.view().Member(id).Device != nil { // who restarts at once shows first which boot it was in when it became due
 		err := c.await(ctx, fmt.Sprintf("replica %d has shown its boot", id), func() bool {
-			device := c.view().Member(id).Device
-			return device.Due.Shown && device.RevocationReached
+			m := c.view().Member(id)
+			return m.Awaited.Shown && m.Device.RevocationReached
 		})
-		if err != nil && !c.view().Member(id).Device.Due.Shown {
+		if err != nil && !c.view().Member(id).Awaited.Shown {
 			return err // else its TPM does not refuse what was revoked, which the intruder finds out
 		}
 	}
