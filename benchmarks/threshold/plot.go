@@ -4,37 +4,21 @@ import (
 	"bytes"
 	"fmt"
 	"html/template"
-	"math"
 	"os"
 	"path/filepath"
+
+	"github.com/reseal-bft/reseal/internal/chart"
 )
 
-// A chart has logarithmic axes: the number of receivers, and what is measured.
-type chart struct {
-	Title  string
-	Unit   string
-	Series []series
-
-	minX, maxX, minY, maxY float64
-}
-
-// series is one line of a chart.
+// series is one line of a chart: a measurement of every row.
 type series struct {
 	Name  string
 	Color string
 	Dash  string
 	value func(Row) float64
-	rows  []Row
-	chart *chart
 }
 
-// Geometry of a chart in pixels.
-const (
-	width, height            = 720, 420
-	left, right, top, bottom = 70, 240, 40, 50
-)
-
-func sizes(rows []Row) *chart {
+func sizes(rows []Row) *chart.Chart {
 	return newChart("Size of a certificate", "bytes", rows, []series{
 		{Name: "BLS threshold signature", Color: "#0b6e4f", value: func(r Row) float64 { return float64(r.CertificateBytes) }},
 		{Name: "list of q Ed25519", Color: "#c1121f", value: func(r Row) float64 { return float64(r.ListBytes) }},
@@ -42,7 +26,7 @@ func sizes(rows []Row) *chart {
 	})
 }
 
-func times(rows []Row) *chart {
+func times(rows []Row) *chart.Chart {
 	return newChart("Making and verifying a certificate", "µs", rows, []series{
 		{Name: "verify, BLS", Color: "#0b6e4f", value: func(r Row) float64 { return r.Verify }},
 		{Name: "1/16 of a batch of 16, BLS", Color: "#0b6e4f", Dash: "2 4", value: func(r Row) float64 { return r.BatchVerify16 / 16 }},
@@ -54,7 +38,7 @@ func times(rows []Row) *chart {
 	})
 }
 
-func handoffs(rows []Row) *chart {
+func handoffs(rows []Row) *chart.Chart {
 	return newChart("Handing over to the next epoch", "µs", rows, []series{
 		{Name: "whole handoff, one replica", Color: "#0b6e4f", value: func(r Row) float64 { return r.Reshare }},
 		{Name: "make a dealing", Color: "#2a6f97", value: func(r Row) float64 { return r.Deal }},
@@ -62,99 +46,22 @@ func handoffs(rows []Row) *chart {
 	})
 }
 
-func newChart(title, unit string, rows []Row, lines []series) *chart {
-	c := &chart{Title: title, Unit: unit, minX: math.Inf(1), minY: math.Inf(1), maxX: 1, maxY: 1}
-	for _, s := range lines {
-		s.rows, s.chart = rows, c
-		c.Series = append(c.Series, s)
+// newChart draws measurements over the number of receivers.
+func newChart(title, unit string, rows []Row, lines []series) *chart.Chart {
+	c := &chart.Chart{Title: title, Unit: unit, Along: "replicas n"}
+	for _, l := range lines {
+		s := chart.Series{Name: l.Name, Color: l.Color, Dash: l.Dash}
 		for _, r := range rows {
-			c.minX, c.maxX = min(c.minX, float64(r.N)), max(c.maxX, float64(r.N))
-			c.minY, c.maxY = min(c.minY, s.value(r)), max(c.maxY, s.value(r))
+			v := l.value(r)
+			s.Points = append(s.Points, chart.Point{X: float64(r.N), Y: v, Text: fmt.Sprintf("%s, n=%d: %.0f %s", l.Name, r.N, v, unit)})
 		}
+		c.Series = append(c.Series, s)
 	}
-	c.minY = math.Pow(10, math.Floor(math.Log10(max(c.minY, 1))))
-	c.maxY = math.Pow(10, math.Ceil(math.Log10(c.maxY)))
-	if c.maxX == c.minX {
-		c.maxX = c.minX * 2
+	for _, r := range rows {
+		c.Labels = append(c.Labels, chart.Label{At: float64(r.N)})
 	}
 	return c
 }
-
-func (c *chart) x(v float64) float64 {
-	return left + (width-left-right)*math.Log(v/c.minX)/math.Log(c.maxX/c.minX)
-}
-
-func (c *chart) y(v float64) float64 {
-	return height - bottom - (height-top-bottom)*math.Log(max(v, 1)/c.minY)/math.Log(c.maxY/c.minY)
-}
-
-// Path is the line in SVG's notation.
-func (s series) Path() string {
-	var b bytes.Buffer
-	for i, r := range s.rows {
-		fmt.Fprintf(&b, "%c%.1f %.1f ", "ML"[min(i, 1)], s.chart.x(float64(r.N)), s.chart.y(s.value(r)))
-	}
-	return b.String()
-}
-
-// mark is a tick with its label, or a measured point with its text.
-type mark struct {
-	X, Y float64
-	Text string
-}
-
-// Points are the measured points.
-func (s series) Points() (out []mark) {
-	for _, r := range s.rows {
-		v := s.value(r)
-		out = append(out, mark{s.chart.x(float64(r.N)), s.chart.y(v), fmt.Sprintf("%s, n=%d: %.0f %s", s.Name, r.N, v, s.chart.Unit)})
-	}
-	return out
-}
-
-// TicksX label every n measured.
-func (c *chart) TicksX() (out []mark) {
-	for _, r := range c.Series[0].rows {
-		out = append(out, mark{c.x(float64(r.N)), height - bottom, fmt.Sprint(r.N)})
-	}
-	return out
-}
-
-// TicksY label the powers of ten.
-func (c *chart) TicksY() (out []mark) {
-	for v := c.minY; v <= c.maxY*1.01; v *= 10 {
-		out = append(out, mark{left, c.y(v), fmt.Sprintf("%.0f", v)})
-	}
-	return out
-}
-
-// Legend places the names of the lines.
-func (c *chart) Legend() (out []mark) {
-	for i, s := range c.Series {
-		out = append(out, mark{width - right + 20, float64(top + 22*i), s.Name})
-	}
-	return out
-}
-
-// Geometry for the template.
-func (c *chart) Width() int      { return width }
-func (c *chart) Height() int     { return height }
-func (c *chart) Left() int       { return left }
-func (c *chart) PlotRight() int  { return width - right }
-func (c *chart) PlotBottom() int { return height - bottom }
-
-var svg = template.Must(template.New("svg").Parse(
-	`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {{.Width}} {{.Height}}" width="{{.Width}}" height="{{.Height}}" font-family="sans-serif" font-size="12" role="img" aria-label="{{.Title}}">
-<rect width="100%" height="100%" fill="#fff"/>
-<text x="{{.Left}}" y="22" font-size="15" font-weight="bold">{{.Title}}, {{.Unit}}</text>
-{{range .TicksY}}<line x1="{{.X}}" x2="{{$.PlotRight}}" y1="{{.Y}}" y2="{{.Y}}" stroke="#ddd"/><text x="{{.X}}" y="{{.Y}}" dx="-8" dy="4" text-anchor="end">{{.Text}}</text>
-{{end}}{{range .TicksX}}<text x="{{.X}}" y="{{.Y}}" dy="18" text-anchor="middle">{{.Text}}</text>
-{{end}}<text x="{{.PlotRight}}" y="{{.Height}}" dy="-12" text-anchor="end">replicas n</text>
-{{range .Series}}<path d="{{.Path}}" fill="none" stroke="{{.Color}}" stroke-width="2" stroke-dasharray="{{.Dash}}"/>{{$color := .Color}}
-{{range .Points}}<circle cx="{{.X}}" cy="{{.Y}}" r="3.5" fill="{{$color}}"><title>{{.Text}}</title></circle>
-{{end}}{{end}}{{range $i, $m := .Legend}}{{with index $.Series $i}}<path d="M{{$m.X}} {{$m.Y}} h24" stroke="{{.Color}}" stroke-width="2" stroke-dasharray="{{.Dash}}"/>{{end}}<text x="{{$m.X}}" y="{{$m.Y}}" dx="30" dy="4">{{$m.Text}}</text>
-{{end}}</svg>
-`))
 
 var page = template.Must(template.New("page").Parse(`<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Threshold signatures, measured</title>
@@ -177,10 +84,10 @@ func (r Report) WritePlots(dir string) error {
 	var inline []template.HTML
 	for _, p := range []struct {
 		file  string
-		chart *chart
+		chart *chart.Chart
 	}{{"sizes.svg", sizes(r.Rows)}, {"times.svg", times(r.Rows)}, {"handoff.svg", handoffs(r.Rows)}} {
 		var b bytes.Buffer
-		if err := svg.Execute(&b, p.chart); err != nil {
+		if err := p.chart.WriteSVG(&b); err != nil {
 			return err
 		}
 		if err := os.WriteFile(filepath.Join(dir, p.file), b.Bytes(), 0o644); err != nil {

@@ -42,6 +42,11 @@ func TestClusterByHand(t *testing.T) {
 	require.JSONEq(t, `{"key":"greeting","value":"aGVsbG8="}`, succeeds(t, "get", "--dir", string(dir), "--json", "greeting"))
 	fails(t, []string{"get", "--dir", string(dir), "nothing"}, "nothing: ")
 	require.Contains(t, succeeds(t, "status", "--dir", string(dir)), "holds a share")
+	report := filepath.Join(t.TempDir(), "report.json")
+	require.Contains(t, succeeds(t, "load", "--dir", string(dir), "--duration", "1s", "--keys", "20", "--check", "--json", report), "porcupine: linearizable")
+	require.Contains(t, succeeds(t, "load", "--dir", string(dir), "--duration", "1s", "--rate", "20", "--max-age", "1m"), "20 operations a second were due")
+	require.Contains(t, succeeds(t, "load", "merge", report, report), "porcupine: linearizable")
+	fails(t, []string{"load", "--dir", string(dir), "--check", "--max-age", "1s"}, "are not meant to be")
 
 	fails(t, []string{"order", "quarantine", "--dir", string(dir), "--replica", "9", "--reason", "why"}, "no replica 9")
 	succeeds(t, "order", "round", "--dir", string(dir), "--due", "2")

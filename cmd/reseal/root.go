@@ -28,6 +28,7 @@ func newRootCommand() *cobra.Command {
 		newActorCommand(),
 		newPutCommand(),
 		newGetCommand(),
+		newLoadCommand(),
 		newStatusCommand(),
 		newOrderCommand(),
 		newEvidenceCommand(),

@@ -9,6 +9,7 @@ import (
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/internal/cluster"
+	"github.com/reseal-bft/reseal/internal/load"
 	"github.com/reseal-bft/reseal/internal/progress"
 	"github.com/reseal-bft/reseal/internal/stage"
 )
@@ -60,7 +61,7 @@ type demo struct {
 	*stage.Stage
 	options Options
 	source  string // the directory of the input
-	input   []stage.Pair
+	input   []load.Pair
 	report  Report
 
 	quiet   stage.Rate // operations while nothing is being recovered

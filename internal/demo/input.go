@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/reseal-bft/reseal/internal/stage"
+	"github.com/reseal-bft/reseal/internal/load"
 )
 
 // Limits on what is read of an input directory.
@@ -21,8 +21,8 @@ const (
 var defaultInputs = []string{"/usr/share/ca-certificates", "."}
 
 // readInput reads the regular files below dir: relative name -> content.
-func readInput(dir string) ([]stage.Pair, error) {
-	var pairs []stage.Pair
+func readInput(dir string) ([]load.Pair, error) {
+	var pairs []load.Pair
 	var total int
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch {
@@ -48,7 +48,7 @@ func readInput(dir string) ([]stage.Pair, error) {
 			return err
 		}
 		total += len(value)
-		pairs = append(pairs, stage.Pair{Key: "file/" + filepath.ToSlash(name), Value: value})
+		pairs = append(pairs, load.Pair{Key: "file/" + filepath.ToSlash(name), Value: value})
 		return nil
 	})
 	if err != nil {
@@ -61,7 +61,7 @@ func readInput(dir string) ([]stage.Pair, error) {
 }
 
 // findInput returns the directory to read: the one that was named, or the first default with files in it.
-func findInput(named string) (dir string, pairs []stage.Pair, err error) {
+func findInput(named string) (dir string, pairs []load.Pair, err error) {
 	if named != "" {
 		pairs, err = readInput(named)
 		return named, pairs, err

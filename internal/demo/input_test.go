@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/reseal-bft/reseal/internal/stage"
+	"github.com/reseal-bft/reseal/internal/load"
 )
 
 func TestReadInput(t *testing.T) {
@@ -27,7 +27,7 @@ func TestReadInput(t *testing.T) {
 
 	pairs, err := readInput(dir)
 	require.NoError(t, err)
-	require.Equal(t, []stage.Pair{{Key: "file/a.crt", Value: []byte("A")}, {Key: "file/sub/b.crt", Value: []byte("B")}}, pairs)
+	require.Equal(t, []load.Pair{{Key: "file/a.crt", Value: []byte("A")}, {Key: "file/sub/b.crt", Value: []byte("B")}}, pairs)
 
 	_, err = readInput("/nonexistent")
 	require.ErrorContains(t, err, "--input")

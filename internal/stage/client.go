@@ -3,101 +3,20 @@ package stage
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/client"
-	"github.com/reseal-bft/reseal/bft/kv"
-	"github.com/reseal-bft/reseal/bft/request"
 	"github.com/reseal-bft/reseal/internal/cluster"
+	"github.com/reseal-bft/reseal/internal/load"
 	"github.com/reseal-bft/reseal/recovery/attest"
 	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
-// Witness stands between the clients and the verification of certificates, and keeps account of it. Safe for concurrent use.
-type Witness struct {
-	request.GroupKey
-	// Refused counts the replies that did not verify, Bytes is the size of the last certificate that did.
-	Refused, Bytes atomic.Int64
-}
-
-// Verify verifies a certificate.
-func (w *Witness) Verify(message, signature []byte) error {
-	err := w.GroupKey.Verify(message, signature)
-	if err != nil {
-		w.Refused.Add(1)
-		return err
-	}
-	w.Bytes.Store(int64(len(signature)))
-	return nil
-}
-
-// Client is a client of the replicated key-value store. It returns nothing that was not verified.
-type Client struct{ *client.Client }
-
-// Put sets keys, all in one request.
-func (s Client) Put(ctx context.Context, pairs []Pair) error {
-	operations := make([][]byte, len(pairs))
-	for i, p := range pairs {
-		var err error
-		if operations[i], err = kv.Put([]byte(p.Key), p.Value); err != nil {
-			return fmt.Errorf("%s: %w", p.Key, err)
-		}
-	}
-	results, err := s.execute(ctx, operations)
-	if err != nil {
-		return err
-	}
-	for i, result := range results {
-		if result.Status != kv.OK {
-			return fmt.Errorf("%s: %v", pairs[i].Key, result.Status)
-		}
-	}
-	return nil
-}
-
-// Get reads keys in the order of all operations, all in one request.
-func (s Client) Get(ctx context.Context, keys []string) ([][]byte, error) {
-	operations := make([][]byte, len(keys))
-	for i, key := range keys {
-		var err error
-		if operations[i], err = kv.Get([]byte(key)); err != nil {
-			return nil, fmt.Errorf("%s: %w", key, err)
-		}
-	}
-	results, err := s.execute(ctx, operations)
-	if err != nil {
-		return nil, err
-	}
-	values := make([][]byte, len(keys))
-	for i, result := range results {
-		if result.Status == kv.OK {
-			values[i] = append([]byte{}, result.Value...)
-		}
-	}
-	return values, nil
-}
-
-func (s Client) execute(ctx context.Context, operations [][]byte) ([]kv.Result, error) {
-	raw, err := s.Submit(ctx, operations...)
-	if err != nil {
-		return nil, err
-	}
-	results := make([]kv.Result, len(raw))
-	for i := range raw {
-		if results[i], err = kv.ParseResult(raw[i]); err != nil {
-			return nil, err
-		}
-	}
-	return results, nil
-}
-
 // Control watches the cluster and gives orders. Used by one goroutine.
 type Control struct {
 	access  *cluster.Access
-	Witness *Witness
+	Witness *load.Witness
 	orders  *client.Client
 }
 
@@ -107,7 +26,7 @@ func Connect(ctx context.Context, dir cluster.Dir) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Control{access: access, Witness: &Witness{GroupKey: access.Verifier}}
+	c := &Control{access: access, Witness: &load.Witness{GroupKey: access.Verifier}}
 	access.Verifier = c.Witness
 	if c.orders, err = access.NewClient(rand.Reader); err != nil {
 		access.Close()
@@ -186,9 +105,9 @@ func (c *Control) Evidence(ctx context.Context, id bft.ReplicaID) (*attest.Evide
 }
 
 // NewClient makes a client with a key of its own.
-func (c *Control) NewClient() (Client, error) {
+func (c *Control) NewClient() (load.Client, error) {
 	user, err := c.access.NewClient(rand.Reader)
-	return Client{user}, err
+	return load.Client{Client: user}, err
 }
 
 // Holders counts the members with a share.

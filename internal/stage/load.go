@@ -10,27 +10,17 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/reseal-bft/reseal/internal/load"
 )
-
-// Store is what the load needs of a client of the cluster. Both methods return only what was verified under the group public key, and try on
-// until ctx ends.
-type Store interface {
-	Put(ctx context.Context, pairs []Pair) error
-	// Get returns the values of the keys, nil where there is none.
-	Get(ctx context.Context, keys []string) ([][]byte, error)
-}
-
-// Pair is a key and its value.
-type Pair struct {
-	Key   string
-	Value []byte
-}
 
 // RequestPairs is the number of operations of one request of the load.
 const RequestPairs = 32
 
+// plan is what every client does: it writes new keys, with values of 64 bytes, and with every fourth request reads what it has written.
+var plan = load.Plan{Reads: 0.25, Values: load.Exactly(64), Envelope: load.Exactly(RequestPairs)}
+
 const (
-	readEvery  = 4       // every fourth request reads what its client wrote before
 	chunkKeys  = 1000    // keys of one request when everything is read back
 	chunkBytes = 1 << 20 // and bytes of its values; also of one request of input files
 )
@@ -48,7 +38,7 @@ type written struct {
 
 func NewLedger() *Ledger { return &Ledger{writes: map[string]written{}} }
 
-func (l *Ledger) Record(pairs []Pair) {
+func (l *Ledger) Record(pairs []load.Pair) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range pairs {
@@ -98,7 +88,7 @@ type Load struct {
 func NewLoad() *Load { return &Load{Ledger: NewLedger(), Meter: NewMeter()} }
 
 // PutInput writes the input, a request at a time.
-func (l *Load) PutInput(ctx context.Context, c Store, input []Pair) error {
+func (l *Load) PutInput(ctx context.Context, c load.Store, input []load.Pair) error {
 	for len(input) > 0 {
 		var size, n int
 		for n < len(input) && n < chunkKeys && (n == 0 || size+len(input[n].Value) <= chunkBytes) {
@@ -113,7 +103,7 @@ func (l *Load) PutInput(ctx context.Context, c Store, input []Pair) error {
 	return nil
 }
 
-func (l *Load) Put(ctx context.Context, c Store, pairs []Pair) error {
+func (l *Load) Put(ctx context.Context, c load.Store, pairs []load.Pair) error {
 	if err := c.Put(ctx, pairs); err != nil {
 		return err
 	}
@@ -122,44 +112,32 @@ func (l *Load) Put(ctx context.Context, c Store, pairs []Pair) error {
 	return nil
 }
 
-// Work writes and reads until ctx ends. It is an error when a client does not read what it has written.
-func (l *Load) Work(ctx context.Context, name string, c Store) error {
-	var last []string
-	for request := 0; ctx.Err() == nil; request++ {
-		var err error
-		if request%readEvery == readEvery-1 {
-			err = l.Check(ctx, c, last)
-		} else {
-			pairs := newPairs(name, request)
-			last = keysOf(pairs)
-			err = l.Put(ctx, c, pairs)
-		}
-		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("client %s: %w", name, err)
-		}
+// Work has the clients write and read until ctx ends. It is an error when one gets no answer, or does not read what it has written.
+func (l *Load) Work(ctx context.Context, clients []load.Store) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	g := load.Generator{
+		Plan: plan, Stores: clients, Prefix: "load/",
+		Watch: func(r *load.Request) {
+			switch {
+			case r.Err == nil:
+				l.Ledger.Record(r.Pairs)
+				l.Meter.Acknowledged(r.Operations())
+			case ctx.Err() == nil:
+				fail(fmt.Errorf("client %d: %w", r.Client+1, r.Err))
+			}
+		},
 	}
-	return nil
-}
-
-var errStaleRead = errors.New("an acknowledged write was not read back")
-
-// Check reads keys that this client has written.
-func (l *Load) Check(ctx context.Context, c Store, keys []string) error {
-	values, err := c.Get(ctx, keys)
-	if err != nil {
-		return err
+	g.Plan.Clients = len(clients)
+	g.Run(ctx)
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
 	}
-	for i, key := range keys {
-		if !l.Ledger.Holds(key, values[i]) {
-			return fmt.Errorf("%w: %s", errStaleRead, key)
-		}
-	}
-	l.Meter.Acknowledged(len(keys))
 	return nil
 }
 
 // ReadBack reads every acknowledged write and returns how many are lost. Progress is told the keys read so far.
-func (l *Load) ReadBack(ctx context.Context, clients []Store, progress func(read int)) (lost int, err error) {
+func (l *Load) ReadBack(ctx context.Context, clients []load.Store, progress func(read int)) (lost int, err error) {
 	var mu sync.Mutex
 	var read int
 	work := make(chan []string)
@@ -196,23 +174,4 @@ func (l *Load) ReadBack(ctx context.Context, clients []Store, progress func(read
 		return nil
 	})
 	return lost, group.Wait()
-}
-
-// newPairs are the writes of one request: new keys, with values of 64 bytes.
-func newPairs(client string, request int) []Pair {
-	pairs := make([]Pair, RequestPairs)
-	for i := range pairs {
-		key := fmt.Sprintf("load/%s/%06d/%02d", client, request, i)
-		first, second := sha256.Sum256([]byte(key)), sha256.Sum256([]byte(key+"+"))
-		pairs[i] = Pair{key, append(first[:], second[:]...)}
-	}
-	return pairs
-}
-
-func keysOf(pairs []Pair) []string {
-	keys := make([]string, len(pairs))
-	for i, p := range pairs {
-		keys[i] = p.Key
-	}
-	return keys
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/client"
 	"github.com/reseal-bft/reseal/internal/cluster"
+	"github.com/reseal-bft/reseal/internal/load"
 	"github.com/reseal-bft/reseal/internal/process"
 	"github.com/reseal-bft/reseal/internal/progress"
 	"github.com/reseal-bft/reseal/recovery/governance"
@@ -50,7 +51,7 @@ type Stage struct {
 	Machines []*Machine
 	Control  *Control // nil before the group key is there
 	Load     *Load
-	Clients  []Client
+	Clients  []load.Client
 	// Waiting is called every 100 ms during a wait; nil: nothing is.
 	Waiting func()
 
@@ -278,9 +279,15 @@ func (s *Stage) StartLoad(ctx context.Context) {
 	s.loads, s.loading = errgroup.WithContext(loading)
 	s.stopLoad = stop
 	s.Load.Meter.Start()
-	for i, c := range s.Clients {
-		s.loads.Go(func() error { return s.Load.Work(s.loading, fmt.Sprint(i+1), c) })
+	s.loads.Go(func() error { return s.Load.Work(s.loading, s.stores()) })
+}
+
+// stores are the clients as the load uses them.
+func (s *Stage) stores() (out []load.Store) {
+	for _, c := range s.Clients {
+		out = append(out, c)
 	}
+	return out
 }
 
 // StopLoad ends the load, reads every acknowledged write back, and returns how many there were and how many are lost.
@@ -290,13 +297,9 @@ func (s *Stage) StopLoad(ctx context.Context) (acknowledged, lost int, err error
 	if err := s.loads.Wait(); err != nil {
 		return 0, 0, err
 	}
-	var readers []Store
-	for _, c := range s.Clients {
-		readers = append(readers, c)
-	}
 	acknowledged = s.Load.Ledger.Count()
 	s.Show.Event("reading back %d acknowledged writes", acknowledged)
-	lost, err = s.Load.ReadBack(ctx, readers, func(read int) { s.Show.Bar(read, acknowledged, "read back") })
+	lost, err = s.Load.ReadBack(ctx, s.stores(), func(read int) { s.Show.Bar(read, acknowledged, "read back") })
 	return acknowledged, lost, err
 }
 
