@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -39,7 +38,6 @@ type attempt struct {
 	sent       bool
 
 	completed chan struct{} // closed when the keeper has the share
-	late      atomic.Bool   // the next epoch has begun without this replica's share
 }
 
 const dealingContextDomain = "reseal/v1/dealing-context\x00"
@@ -107,7 +105,7 @@ func (a *attempt) run(ctx context.Context, v *governance.View) {
 	}
 	log.Info("the share of the next epoch is complete and sealed", "epoch", a.to)
 	close(a.completed)
-	if a.late.Load() {
+	if a.p.hasBegun(a.to) {
 		a.p.cfg.Completed()
 	}
 }

@@ -90,6 +90,7 @@ type machine struct {
 	party  *Party
 	stop   context.CancelFunc
 	ctx    context.Context
+	news   chan struct{} // holds a token when a share was completed after its epoch had begun
 }
 
 // cluster is replicas with real keepers and parties, a network in memory, and a log that does what it is told.
@@ -117,7 +118,7 @@ func newCluster(t *testing.T, f, c int) *cluster {
 	x.view = &governance.View{F: f, C: c, N: x.size.N(), Quorum: x.size.Quorum()}
 	x.founding = &replica.Membership{Size: x.size}
 	for i := range x.size.N() {
-		m := &machine{id: bft.ReplicaID(i + 1), device: &memory{sealed: map[uint64][]byte{}}, fs: vfs.NewMem()}
+		m := &machine{id: bft.ReplicaID(i + 1), device: &memory{sealed: map[uint64][]byte{}}, fs: vfs.NewMem(), news: make(chan struct{}, 1)}
 		key, err := SealGenesisKey(m.device)
 		require.NoError(t, err)
 		x.founding.Members = append(x.founding.Members, replica.Member{ID: m.id, EpochKey: key})
@@ -155,7 +156,7 @@ func (x *cluster) boot(m *machine) {
 		Certify: func(_ bft.Epoch, key ed25519.PrivateKey) (tls.Certificate, error) {
 			return tls.Certificate{PrivateKey: key}, nil
 		},
-		Submit: x.submit, Completed: func() {}, Log: slog.New(slog.NewTextHandler(x.t.Output(), nil)).With("replica", m.id),
+		Submit: x.submit, Completed: func() { m.news <- struct{}{} }, Log: slog.New(slog.NewTextHandler(x.t.Output(), nil)).With("replica", m.id),
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -173,6 +174,27 @@ func TestALateReplicaCompletesItsShareInTheNewEpoch(t *testing.T) {
 	m.resume()
 	require.NotNil(t, m.keeper.Keys(m.membership(2)))
 	require.Equal(t, params.T, m.keeper.Holding().Parts, "others may still ask for points")
+}
+
+// A replica whose driver is slow (its device takes seconds) begins its part by what the log said before the epoch began, when the epoch's keys have been asked for. It is
+// told of the share all the same: otherwise it would not vote before the next round.
+func TestAShareIsNewsWhicheverAttemptBringsIt(t *testing.T) {
+	x := newCluster(t, 1, 0)
+	slow := x.machines[3]
+	x.open(nil)
+	seen := x.View()
+	x.follow(x.machines[:3]...)
+	next := x.begin()
+	x.learn()
+	slow.party.Await(t.Context(), next.Epoch, time.Hour) // there is no attempt to wait for
+	slow.party.Follow(slow.ctx, seen)
+	x.await(slow)
+	require.NotNil(t, slow.keeper.Keys(next))
+	select {
+	case <-slow.news:
+	case <-time.After(time.Minute):
+		t.Fatal("nobody is told that the share is there")
+	}
 }
 
 // TestPowerCutAtEveryChangeOfTheDevice: wherever the power goes in a handoff, what is left is enough, if only the parts are asked for again.

@@ -54,6 +54,7 @@ type Party struct {
 
 	mu      sync.Mutex
 	attempt *attempt
+	begun   bft.Epoch // the newest that has begun with what share there was: one that is completed later is news
 
 	resuming sync.Mutex
 	resumed  bft.Epoch // tried in it
@@ -119,9 +120,7 @@ func (p *Party) wanted(v *governance.View) *attempt {
 		}
 		return p.newAttempt(v, v.Epoch, v.Round, key)
 	case v.Epoch > 0 && me.HoldsShare && !p.cfg.Keeper.ready(v.Epoch, me.EpochKey):
-		a := p.newAttempt(v, v.LastHandoff.Epoch, v.LastHandoff.Round, me.EpochKey)
-		a.late.Store(true)
-		return a
+		return p.newAttempt(v, v.LastHandoff.Epoch, v.LastHandoff.Round, me.EpochKey)
 	}
 	return nil
 }
@@ -135,8 +134,10 @@ func (p *Party) newAttempt(v *governance.View, from bft.Epoch, round governance.
 	}
 }
 
-// Await waits for the share of an epoch that begins, if a handoff is about to give it. After the given patience the replica follows, and signs when it has it.
+// Await waits for the share of an epoch that begins, if a handoff is about to give it. After the given patience the replica follows, and signs when it has it: from the return
+// on, [Config.Completed] says so, whichever attempt brings the share. One may begin only now, by a state that was read before the epoch began.
 func (p *Party) Await(ctx context.Context, epoch bft.Epoch, patience time.Duration) {
+	defer p.begin(epoch)
 	p.mu.Lock()
 	a := p.attempt
 	p.mu.Unlock()
@@ -150,7 +151,18 @@ func (p *Party) Await(ctx context.Context, epoch bft.Epoch, patience time.Durati
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	a.late.Store(true) // what is completed from here on is news
+}
+
+func (p *Party) begin(epoch bft.Epoch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.begun = epoch
+}
+
+func (p *Party) hasBegun(epoch bft.Epoch) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.begun >= epoch
 }
 
 // Close waits until all that it does has ended; the context of Follow is to be over.
