@@ -17,9 +17,11 @@ import (
 // after a start: what it has forgotten, others have not.
 const methodRecall = "reseal/recall"
 
-// recallTimeout is how long those that are connected are waited for, and recallPause the least time until they are asked again when too few have answered.
+// recallTimeout is how long those that are connected are waited for until enough have answered; the rest then get as long again as those took, recallGrace at least, so that a
+// silent one delays no start by much. recallPause is the least time until all are asked again when too few have answered.
 const (
 	recallTimeout = 2 * time.Second
+	recallGrace   = 100 * time.Millisecond
 	recallPause   = 200 * time.Millisecond
 )
 
@@ -94,13 +96,19 @@ type recalled struct {
 // say so whose word cannot be checked. Views up to the final one do not count. Late finalize votes may still go to one of them, and what this replica said there
 // before is then covered by its store alone (docs/protocol.md, Forgotten votes).
 //
-// It waits for those that are connected. Without a mark, which may have been removed, it waits for others too, until f + 1 correct ones, and a quorum, have answered.
+// It waits for a quorum, with itself, of those that are connected, and a little for the others. Without a mark, which may have been removed, it waits for those that are not, too, until f + 1
+// correct ones, and a quorum, have answered.
 func (r *Replica) askWhatTheySaw(ctx context.Context, m *Membership, signer bft.Signer, restored *bft.Restored) recalled {
 	known := position{m.Epoch, restored.FinalView}
 	for _, v := range restored.Votes {
 		known.view = max(known.view, v.View)
 	}
 	unsure := r.found.raw == nil && r.ledger.latest.Load().height > 0
+	enough := m.Size.Quorum() - 1
+	if unsure {
+		enough = max(enough, 2*m.Size.F+1)
+	}
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, recallTimeout)
 	defer cancel()
 	peers := r.askOrder(nil)
@@ -128,8 +136,8 @@ func (r *Replica) askWhatTheySaw(ctx context.Context, m *Membership, signer bft.
 		if proven || more > m.Size.F || more > 0 && broken("recall-of-one") {
 			return recalled{forgotten: fmt.Sprintf("another replica has had a vote of this one that its store does not know, a %v vote in view %d: the store knows none above view %d", v.Kind, v.View, known.view)}
 		}
-		if unsure && heard > 2*m.Size.F && heard+1 >= m.Size.Quorum() && more == 0 {
-			break
+		if heard == enough {
+			time.AfterFunc(max(recallGrace, time.Since(began)), cancel)
 		}
 	}
 	return recalled{enough: heard+1 >= m.Size.Quorum() || broken("recall-of-few")}

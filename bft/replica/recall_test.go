@@ -1,7 +1,9 @@
 package replica
 
 import (
+	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -87,6 +89,43 @@ func TestAVoteForgottenInAKnownViewIsNoticed(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, votes, may)
 		require.Equal(t, !votes, r.Status().Amnesia)
+	}
+}
+
+// A peer that is connected and does not answer delays no start by much; one that is only slower than the others is heard.
+func TestASilentPeerDelaysNoStartByMuch(t *testing.T) {
+	after := func(d time.Duration, answer serving) serving {
+		return func(ctx context.Context, method string, call []byte) ([]byte, error) {
+			select {
+			case <-time.After(d):
+				return answer(ctx, method, call)
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+	}
+	const trip = 80 * time.Millisecond
+	for name, last := range map[string]struct {
+		serve serving
+		took  time.Duration
+		votes bool
+	}{
+		"silent": {func(ctx context.Context, _ string, _ []byte) ([]byte, error) { <-ctx.Done(); return nil, ctx.Err() }, trip + recallGrace, true},
+		"slower": {nil, 2 * trip, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, bft.Size{F: 1}, 1)
+				if last.serve == nil {
+					last.serve = after(2*trip, shows(w, 9))
+				}
+				began := time.Now()
+				_, votes, err := mayVote(w, w.store(), 1, &peers{serve: map[bft.ReplicaID]serving{2: after(trip, recalls(0)), 3: after(trip, recalls(0)), 4: last.serve}})
+				require.NoError(t, err)
+				require.Equal(t, last.votes, votes)
+				require.Equal(t, last.took, time.Since(began))
+			})
+		})
 	}
 }
 
