@@ -3,6 +3,7 @@ package guard
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -94,33 +95,39 @@ func (g *Guard) refuse(v bft.Vote, reason string) error {
 	return fmt.Errorf("%s vote in view %d of epoch %d refused, %s: %w", v.Kind, v.View, v.Epoch, reason, ErrContradiction)
 }
 
-// admit enters a vote into the row, or says why not.
+// admit enters a vote into the row, or says why not; then the row is as it was.
 func (r *row) admit(v bft.Vote) string {
-	if v.Kind == bft.Finalize {
-		return r.admitFinalize(v)
-	}
-	if r.finalized && !r.repeats(v) {
-		return "a finalize vote was signed in the view"
-	}
-	if v.First {
-		nullify := v.Kind == bft.Nullify
-		if r.firstSigned && (r.firstNullify != nullify || r.firstBlock != v.Block) {
-			return "another first vote was signed in the view"
-		}
-		r.firstSigned, r.firstNullify, r.firstBlock = true, nullify, v.Block
-	}
-	r.fallback = r.fallback || !v.First
 	switch v.Kind {
+	case bft.Finalize:
+		return r.admitFinalize(v)
 	case bft.Nullify:
 		if !v.Block.IsZero() {
 			return "it names a block"
 		}
-		r.nullified = true
-		return ""
 	case bft.Notarize:
-		return r.admitNotarize(v.Block)
+		if len(r.notarized) >= maxNotarize && !slices.Contains(r.notarized, v.Block) {
+			return "too many blocks were voted for in the view"
+		}
+	default:
+		return "its kind is unknown"
 	}
-	return "its kind is unknown"
+	nullify := v.Kind == bft.Nullify
+	switch {
+	case r.finalized && !r.repeats(v):
+		return "a finalize vote was signed in the view"
+	case v.First && r.firstSigned && (r.firstNullify != nullify || r.firstBlock != v.Block):
+		return "another first vote was signed in the view"
+	case v.First:
+		r.firstSigned, r.firstNullify, r.firstBlock = true, nullify, v.Block
+	default:
+		r.fallback = true
+	}
+	if nullify {
+		r.nullified = true
+	} else if !slices.Contains(r.notarized, v.Block) {
+		r.notarized = append(r.notarized, v.Block)
+	}
+	return ""
 }
 
 // repeats reports whether the vote was signed before.
@@ -128,30 +135,16 @@ func (r *row) repeats(v bft.Vote) bool {
 	return v.Kind == bft.Notarize && v.First && r.firstSigned && !r.firstNullify && r.firstBlock == v.Block
 }
 
-func (r *row) admitNotarize(block bft.Digest) string {
-	for _, d := range r.notarized {
-		if d == block {
-			return ""
-		}
-	}
-	if len(r.notarized) >= maxNotarize {
-		return "too many blocks were voted for in the view"
-	}
-	r.notarized = append(r.notarized, block)
-	return ""
-}
-
+// admitFinalize is admit for finalize votes: a view without fallback or nullify votes has at most one vote, the first one for a block.
 func (r *row) admitFinalize(v bft.Vote) string {
-	if r.finalized {
-		if r.finalizeBlock != v.Block {
-			return "another finalize vote was signed in the view"
-		}
-		return ""
-	}
-	if v.First || r.fallback || r.nullified || len(r.notarized) > 1 {
+	switch {
+	case r.finalized && r.finalizeBlock != v.Block:
+		return "another finalize vote was signed in the view"
+	case v.First:
+		return "it is no first vote"
+	case r.fallback || r.nullified:
 		return "it needs a view without fallback or nullify votes"
-	}
-	if len(r.notarized) == 1 && (!r.firstSigned || r.firstBlock != v.Block || r.notarized[0] != v.Block) {
+	case r.firstSigned && r.firstBlock != v.Block:
 		return "another notarize vote was signed in the view"
 	}
 	r.finalized, r.finalizeBlock = true, v.Block

@@ -41,6 +41,8 @@ func TestContradictionsAreRefused(t *testing.T) {
 		{"below the floor", nil, vote(bft.Nullify, 2, bft.Digest{}, true)},
 		{"nullify with a block", nil, vote(bft.Nullify, 5, a, true)},
 		{"unknown kind", nil, vote(9, 5, a, false)},
+		{"finalize as a first vote", []bft.Vote{first(a)}, vote(bft.Finalize, 5, a, true)},
+		{"a block more than a view has fallback votes for", []bft.Vote{first(a), fallback(b), fallback(bft.Digest{3}), fallback(bft.Digest{4})}, fallback(bft.Digest{5})},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -53,7 +55,7 @@ func TestContradictionsAreRefused(t *testing.T) {
 				require.NoError(t, g.Check(v), "the same vote again")
 			}
 
-			restarted := New(3)
+			restarted := New(5) // a vote at the floor binds, too
 			require.NoError(t, restarted.Restore(c.signed))
 			require.ErrorIs(t, restarted.Check(c.refused), ErrContradiction, "after a restart")
 			require.Error(t, New(0).Restore(append(c.signed[:len(c.signed):len(c.signed)], c.refused, vote(9, 9, a, false))))
@@ -73,6 +75,20 @@ func TestWhatTheProtocolNeedsIsAllowed(t *testing.T) {
 			require.NoError(t, g.Check(v))
 		}
 	}
+}
+
+// What was refused was not signed, so it binds nobody and is not kept.
+func TestARefusalBindsNobody(t *testing.T) {
+	g := New(3)
+	for _, refused := range []bft.Vote{
+		vote(bft.Nullify, 5, a, true), vote(9, 5, a, true), vote(bft.Finalize, 5, a, true), vote(bft.Notarize, 2, a, true),
+	} {
+		require.ErrorIs(t, g.Check(refused), ErrContradiction)
+	}
+	require.Empty(t, g.rows)
+	require.NoError(t, g.Check(vote(bft.Notarize, 5, b, true)))
+	require.ErrorIs(t, g.Check(vote(bft.Notarize, 5, a, true)), ErrContradiction)
+	require.NoError(t, g.Check(vote(bft.Finalize, 5, b, false)))
 }
 
 func TestPruneForgetsAndRefuses(t *testing.T) {

@@ -74,8 +74,17 @@ func TestBothSchemesKeepTheirPromises(t *testing.T) {
 			require.NoError(t, err, "a quorum of good ones is enough")
 			require.Contains(t, bad, bft.ReplicaID(4))
 
-			good := s.Verify([][]byte{message, other, message}, [][]byte{signature, signature, signature[1:]})
-			require.Equal(t, []bool{true, false, false}, good)
+			good := s.Verify([][]byte{message, message, other, message, message}, [][]byte{signature[1:], signature, signature, append(signature, signature...), nil})
+			require.Equal(t, []bool{false, true, false, false, false}, good)
+
+			for id := range members {
+				sign(id, message)
+			}
+			again, bad, err := s.Combine(message, partials)
+			require.NoError(t, err)
+			require.Empty(t, bad)
+			require.Len(t, again, len(signature), "of more than a quorum, a quorum is taken")
+			require.Equal(t, []bool{true}, s.Verify([][]byte{message}, [][]byte{again}))
 		})
 	}
 }
@@ -90,6 +99,16 @@ func TestAListCountsEveryReplicaOnce(t *testing.T) {
 		forged = append(append(forged, 0, 1), one...)
 	}
 	require.Equal(t, []bool{false}, members[2].Verify([][]byte{message}, [][]byte{forged}))
+
+	var all []byte // a certificate has one form: a quorum, and not one more
+	for id := bft.ReplicaID(1); id <= 4; id++ {
+		signature, err := members[id].Sign(message)
+		require.NoError(t, err)
+		all = append(append(all, 0, byte(id)), signature...)
+	}
+	for count := range 5 {
+		require.Equal(t, []bool{count == 3}, members[2].Verify([][]byte{message}, [][]byte{all[:count*66]}), "%d signatures", count)
+	}
 }
 
 func TestAVerifierMakesNoCertificates(t *testing.T) {
