@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -88,6 +89,76 @@ func TestReplyProvesNothingElse(t *testing.T) {
 	require.ErrorIs(t, r.Verify(bft.ClusterID{9}, groupKey, client, 130), errUnproven)
 	require.ErrorIs(t, r.Verify(cluster, groupKey, testKey(2).Public().(ed25519.PublicKey), 130), errUnproven)
 	require.ErrorIs(t, r.Verify(cluster, groupKey, client, 130+Window), errUnproven)
+	require.ErrorIs(t, r.Verify(cluster, groupKey, client, 130-Window), errUnproven, "a later request of the slot, which passed over this one")
+}
+
+// What correct replicas never sign is not believed of the group either.
+func TestReplyThatTheGroupCannotHaveMade(t *testing.T) {
+	sign := func(r *Reply) {
+		r.Certificate.Signature = ed25519.Sign(testKey(99), r.Certificate.Statement.Bytes(cluster))
+	}
+	r := goodReply()
+	r.Certificate.Kind = bft.Finalize
+	sign(r)
+	require.NoError(t, r.Verify(cluster, groupKey, client, 130), "a finalization will do")
+	r.Certificate.Kind = bft.Nullify
+	sign(r)
+	require.ErrorIs(t, r.Verify(cluster, groupKey, client, 130), errUnproven, "a nullification of a block")
+
+	r = goodReply()
+	r.Record.Height = r.Header.StateHeight + 1
+	sessions := merkle.Map{}.Update([]merkle.Change{{Key: SessionLeaf(client, 130), Value: r.Record.MarshalBinary()}})
+	r.Proof = sessions.Prove(SessionLeaf(client, 130))
+	r.Header, r.Certificate = certify(41, StateRoot(41, r.AppRoot, sessions.Root(), r.SystemRoot))
+	require.ErrorIs(t, r.Verify(cluster, groupKey, client, 130), errUnproven, "a state with a record of what came after it")
+}
+
+func TestStateRootBindsEverything(t *testing.T) {
+	seen := make(map[bft.Digest]bool)
+	for _, root := range []bft.Digest{
+		StateRoot(1, bft.Digest{1}, bft.Digest{2}, bft.Digest{3}), StateRoot(2, bft.Digest{1}, bft.Digest{2}, bft.Digest{3}),
+		StateRoot(1, bft.Digest{2}, bft.Digest{2}, bft.Digest{3}), StateRoot(1, bft.Digest{1}, bft.Digest{1}, bft.Digest{3}),
+		StateRoot(1, bft.Digest{1}, bft.Digest{2}, bft.Digest{2}), StateRoot(1<<40, bft.Digest{1}, bft.Digest{2}, bft.Digest{3}),
+	} {
+		require.False(t, seen[root])
+		seen[root] = true
+	}
+}
+
+// Who answers may be anybody: what he makes a client hold is bounded part by part.
+func TestRepliesHaveLimits(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Reply)
+		good   bool
+	}{
+		"the longest certificate": {func(r *Reply) { r.Certificate.Signature = make([]byte, bft.MaxCertificate) }, true},
+		"a longer certificate":    {func(r *Reply) { r.Certificate.Signature = make([]byte, bft.MaxCertificate+1) }, false},
+		"the largest result":      {func(r *Reply) { r.Results[1] = make([]byte, bft.MaxResult) }, true},
+		"a larger result":         {func(r *Reply) { r.Results[1] = make([]byte, bft.MaxResult+1) }, false},
+		"too much in all": {func(r *Reply) {
+			r.Results = slices.Repeat([][]byte{make([]byte, bft.MaxResult)}, bft.MaxMessage/bft.MaxResult+1)
+		}, false},
+	} {
+		r := goodReply()
+		c.change(r)
+		data, err := r.MarshalBinary()
+		require.NoError(t, err, name)
+		_, err = ParseReply(data)
+		require.Equal(t, c.good, err == nil, "%s: %v", name, err)
+		_, err = ParseReply(append(data, 0))
+		require.ErrorIs(t, err, ErrMalformed, name)
+	}
+	read := &ReadReply{Answer: make([]byte, bft.MaxMessage)}
+	read.Header, read.Certificate = certify(9, bft.Digest{})
+	data, err := read.MarshalBinary()
+	require.NoError(t, err)
+	_, err = ParseReadReply(data)
+	require.ErrorIs(t, err, ErrMalformed)
+	read.Answer = nil
+	data, err = read.MarshalBinary()
+	require.NoError(t, err)
+	_, err = ParseReadReply(append(data, 0))
+	require.ErrorIs(t, err, ErrMalformed, "one form")
 }
 
 func TestReadReply(t *testing.T) {

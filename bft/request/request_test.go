@@ -3,7 +3,9 @@ package request
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -67,6 +69,48 @@ func TestRequestLimits(t *testing.T) {
 	}
 	_, err := New(cluster, testKey(1), 1, Application, make([][]byte, bft.MaxOperations))
 	require.NoError(t, err)
+
+	full := [][]byte{make([]byte, bft.MaxOperation), make([]byte, bft.MaxRequest-bft.MaxOperation-minSize-6)}
+	r, err := New(cluster, testKey(1), 1, Application, full)
+	require.NoError(t, err)
+	require.Len(t, r.Raw(), bft.MaxRequest)
+	full[1] = append(full[1], 0)
+	_, err = New(cluster, testKey(1), 1, Application, full)
+	require.ErrorIs(t, err, ErrMalformed)
+}
+
+// What comes from a peer was not made by New: Parse has the same limits.
+func TestParseHasTheLimitsOfNew(t *testing.T) {
+	raw := func(sequence uint64, space byte, count uint16, operations ...int) []byte {
+		b := binary.BigEndian.AppendUint64(make([]byte, ed25519.PublicKeySize), sequence)
+		b = binary.BigEndian.AppendUint16(append(b, space), count)
+		for _, size := range operations {
+			b = appendPart(b, make([]byte, size))
+		}
+		return append(b, make([]byte, ed25519.SignatureSize)...)
+	}
+	for name, c := range map[string]struct {
+		raw  []byte
+		good bool
+	}{
+		"the largest operation":      {raw(1, 0, 1, bft.MaxOperation), true},
+		"an operation too large":     {raw(1, 0, 1, bft.MaxOperation+1), false},
+		"the largest request":        {raw(1, 1, 2, bft.MaxOperation, bft.MaxRequest-bft.MaxOperation-minSize-6), true},
+		"a request too large":        {raw(1, 1, 2, bft.MaxOperation, bft.MaxRequest-bft.MaxOperation-minSize-5), false},
+		"no sequence":                {raw(0, 0, 1, 1), false},
+		"no operations":              {raw(1, 0, 0), false},
+		"unknown space":              {raw(1, byte(spaces), 1, 1), false},
+		"more operations than said":  {raw(1, 0, 1, 1, 1), false},
+		"fewer operations than said": {raw(1, 0, 2, 1), false},
+		"too short":                  {raw(1, 0, 1)[:minSize-1], false},
+	} {
+		_, err := Parse(c.raw)
+		if c.good {
+			require.NoError(t, err, name)
+		} else {
+			require.ErrorIs(t, err, ErrMalformed, name)
+		}
+	}
 }
 
 func TestSignatureBindsEverything(t *testing.T) {
@@ -138,7 +182,17 @@ func TestPayloadRoundTrip(t *testing.T) {
 		got, err := ParsePayload(payload[:cut])
 		require.True(t, err != nil || len(got) < len(requests))
 	}
-	_, err = ParsePayload(make([]byte, bft.MaxPayload+1))
+}
+
+func TestAPayloadHasABound(t *testing.T) {
+	largest := mustNew(t, 1, 1, string(make([]byte, bft.MaxOperation)))
+	payload := AppendPayload(nil, slices.Repeat([]*Request{largest}, bft.MaxPayload/PayloadSize(largest)))
+	last := mustNew(t, 1, 1, string(make([]byte, bft.MaxPayload-len(payload)-3-minSize-3)))
+	payload = AppendPayload(payload, []*Request{last})
+	require.Len(t, payload, bft.MaxPayload)
+	_, err := ParsePayload(payload)
+	require.NoError(t, err)
+	_, err = ParsePayload(AppendPayload(payload, []*Request{mustNew(t, 1, 1, "one more")}))
 	require.ErrorIs(t, err, ErrMalformed)
 }
 
