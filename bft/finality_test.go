@@ -10,8 +10,8 @@ import (
 
 // proves hands a core a good certificate and returns all that it does.
 func proves(core *Core, cert Certificate) []Effect {
-	effects := append([]Effect(nil), core.Step(Now{1, 1}, Receive{1, cert})...)
-	return append(effects, core.Step(Now{1, 1}, Verified{cert, 1, true})...)
+	effects := append([]Effect(nil), core.Step(Now{1, 1}, Receive{3, cert})...)
+	return append(effects, core.Step(Now{1, 1}, Verified{cert, 3, true})...)
 }
 
 // ending is a core whose epoch's blocks are those of chainOf(4, 2): five, of which the last is the epoch's last, and two fillers.
