@@ -1,0 +1,189 @@
+package bft
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Tests of how votes are counted and answered: a test for each check. The core is replica 4 of four in view 1, which replica 1 leads.
+
+// hand gives the core peers' votes for a statement, and returns what it does.
+func hand(core *Core, s Statement, first bool, from ...ReplicaID) (all []Effect) {
+	for _, id := range from {
+		all = append(all, core.Step(Now{1, 1}, Receive{id, Vote{s, first, []byte{byte(id)}}})...)
+	}
+	return all
+}
+
+func notarize(b *Block) Statement { return Statement{b.Epoch, b.View, Notarize, b.Digest()} }
+
+// A view that was left long ago counts finalize votes for its notarized blocks, and nothing else: not even what would not fit any more.
+func TestVotesInAViewThatIsShut(t *testing.T) {
+	core, say := fresh(t)
+	blocks := emptyBlocks(core.cfg, 2)
+	for _, b := range blocks {
+		say(1, b)
+		hand(core, notarize(b), true, 1)
+	}
+	proves(core, about(Notarize, blocks[1]))
+	for v := View(3); v <= 3+blocksAhead; v++ {
+		proves(core, nullification(3, v))
+	}
+	for v, b := range blocks {
+		r := core.at(View(v + 1))
+		require.True(t, r.shut)
+		require.Empty(t, hand(core, notarize(b), true, 2))
+		require.Empty(t, hand(core, Statement{3, b.View, Nullify, Digest{}}, true, 2))
+		require.Empty(t, hand(core, Statement{3, b.View, Notarize, Digest{5}}, false, 3))
+		require.Equal(t, 1, r.seen)
+	}
+	require.Empty(t, core.at(1).nodes, "a block that is not notarized")
+	hand(core, Statement{3, 1, Finalize, blocks[0].Digest()}, false, 1, 2, 3)
+	require.Nil(t, core.at(1).find(Finalize, blocks[0].Digest()))
+	require.Len(t, those[Combine](hand(core, Statement{3, 2, Finalize, blocks[1].Digest()}, false, 1, 2, 3)), 1, "it can still be finalized")
+}
+
+// Whoever forged a partial signature is dropped from the count, and what it sends later is not combined; its first votes are words all the same.
+func TestAForgersSignaturesAreNotCombined(t *testing.T) {
+	core, say := fresh(t)
+	b := emptyBlocks(core.cfg, 1)[0]
+	say(1, b)
+	nullify := Statement{3, 2, Nullify, Digest{}}
+	combine := those[Combine](hand(core, nullify, true, 1, 2, 3))
+	require.Len(t, combine, 1)
+	require.Empty(t, those[Combine](core.Step(Now{1, 1}, Combined{Statement: nullify, Bad: []ReplicaID{2, 0, 99}})), "two are too few")
+	require.Equal(t, 2, core.at(2).find(Nullify, Digest{}).votes)
+
+	hand(core, notarize(b), true, 2)
+	x := core.at(1).find(Notarize, b.Digest())
+	require.Equal(t, 1, x.firsts)
+	require.Zero(t, x.votes)
+	hand(core, Statement{3, 1, Nullify, Digest{}}, false, 2)
+	require.Nil(t, core.at(1).find(Nullify, Digest{}))
+	combine = those[Combine](hand(core, notarize(b), true, 1, 3))
+	for _, c := range combine {
+		require.NotContains(t, c.Partials, ReplicaID(2))
+		require.GreaterOrEqual(t, len(c.Partials), core.cfg.Size.Quorum())
+	}
+}
+
+// A certificate is combined once, and not while a peer's is being checked; nobody needs the nullification of a view below a final block.
+func TestWhenACertificateIsCombined(t *testing.T) {
+	core, say := fresh(t)
+	nullify := Statement{3, 1, Nullify, Digest{}}
+	core.Step(Now{1, 1}, Combined{Statement: nullify, Signature: []byte("certificate")})
+	require.Equal(t, View(1), core.View(), "an answer to nothing")
+	say(3, Certificate{nullify, []byte("forged")})
+	require.Empty(t, those[Combine](hand(core, nullify, true, 1, 2, 3)))
+	require.Empty(t, those[Combine](hand(core, nullify, true, 1)), "the same vote again")
+	require.Len(t, those[Combine](core.Step(Now{1, 1}, Verified{Certificate{nullify, []byte("forged")}, 3, false})), 1)
+	require.Empty(t, those[Combine](hand(core, nullify, false, 2)), "it is under way")
+	core.Step(Now{1, 1}, Combined{Statement: nullify, Signature: []byte("certificate")})
+	require.Equal(t, View(2), core.View())
+	core.Step(Now{1, 1}, Combined{Statement: nullify, Signature: []byte("another")})
+	require.Equal(t, []byte("certificate"), core.at(1).find(Nullify, Digest{}).certificate)
+
+	core, say = fresh(t)
+	blocks := emptyBlocks(core.cfg, 2)
+	for _, b := range blocks {
+		say(1, b)
+	}
+	proves(core, about(Finalize, blocks[1]))
+	require.Empty(t, those[Combine](hand(core, nullify, false, 1, 2, 3)))
+}
+
+// A peer that first-voted for another block of a leader is shown this replica's header, once: its first vote is one.
+func TestAPeerWithAnotherBlockIsShownTheHeader(t *testing.T) {
+	core, say := fresh(t)
+	b := emptyBlocks(core.cfg, 1)[0]
+	say(1, b)
+	shown := those[Send](hand(core, Statement{3, 1, Notarize, Digest{7}}, true, 2))
+	require.Equal(t, []Send{{2, SignedHeader{b.Header, b.Signature}}}, shown)
+	require.Empty(t, those[Send](hand(core, Statement{3, 1, Notarize, Digest{8}}, true, 2)), "that is none of its first votes")
+	require.Empty(t, those[Send](hand(core, Statement{3, 1, Notarize, Digest{9}}, false, 3)), "a fallback vote")
+	require.Empty(t, those[Send](hand(core, notarize(b), true, 3)), "the same block")
+}
+
+// A block that comes when its view is over gets a first vote if it is notarized, which helps the fast path; otherwise nothing is gained by it.
+func TestLateFirstVotes(t *testing.T) {
+	for _, late := range []bool{true, false} {
+		core, say := fresh(t)
+		blocks := emptyBlocks(core.cfg, 2)
+		if late {
+			proves(core, about(Notarize, blocks[0]))
+		} else {
+			core.cfg.Voter = false // until the view is over
+			say(1, blocks[0])
+			core.cfg.Voter = true
+			proves(core, nullification(3, 1))
+		}
+		require.Equal(t, View(2), core.View())
+		var signed []Sign
+		for _, e := range [][]Effect{say(1, blocks[0]), core.Step(Now{1, 1}, Fetched{blocks[:1]}), say(1, Status{})} {
+			signed = append(signed, those[Sign](e)...)
+		}
+		core.tryFirst(core.at(1))
+		signed = append(signed, those[Sign](core.out)...)
+		require.Equal(t, late, len(signed) > 0, "late: %v", late)
+		if late {
+			require.Equal(t, Vote{Statement: notarize(blocks[0]), First: true}, signed[0].Vote)
+		}
+	}
+}
+
+// A finalize vote says that its sender lacks finality: it is answered once, and to the sender alone, unless so many lack it that a correct replica is among them.
+func TestWhoLacksFinalityIsAnswered(t *testing.T) {
+	core, say := fresh(t)
+	b := emptyBlocks(core.cfg, 1)[0]
+	feed(core, say(1, b))
+	feed(core, hand(core, notarize(b), true, 1, 2))
+	require.NotNil(t, core.at(1).certified(Notarize))
+	finalize := Statement{3, 1, Finalize, b.Digest()}
+	effects := hand(core, finalize, false, 1)
+	require.Len(t, those[Sign](effects), 1)
+	vote := those[Sign](effects)[0].Vote
+	vote.Partial = []byte{4}
+	effects = append([]Effect(nil), core.Step(Now{1, 1}, Signed{Vote: vote})...)
+	require.Equal(t, []Send{{1, vote}}, those[Send](effects))
+	require.Empty(t, those[Broadcast](effects))
+	require.Empty(t, hand(core, finalize, false, 1), "it was answered")
+	require.Empty(t, those[Send](core.Step(Now{1, 1}, Signed{Vote: vote})), "the same signature again")
+	require.Zero(t, core.careful)
+	effects = hand(core, finalize, false, 2)
+	require.Contains(t, effects, Effect(Broadcast{vote}), "two of three others: one of them is correct")
+	require.NotZero(t, core.careful)
+}
+
+// A view that this replica voted to nullify gets no finalize vote from it, whoever asks.
+func TestNoFinalizeVoteIsLentAgainstTheRules(t *testing.T) {
+	core, say := fresh(t)
+	b := emptyBlocks(core.cfg, 1)[0]
+	core.clock.deadline[TimerView] = 1
+	feed(core, core.Step(Now{1, 1}, Expired{Timer{1, TimerView}}))
+	require.Equal(t, Nullify, core.at(1).own[0].Kind)
+	say(1, b)
+	proves(core, about(Notarize, b))
+	require.Empty(t, those[Sign](hand(core, Statement{3, 1, Finalize, b.Digest()}, false, 1, 2)))
+	require.Empty(t, those[Sign](say(2, Status{Epoch: 3, View: 1, WantFinality: true})))
+
+	core, _ = fresh(t)
+	require.Empty(t, those[Sign](hand(core, Statement{3, 1, Finalize, b.Digest()}, false, 1, 2)), "of a block that is not notarized")
+	require.Len(t, those[Sign](proves(core, about(Notarize, b))), 1, "they are answered once it is")
+}
+
+// What the key did not sign is not sent, nor counted.
+func TestAVoteWithoutASignatureIsNotSent(t *testing.T) {
+	core, say := fresh(t)
+	b := emptyBlocks(core.cfg, 1)[0]
+	vote := those[Sign](say(1, b))[0].Vote
+	require.Empty(t, core.Step(Now{1, 1}, Signed{Vote: vote}))
+	require.Nil(t, core.at(1).find(Notarize, b.Digest()))
+	signed := vote
+	signed.Partial = []byte{4}
+	other := signed
+	other.Block = Digest{9}
+	require.Empty(t, core.Step(Now{1, 1}, Signed{Vote: other}), "it was not asked for")
+	require.Equal(t, []Broadcast{{signed}}, those[Broadcast](core.Step(Now{1, 1}, Signed{Vote: signed})))
+	require.Empty(t, core.Step(Now{1, 1}, Signed{Vote: signed}), "once")
+}
