@@ -42,6 +42,7 @@ func (c *Core) verified(ev Verified) {
 		return
 	}
 	c.peers[ev.From].verifying--
+	c.peers[ev.From].forged = c.peers[ev.From].forged || !ev.OK
 	r := c.at(cert.View)
 	if r == nil {
 		return
@@ -57,7 +58,6 @@ func (c *Core) verified(ev Verified) {
 		c.certified(cert)
 		c.page(ev.From, cert)
 	default:
-		c.peers[ev.From].forged = true
 		c.tryCombine(t)
 	}
 }

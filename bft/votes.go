@@ -132,8 +132,16 @@ func (c *Core) tryCombine(t *tally) {
 
 // combined takes in the answer to Combine. Whoever sent a bad partial signature is not counted again.
 func (c *Core) combined(ev Combined) {
+	if ev.Statement.Epoch != c.cfg.Epoch {
+		return
+	}
+	for _, id := range ev.Bad {
+		if id >= 1 && int(id) < len(c.peers) {
+			c.peers[id].forged = true
+		}
+	}
 	r := c.at(ev.Statement.View)
-	if r == nil || ev.Statement.Epoch != c.cfg.Epoch {
+	if r == nil {
 		return
 	}
 	t := r.find(ev.Statement.Kind, ev.Statement.Block)
@@ -146,7 +154,6 @@ func (c *Core) combined(ev Combined) {
 		if id < 1 || int(id) >= len(c.peers) {
 			continue
 		}
-		c.peers[id].forged = true
 		if t.partials != nil && t.partials[id] != nil {
 			t.partials[id] = nil
 			t.votes--

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/reseal-bft/reseal/bft"
 )
@@ -28,6 +29,31 @@ type Monitor struct {
 	offset   int64 // the most that the wall clock ever stood above the monotonic one
 	begun    bool
 	fired    bool // the present event is the expiry of a view's timer, which may have been set for an earlier view
+
+	// The present event: what came from whom, whether all is said again, and the certificate that is news, with the view before it.
+	message    bft.Message
+	from       bft.ReplicaID
+	again      bool
+	news       *bft.Statement
+	viewBefore bft.View
+
+	view, finalView, highest bft.View // the current one; the last final block's; the highest notarized one
+	passedFor                map[bft.View]bool
+	notarizedAt              map[bft.View]int64
+	enteredAt                int64
+	newest                   bft.Height // executed
+	failures                 int        // leaders that failed in a row
+	failedIn                 bft.View
+	suspect                  map[bft.ReplicaID]bool
+	trouble, careful         bft.View
+	slowThrough              bft.View // up to this view finalize votes are cast at once
+	diverged                 bool
+
+	peers  []peer
+	claims map[bft.Statement]*claim
+	lacks  map[bft.Statement]map[bft.ReplicaID]bool // who sent a finalize vote
+	named  map[bft.Digest]bool                      // blocks that somebody voted for, certified or built on
+	mine   map[bft.View]bft.Digest                  // own blocks that were sent
 }
 
 // known is a block that the replica holds.
@@ -45,16 +71,23 @@ func New(cfg bft.Config, restored bft.Restored, report func(string)) *Monitor {
 		blocks: map[bft.Digest]*known{}, certs: map[bft.Statement]bool{}, firsts: map[bft.View]map[bft.ReplicaID]bft.Statement{},
 		headers: map[bft.View]map[bft.Digest]bool{}, own: map[bft.View][]bft.Vote{}, signed: map[bft.Statement]bool{},
 		due: map[bft.View]int64{}, passed: map[bft.View]bool{}, executed: map[bft.Height]bft.Executed{},
-		final: max(cfg.Base.Height, restored.Final.Height),
+		final: max(cfg.Base.Height, restored.Final.Height), finalView: restored.FinalView, view: restored.FinalView + 1,
+		passedFor: map[bft.View]bool{}, notarizedAt: map[bft.View]int64{}, suspect: map[bft.ReplicaID]bool{}, newest: cfg.Base.Height,
+		peers: make([]peer, 3*f+2*c+2), claims: map[bft.Statement]*claim{}, lacks: map[bft.Statement]map[bft.ReplicaID]bool{},
+		named: map[bft.Digest]bool{}, mine: map[bft.View]bft.Digest{},
 	}
 	m.executed[cfg.Base.Height] = bft.Executed{Height: cfg.Base.Height, Root: cfg.Base.Root}
 	for _, e := range restored.Executed {
 		if e.Height != cfg.Base.Height {
 			m.executed[e.Height] = e
+			m.newest = max(m.newest, e.Height)
 		}
 	}
 	for _, b := range restored.Blocks {
 		m.learn(b, true)
+		if b.Proposer == cfg.Self {
+			m.mine[b.View] = b.Digest()
+		}
 	}
 	for _, c := range restored.Certificates {
 		m.certify(c.Statement)
@@ -62,7 +95,11 @@ func New(cfg bft.Config, restored bft.Restored, report func(string)) *Monitor {
 	for _, v := range restored.Votes {
 		m.cast(v)
 		m.signed[v.Statement] = true
+		m.heardVote(cfg.Self, v)
 	}
+	m.failures, m.failedIn, m.trouble, m.news = 0, 0, 0, nil // what was before the restart is no failure now
+	clear(m.suspect)
+	m.again = true // at the start
 	return m
 }
 
@@ -70,22 +107,29 @@ func (m *Monitor) fail(format string, args ...any) { m.report(fmt.Sprintf(format
 
 // Observe is shown an event before the core is.
 func (m *Monitor) Observe(now bft.Now, event bft.Event) {
-	m.fired = false
+	m.fired, m.again, m.message, m.from, m.news = false, false, nil, 0, nil
 	m.read(now)
 	switch e := event.(type) {
 	case bft.Expired:
-		m.fired = e.Timer.Kind == bft.TimerView
+		m.fired, m.again = e.Timer.Kind == bft.TimerView, e.Timer.Kind == bft.TimerResend
+		if e.Timer.Kind == bft.TimerFinalize {
+			m.slowThrough = math.MaxUint64
+		}
 	case bft.Receive:
+		m.message, m.from = e.Message, e.From
 		m.receive(e.From, e.Message)
 	case bft.Signed:
 		if e.Vote.Partial != nil && e.Err == nil {
 			m.signed[e.Vote.Statement] = true
+			m.heardVote(m.cfg.Self, e.Vote)
 		}
 	case bft.Combined:
+		m.combined(e)
 		if e.Signature != nil {
 			m.certify(e.Statement)
 		}
 	case bft.Verified:
+		m.verified(e)
 		if e.OK {
 			m.certify(e.Certificate.Statement)
 		}
@@ -97,11 +141,20 @@ func (m *Monitor) Observe(now bft.Now, event bft.Event) {
 		}
 	case bft.Executed:
 		m.executed[e.Height] = e
+		m.newest = max(m.newest, e.Height)
 	}
 }
 
 func (m *Monitor) receive(from bft.ReplicaID, message bft.Message) {
+	if bft.EpochOf(message) != m.cfg.Epoch || from < 1 || int(from) >= len(m.peers) || from == m.cfg.Self {
+		return
+	}
+	m.suspect[from] = false // any sign of life
 	switch x := message.(type) {
+	case bft.Status:
+		m.peers[from].asked = m.peers[from].asked || x.WantFinality
+	case bft.Certificate:
+		m.named[x.Block] = true
 	case *bft.Block:
 		m.learn(x, false)
 	case bft.SignedHeader:
@@ -110,9 +163,24 @@ func (m *Monitor) receive(from bft.ReplicaID, message bft.Message) {
 		m.header(&x.A.Header)
 		m.header(&x.B.Header)
 	case bft.Vote:
-		if x.First && from != m.cfg.Self && x.Epoch == m.cfg.Epoch {
+		m.heardVote(from, x)
+		if x.First {
 			m.first(from, x.Statement)
 		}
+		if x.Kind == bft.Finalize {
+			m.lacking(from, x.Statement)
+		}
+	}
+}
+
+// lacking takes note that a peer lacks the finality of a block. When f + 1 do, leaders are careful.
+func (m *Monitor) lacking(from bft.ReplicaID, s bft.Statement) {
+	if m.lacks[s] == nil {
+		m.lacks[s] = map[bft.ReplicaID]bool{}
+	}
+	m.lacks[s][from] = true
+	if len(m.lacks[s]) > m.f {
+		m.careful = max(m.careful, s.View+bft.View(m.cfg.Window))
 	}
 }
 
@@ -123,6 +191,9 @@ func (m *Monitor) first(from bft.ReplicaID, s bft.Statement) {
 	}
 	if _, have := m.firsts[s.View][from]; !have {
 		m.firsts[s.View][from] = s
+		if s.Kind == bft.Notarize && m.supporters(s.View, s.Block) == m.n-m.cfg.Size.C && m.slowThrough > m.view+2 && s.View+8 >= m.view {
+			m.slowThrough = m.view + 2 // the fast path is back
+		}
 	}
 }
 
@@ -140,14 +211,57 @@ func (m *Monitor) learn(b *bft.Block, stored bool) {
 		k = &known{header: b.Header, empty: b.Header.Payload == bft.PayloadDigest(nil)}
 		m.blocks[digest] = k
 		m.header(&b.Header)
+		m.named[b.Parent] = true
 	}
 	k.stored = k.stored || stored
 }
 
 func (m *Monitor) certify(s bft.Statement) {
-	m.certs[s] = true
-	if s.Kind == bft.Nullify {
-		m.passed[s.View] = true
+	if m.certs[s] || s.Epoch != m.cfg.Epoch {
+		return
+	}
+	m.certs[s], m.named[s.Block] = true, true
+	if s.View > m.finalView && !m.last {
+		m.news, m.viewBefore = &s, m.view
+	}
+	switch s.Kind {
+	case bft.Notarize:
+		m.passedFor[s.View] = true
+		m.highest = max(m.highest, s.View)
+		if _, known := m.notarizedAt[s.View]; !known {
+			m.notarizedAt[s.View] = m.now.Mono
+		}
+		m.succeeded(s.View)
+	case bft.Nullify:
+		m.passed[s.View], m.passedFor[s.View] = true, true
+		m.trouble = max(m.trouble, s.View+2*bft.View(m.cfg.Window))
+		if s.View >= m.view {
+			m.failed(s.View)
+		}
+	default:
+		return
+	}
+	if s.View >= m.view {
+		m.enter(s.View + 1)
+	}
+}
+
+func (m *Monitor) enter(v bft.View) { m.view, m.enteredAt = v, m.now.Mono }
+
+// failed counts a leader that failed, once in its window; succeeded forgets them all when a block was notarized or final after it.
+func (m *Monitor) failed(v bft.View) {
+	m.failedIn = max(m.failedIn, v)
+	before := bft.Statement{Epoch: m.cfg.Epoch, View: v - 1, Kind: bft.Nullify}
+	if (v-1)%bft.View(m.cfg.Window) == 0 || !m.certs[before] {
+		m.failures++
+		m.suspect[m.cfg.LeaderOf(v)] = true
+	}
+}
+
+func (m *Monitor) succeeded(v bft.View) {
+	if v > m.failedIn {
+		m.failures = 0
+		m.suspect[m.cfg.LeaderOf(v)] = false
 	}
 }
 
@@ -169,6 +283,9 @@ func (m *Monitor) cast(v bft.Vote) {
 // read takes a reading of the clocks.
 func (m *Monitor) read(now bft.Now) {
 	m.now = now
+	if !m.begun {
+		m.enteredAt = now.Mono
+	}
 	if offset := now.Wall - now.Mono; !m.begun || offset > m.offset {
 		m.begun, m.offset = true, offset
 	}
@@ -177,6 +294,8 @@ func (m *Monitor) read(now bft.Now) {
 // Judge is shown the effects of a step, or of the start, in their order.
 func (m *Monitor) Judge(now bft.Now, effects []bft.Effect) {
 	m.read(now)
+	m.judgeDuties(effects)
+	m.judgeAnswers(effects)
 	for _, effect := range effects {
 		switch e := effect.(type) {
 		case bft.Sign:
@@ -184,8 +303,23 @@ func (m *Monitor) Judge(now bft.Now, effects []bft.Effect) {
 			m.cast(e.Vote)
 		case bft.Broadcast:
 			m.judgeMessage(e.Message)
+			if v, ok := e.Message.(bft.Vote); ok && v.Kind == bft.Finalize {
+				m.judgeSpread(v)
+			}
 		case bft.Send:
 			m.judgeMessage(e.Message)
+			m.judgeAnswer(e.To, e.Message)
+		case bft.Combine:
+			m.judgeCombine(e)
+		case bft.Verify:
+			m.judgeVerify(e)
+		case bft.Fetch:
+			m.judgeFetch(e)
+		case bft.Diverged:
+			if own, ok := m.executed[e.Height]; !ok || own.Root == e.Certified {
+				m.fail("says that its state of height %d is another than the certified one, and it is not", e.Height)
+			}
+			m.diverged = true
 		case bft.StoreBlock:
 			if m.blocks[e.Block.Digest()] == nil {
 				m.fail("stores a block of view %d that it was never shown", e.Block.View)
@@ -196,6 +330,7 @@ func (m *Monitor) Judge(now bft.Now, effects []bft.Effect) {
 				m.fail("stores a certificate of view %d that it neither verified nor combined", e.Certificate.View)
 			}
 		case bft.SetTimer:
+			m.judgeTimer(e)
 			if e.Timer.Kind == bft.TimerView {
 				m.due[e.Timer.View] = now.Mono + e.After.Milliseconds()
 			}
@@ -228,6 +363,11 @@ func (m *Monitor) judgeMessage(message bft.Message) {
 			m.fail("sends a block of view %d that it was never shown", x.View)
 		case x.Proposer == m.cfg.Self && !k.stored:
 			m.fail("sends its own block of view %d before it is stored", x.View)
+		case x.Proposer == m.cfg.Self:
+			if before, sent := m.mine[x.View]; sent && before != x.Digest() {
+				m.fail("sends two blocks of its own for view %d", x.View)
+			}
+			m.mine[x.View] = x.Digest()
 		}
 	case bft.SignedHeader:
 		if !m.headers[x.View][x.Header.Digest()] {
@@ -238,8 +378,6 @@ func (m *Monitor) judgeMessage(message bft.Message) {
 			m.fail("sends evidence about view %d that it does not have", x.A.View)
 		}
 	case bft.Status:
-		if x.Epoch != m.cfg.Epoch || x.FinalHeight < m.cfg.Base.Height {
-			m.fail("sends a status of epoch %d, height %d", x.Epoch, x.FinalHeight)
-		}
+		m.judgeStatus(x)
 	}
 }

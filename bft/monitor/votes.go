@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -20,6 +21,9 @@ func (m *Monitor) judgeVote(v bft.Vote) {
 	}
 	if v.Epoch != m.cfg.Epoch || v.View == 0 {
 		m.fail("votes in view %d of epoch %d", v.View, v.Epoch)
+	}
+	if m.diverged {
+		m.fail("votes in view %d with a state that is not the cluster's", v.View)
 	}
 	if m.last {
 		m.fail("votes in view %d after the epoch's last block", v.View)
@@ -60,10 +64,18 @@ func (m *Monitor) judgeFirst(v bft.Vote, own []bft.Vote) {
 	}
 	if v.Kind == bft.Nullify {
 		due, set := m.due[v.View]
-		if (!set && !m.fired || m.now.Mono < due) && !m.leaderFailed(v.View) {
+		early := !set && !m.fired || m.now.Mono < due || m.now.Mono-m.enteredAt < m.least(v.View).Milliseconds()
+		if early && !m.leaderFailed(v.View) {
 			m.fail("nullifies view %d before its time is up", v.View)
 		}
+		if v.View != m.view {
+			m.fail("nullifies view %d, and is in view %d", v.View, m.view)
+		}
 		return
+	}
+	late := v.View < m.view && v.View > m.finalView && m.certs[bft.Statement{Epoch: v.Epoch, View: v.View, Kind: bft.Notarize, Block: v.Block}]
+	if v.View != m.view && !late {
+		m.fail("casts a first vote in view %d, and is in view %d", v.View, m.view)
 	}
 	k := m.blocks[v.Block]
 	if k == nil || k.header.View != v.View {
@@ -154,12 +166,21 @@ func (m *Monitor) judgePlace(k *known, does string) {
 	if !m.notarized(h.ParentView, h.Parent) {
 		m.fail("%s a block in view %d whose parent is not known to be notarized", does, h.View)
 	}
+	m.judgeChain(k, does)
+}
+
+// judgeChain asks whether a block follows its parent, and all views between are nullified.
+func (m *Monitor) judgeChain(k *known, does string) {
+	h := &k.header
 	for u := h.ParentView + 1; u < h.View; u++ {
 		if !m.certs[bft.Statement{Epoch: m.cfg.Epoch, View: u, Kind: bft.Nullify}] {
 			m.fail("%s a block in view %d though view %d before it is not nullified", does, h.View, u)
 		}
 	}
 	parent := m.blocks[h.Parent]
+	if h.ParentView >= h.View || parent != nil && parent.header.View != h.ParentView {
+		m.fail("%s a block in view %d that gives view %d as its parent's", does, h.View, h.ParentView)
+	}
 	height, earliest, state := m.cfg.Base.Height, m.cfg.Base.Time, m.cfg.Base.Height
 	if parent != nil {
 		height, earliest, state = parent.header.Height, parent.header.Time, parent.header.StateHeight
@@ -201,9 +222,29 @@ func (m *Monitor) judgeState(k *known, does string) {
 		m.fail("%s a block in view %d that certifies height %d, which it has not executed", does, h.View, h.StateHeight)
 	case e.Root != h.StateRoot:
 		m.fail("%s a block in view %d that certifies another state than it has at height %d", does, h.View, h.StateHeight)
+	case m.p > m.cfg.Size.C && !m.isFirm(h.StateHeight):
+		m.fail("%s a block in view %d that certifies height %d, which not everybody can be shown to be final", does, h.View, h.StateHeight)
 	case e.HandoffReady != h.EpochEnd:
 		m.fail("%s a block in view %d that ends the epoch: %v, where the state says %v", does, h.View, h.EpochEnd, e.HandoffReady)
 	}
+}
+
+// isFirm: anybody can be shown that the block of a height is final: by a finalization, by a notarized block that certifies the state after it, or because all n
+// replicas first-voted for it.
+func (m *Monitor) isFirm(height bft.Height) bool {
+	if height <= m.cfg.Base.Height {
+		return true
+	}
+	for digest, k := range m.blocks {
+		s := bft.Statement{Epoch: m.cfg.Epoch, View: k.header.View, Kind: bft.Finalize, Block: digest}
+		if k.header.Height >= height && k.header.Height <= m.final && (m.certs[s] || m.supporters(k.header.View, digest) == m.n) {
+			return true
+		}
+		if s.Kind = bft.Notarize; k.header.StateHeight >= height && m.certs[s] {
+			return true
+		}
+	}
+	return false
 }
 
 // judgeFallback counts the first votes: all blocks ruled out to nullify, all but a supported one to notarize it.
@@ -214,6 +255,9 @@ func (m *Monitor) judgeFallback(v bft.Vote, own []bft.Vote) {
 	}
 	if !first {
 		m.fail("casts a fallback vote in view %d before its first", v.View)
+	}
+	if v.View != m.view {
+		m.fail("casts a fallback vote in view %d, and is in view %d", v.View, m.view)
 	}
 	why := m.counted(v, 0)
 	supporters := m.supporters(v.View, v.Block)
@@ -300,15 +344,32 @@ func (m *Monitor) judgeProposal(e *bft.Propose) {
 	if !mine && !m.notarized(h.ParentView, h.Parent) {
 		m.fail("proposes in view %d on a block that is not notarized", h.View)
 	}
-	for u := h.ParentView + 1; u < h.View; u++ {
-		if !m.certs[bft.Statement{Epoch: m.cfg.Epoch, View: u, Kind: bft.Nullify}] {
-			m.fail("proposes in view %d though view %d before it is not nullified", h.View, u)
-		}
+	k := &known{header: *h, empty: e.Empty}
+	k.header.Time = e.MinTime
+	m.judgeChain(k, "proposes")
+	m.judgeState(k, "proposes")
+	m.judgeAge(h, parent)
+	if longest := m.strained(m.cfg.Timeouts.Idle); e.MayIdle > longest {
+		m.fail("waits for operations for %v in view %d: %v at most", e.MayIdle, h.View, longest)
 	}
-	if parent != nil && e.MinTime < parent.header.Time {
-		m.fail("proposes in view %d with a time before the parent's", h.View)
+	if h.View != m.view && h.View != m.view+1 {
+		m.fail("proposes in view %d, and is in view %d", h.View, m.view)
 	}
-	m.judgeState(&known{header: *h, empty: true}, "proposes")
+}
+
+// judgeAge asks whether a leader certifies the newest state that it has, where all can be expected to have it: no view was nullified lately, and no f + 1 replicas
+// lack finality.
+func (m *Monitor) judgeAge(h *bft.Header, parent *known) {
+	height, certified, ends := m.cfg.Base.Height, m.cfg.Base.Height, false
+	if parent != nil {
+		height, certified, ends = parent.header.Height, parent.header.StateHeight, parent.header.EpochEnd
+	} else if h.ParentView != 0 {
+		return
+	}
+	newest := min(m.newest, height)
+	if m.p <= m.cfg.Size.C && m.view > max(m.trouble, m.careful) && !ends && newest > certified && h.StateHeight < newest {
+		m.fail("proposes in view %d with the state of height %d, and has executed height %d", h.View, h.StateHeight, newest)
+	}
 }
 
 // judgeFinal asks whether a block is final, and the next one.
@@ -326,7 +387,17 @@ func (m *Monitor) judgeFinal(e bft.Finalized) {
 	if e.Last != b.EpochEnd {
 		m.fail("announces height %d as the epoch's last: %v, and its header says %v", b.Height, e.Last, b.EpochEnd)
 	}
-	m.final, m.last = b.Height, e.Last
+	if b.View <= m.finalView {
+		m.fail("announces a block of view %d after one of view %d", b.View, m.finalView)
+	}
+	m.final, m.last, m.finalView = b.Height, e.Last, b.View
+	m.succeeded(b.View)
+	if m.view <= b.View {
+		m.enter(b.View + 1)
+	}
+	for m.passedFor[m.view] {
+		m.enter(m.view + 1)
+	}
 	m.forget()
 }
 
@@ -345,9 +416,9 @@ func (m *Monitor) forget() {
 			delete(m.blocks, digest)
 		}
 	}
-	for view := range m.firsts {
-		if view < oldest {
-			delete(m.firsts, view)
-		}
-	}
+	maps.DeleteFunc(m.firsts, func(v bft.View, _ map[bft.ReplicaID]bft.Statement) bool { return v < oldest })
+	maps.DeleteFunc(m.notarizedAt, func(v bft.View, _ int64) bool { return v < oldest })
+	maps.DeleteFunc(m.passedFor, func(v bft.View, _ bool) bool { return v < oldest })
+	maps.DeleteFunc(m.claims, func(s bft.Statement, _ *claim) bool { return s.View < oldest })
+	maps.DeleteFunc(m.lacks, func(s bft.Statement, _ map[bft.ReplicaID]bool) bool { return s.View < oldest })
 }

@@ -21,6 +21,28 @@ func Mutants() []string {
 	return names
 }
 
+// recipes are what finds a planted bug soon, where the defaults leave it to chance: the adversary that makes use of it.
+var recipes = map[string]Options{
+	"certificate-unbound":  {Adversary: "replay"},
+	"old-epoch":            {Adversary: "replay"},
+	"gap-unchecked":        {Adversary: "invalid"},
+	"state-unchecked":      {Adversary: "invalid"},
+	"evidence-ignored":     {Adversary: "collude"},
+	"handoff-few-dealings": {Adversary: "none", Faults: []string{}},
+}
+
+// Recipe returns the options with which a planted bug is looked for, but for those that are chosen already.
+func Recipe(chosen Options) Options {
+	r := recipes[chosen.Mutant]
+	if chosen.Adversary == "" {
+		chosen.Adversary = r.Adversary
+	}
+	if chosen.Faults == nil {
+		chosen.Faults = r.Faults
+	}
+	return chosen
+}
+
 // plant puts a bug into all cores made from now on.
 func plant(name string) {
 	if slices.Contains(harness, name) {

@@ -71,6 +71,7 @@ func (f *simFlags) run(cmd *cobra.Command) error {
 		fmt.Fprintln(cmd.OutOrStdout(), strings.Join(sim.Mutants(), "\n"))
 		return nil
 	}
+	f.unchosen(cmd)
 	reports, err := f.campaigns(cmd)
 	if err != nil {
 		return err
@@ -79,6 +80,26 @@ func (f *simFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	return f.verdict(reports)
+}
+
+// unchosen leaves it to a planted bug with which adversary and faults it is looked for, where the flags do not say.
+func (f *simFlags) unchosen(cmd *cobra.Command) {
+	if f.options.Mutant == "" {
+		return
+	}
+	if !cmd.Flags().Changed("adversary") {
+		f.options.Adversary = ""
+	}
+	if !cmd.Flags().Changed("faults") {
+		f.options.Faults = nil
+	}
+	f.options = sim.Recipe(f.options)
+	if f.options.Adversary == "" {
+		f.options.Adversary = "all"
+	}
+	if f.options.Faults == nil {
+		f.options.Faults = sim.AllFaults
+	}
 }
 
 // sizedReport is the report on one size of cluster.
@@ -178,7 +199,7 @@ func (f *simFlags) verdict(reports []sizedReport) error {
 	}
 	switch {
 	case f.options.Mutant != "" && failed == 0:
-		return fmt.Errorf("the planted bug %s was not found within %d seeds: try more", f.options.Mutant, f.seeds)
+		return fmt.Errorf("the planted bug %s was not found within %d seeds: leave out --adversary and --faults, or try more seeds", f.options.Mutant, f.seeds)
 	case f.options.Mutant == "" && failed > 0:
 		return fmt.Errorf("%d seeds failed: run one of them with the command above", failed)
 	}
