@@ -76,8 +76,8 @@ type DeviceState struct {
 // Member returns the member with the given ID. Every state that [Members.Agreed] returns has all members of the genesis.
 func (s *State) Member(id bft.ReplicaID) *MemberState { return &s.Members[id-1] }
 
-// laterThan compares two states of one cluster.
-func (s *State) laterThan(t *State) bool {
+// LaterThan compares two states of one cluster.
+func (s *State) LaterThan(t *State) bool {
 	return s.Epoch > t.Epoch || s.Epoch == t.Epoch && (s.Round > t.Round || s.Round == t.Round && s.OrderSequence > t.OrderSequence)
 }
 

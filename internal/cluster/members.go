@@ -110,7 +110,7 @@ func (m *Members) Agreed(members []Member) (*State, error) {
 		if err != nil {
 			return nil, err
 		}
-		if latest == nil || state.laterThan(latest) {
+		if latest == nil || state.LaterThan(latest) {
 			latest = state
 		}
 	}

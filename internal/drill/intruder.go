@@ -91,7 +91,7 @@ func lapsedReplica(ctx context.Context, r *Rehearsal) error {
 	if err := m.BackUp(backup); err != nil {
 		return err
 	}
-	before, err := r.OpenRound(ctx, m.ID)
+	before, err := r.OrderRound(ctx, m.ID) // whether it has shown its present boot in time is all the same
 	if err != nil {
 		return err
 	}

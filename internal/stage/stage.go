@@ -204,13 +204,31 @@ func (s *Stage) Explain(ctx context.Context, err error) error {
 	return errors.Join(append([]error{err}, reasons...)...)
 }
 
-// Await waits until the state that f + 1 replicas agree on is as wanted.
-func (s *Stage) Await(ctx context.Context, what string, wanted func(*Sight) bool) (seen *Sight, err error) {
+// Await waits until the state that f + 1 replicas agree on is as wanted. When it gives up, it says what was seen last.
+func (s *Stage) Await(ctx context.Context, what string, wanted func(*Sight) bool) (*Sight, error) {
+	return s.await(ctx, what, func(v *Sight) (bool, error) { return wanted(v), nil })
+}
+
+// await is [Stage.Await] of something that may also have become impossible.
+func (s *Stage) await(ctx context.Context, what string, wanted func(*Sight) (bool, error)) (seen *Sight, err error) {
+	var blind error // why nothing was seen by the last look
 	err = s.Until(ctx, what, func(ctx context.Context) (bool, error) {
-		var blind error // nothing to see yet
-		seen, blind = s.Control.Look(ctx)
-		return blind == nil && wanted(seen), nil
+		v, err := s.Control.Look(ctx)
+		if err != nil {
+			if ctx.Err() == nil || blind == nil { // the look that the end of the wait cuts off says least
+				blind = err
+			}
+			return false, nil
+		}
+		seen, blind = v, nil
+		return wanted(v)
 	})
+	if err != nil && blind != nil {
+		err = fmt.Errorf("%w; the last look: %w", err, blind)
+	}
+	if err != nil && seen != nil {
+		err = fmt.Errorf("%w; seen last: %v", err, seen)
+	}
 	return seen, err
 }
 
@@ -304,18 +322,22 @@ func (s *Stage) StopLoad(ctx context.Context) (acknowledged, lost int, err error
 }
 
 // OpenRound orders a recovery round and waits until it is known who is due, and until those who are up have shown the boot that they are in: a reboot
-// after that proves itself.
+// after that proves itself. A round that does not wait for that long is an error at once: who was to reboot in it has missed it.
 func (s *Stage) OpenRound(ctx context.Context, due ...bft.ReplicaID) (*Sight, error) {
-	before, err := s.Control.Look(ctx)
+	before, err := s.OrderRound(ctx, due...)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Control.Order(ctx, &governance.StartRound{Due: due}); err != nil {
+	return s.await(ctx, "the round opens", func(v *Sight) (bool, error) { return v.opened(&before.State) })
+}
+
+// OrderRound orders a recovery round, and returns what was seen before it. It waits for nobody.
+func (s *Stage) OrderRound(ctx context.Context, due ...bft.ReplicaID) (before *Sight, err error) {
+	before, err = s.Await(ctx, "the replicas tell their state", func(*Sight) bool { return true })
+	if err != nil {
 		return nil, err
 	}
-	return s.Await(ctx, "the round opens", func(v *Sight) bool {
-		return v.Epoch == before.Epoch && v.Phase == cluster.PhaseAttesting && len(v.Due) > 0 && v.mayReboot()
-	})
+	return before, s.Control.Order(ctx, &governance.StartRound{Due: due})
 }
 
 // AwaitEpoch waits until an epoch has begun.
