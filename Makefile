@@ -35,7 +35,7 @@ test: ## Run the whole test suite of all modules, with the race detector
 .PHONY: planted
 planted: ## Plant each bug there is a rule against, and see that the tests and the simulators find it
 	@.ci/packages $(TEST_PACKAGES)
-	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags mutants -count=1 ./bft ./bft/sim ./bft/replica ./hsm ./recovery ./recovery/attest ./recovery/governance ./recovery/handoff ./recovery/recoverytest ./keystore/tpm
+	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags mutants -count=1 ./bft ./bft/sim ./bft/replica ./internal/trace ./hsm ./recovery ./recovery/attest ./recovery/governance ./recovery/handoff ./recovery/recoverytest ./keystore/tpm
 
 .PHONY: test-fast
 test-fast: ## Run the library's tests without the race detector, cached

@@ -44,6 +44,9 @@ type NodeConfig struct {
 	Network func(transport.Config) (Network, error)
 	FS      vfs.FS
 	Clock   func() time.Time
+
+	// Observe, if it is not nil, is shown what goes into the consensus core and what comes out, see replica.Config.
+	Observe func(bft.Config, bft.Restored) func(bft.Now, bft.Event, []bft.Effect)
 }
 
 // Network is what a node needs of [transport.Transport].
@@ -218,7 +221,7 @@ func (n *Node) newReplica() (*replica.Replica, error) {
 		Application: n.cfg.Application, System: n.state,
 		Keys: n.keys, Verifier: n.keeper.Verifier,
 		Window: n.cfg.Genesis.Window, Timeouts: n.cfg.Genesis.Timeouts.Bounds(), Log: n.log, Clock: n.cfg.Clock,
-		OnExecuted: n.executed, OnEvidence: n.accuse,
+		OnExecuted: n.executed, OnEvidence: n.accuse, Observe: n.cfg.Observe,
 	})
 }
 

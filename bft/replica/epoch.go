@@ -29,6 +29,7 @@ type epochRun struct {
 	unheard    bool // too few others were heard to vote
 	guard      *guard.Guard
 	core       *bft.Core
+	observe    func(bft.Now, bft.Event, []bft.Effect) // see Config.Observe
 
 	events inbox[bft.Event]
 	writes inbox[bft.Effect]
@@ -133,6 +134,9 @@ func (r *Replica) newRun(ctx context.Context, m *Membership, keys EpochKeys) (*e
 	if e.core, err = bft.New(e.config, restored); err != nil {
 		return nil, fmt.Errorf("start the core of epoch %d: %w", m.Epoch, err)
 	}
+	if r.cfg.Observe != nil {
+		e.observe = r.cfg.Observe(e.config, restored)
+	}
 	return e, nil
 }
 
@@ -168,17 +172,27 @@ func (e *epochRun) close() {
 
 // stepLoop feeds the core: the only goroutine that touches it.
 func (e *epochRun) stepLoop() error {
-	e.dispatch(e.core.Start(e.now()))
+	now := e.now()
+	e.perform(now, nil, e.core.Start(now))
 	var batch []bft.Event
 	for {
 		if batch = e.events.take(e.ctx, batch); batch == nil {
 			return e.ctx.Err()
 		}
 		for _, event := range batch {
-			e.dispatch(e.core.Step(e.now(), event))
+			now := e.now()
+			e.perform(now, event, e.core.Step(now, event))
 		}
 		e.view.Store(uint64(e.core.View()))
 	}
+}
+
+// perform shows a step to who observes, and then carries its effects out: what was done was shown before.
+func (e *epochRun) perform(now bft.Now, event bft.Event, effects []bft.Effect) {
+	if e.observe != nil {
+		e.observe(now, event, effects)
+	}
+	e.dispatch(effects)
 }
 
 // now reads the monotonic clock and the wall clock.

@@ -37,7 +37,7 @@ type EpochKeys struct {
 	MarkKey []byte
 }
 
-// Config is what a replica is made of. All fields are needed but Clock and OnExecuted.
+// Config is what a replica is made of. All fields are needed but Clock, Observe and those that begin with On.
 type Config struct {
 	Cluster     bft.ClusterID
 	Self        bft.ReplicaID
@@ -59,6 +59,10 @@ type Config struct {
 	OnExecuted func(BlockInfo)
 	// OnEvidence is called with proof that a leader equivocated. It must not block.
 	OnEvidence func(bft.ReplicaID, bft.Evidence)
+	// Observe is called when the core of an epoch is made, with what it is made of, and what it returns after every step of that core, before the effects are
+	// carried out: for judging and replaying what a replica did. A nil event stands for the core's start. Both are called on one goroutine at a time, must not
+	// block, and must neither change nor keep what they are shown, which holds this replica's partial signatures.
+	Observe func(bft.Config, bft.Restored) func(bft.Now, bft.Event, []bft.Effect)
 }
 
 // Replica runs the consensus core in the world: it carries the core's effects out, executes final blocks and answers clients.

@@ -15,7 +15,7 @@ import (
 )
 
 func newLaunchCommand() *cobra.Command {
-	var dir, binary string
+	var dir, binary, traces string
 	var powered bool
 	cmd := &cobra.Command{
 		Use:   "launch --dir CLUSTER/replica-N",
@@ -30,16 +30,17 @@ A software TPM of the cluster's directory is started for as long as the replica 
 			if err != nil {
 				return err
 			}
-			return launch(cmd.Context(), cluster.ReplicaDir(dir), path, powered)
+			return launch(cmd.Context(), cluster.ReplicaDir(dir), path, traces, powered)
 		},
 	}
 	addDir(cmd, &dir, "directory of the replica")
 	cmd.Flags().StringVar(&binary, "binary", "", "program to measure and run (default: this one)")
+	addTrace(cmd, &traces)
 	cmd.Flags().BoolVar(&powered, "powered", false, "the replica's software TPM runs already: replace this process by the replica")
 	return cmd
 }
 
-func launch(ctx context.Context, dir cluster.ReplicaDir, binary string, powered bool) (err error) {
+func launch(ctx context.Context, dir cluster.ReplicaDir, binary, traces string, powered bool) (err error) {
 	replica, err := cluster.ReadReplica(dir)
 	if err != nil {
 		return err
@@ -55,6 +56,9 @@ func launch(ctx context.Context, dir cluster.ReplicaDir, binary string, powered 
 		return err
 	}
 	arguments := []string{binary, "replica", "--dir", string(dir)}
+	if traces != "" {
+		arguments = append(arguments, "--trace", traces)
+	}
 	if powered || !dir.HasTPM() {
 		return fmt.Errorf("running %s: %w", binary, syscall.Exec(binary, arguments, os.Environ()))
 	}

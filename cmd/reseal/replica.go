@@ -11,27 +11,36 @@ import (
 
 	"github.com/reseal-bft/reseal/bft/kv"
 	"github.com/reseal-bft/reseal/internal/cluster"
+	"github.com/reseal-bft/reseal/internal/trace"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery"
 	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 func newReplicaCommand() *cobra.Command {
-	var dir string
+	var dir, traces string
 	cmd := &cobra.Command{
 		Use:   "replica --dir CLUSTER/replica-N",
 		Short: "Run a replica that was measured already (see launch), until it is interrupted",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runReplica(cmd.Context(), cluster.ReplicaDir(dir), cmd.ErrOrStderr(), nil)
+			return runReplica(cmd.Context(), cluster.ReplicaDir(dir), cmd.ErrOrStderr(), traces, nil)
 		},
 	}
 	addDir(cmd, &dir, "directory of the replica")
+	addTrace(cmd, &traces)
 	return cmd
 }
 
-// runReplica runs a node until ctx ends or it fails. Cast may put an actor in its place; nil: a replica as it should be.
-func runReplica(ctx context.Context, dir cluster.ReplicaDir, logs io.Writer, cast func(*recovery.NodeConfig)) (err error) {
+// addTrace is for the drills, which judge afterwards what replicas did.
+func addTrace(cmd *cobra.Command, traces *string) {
+	cmd.Flags().StringVar(traces, "trace", "", "directory in which to record what the replica's consensus core does")
+	_ = cmd.Flags().MarkHidden("trace") // it exists
+}
+
+// runReplica runs a node until ctx ends or it fails. Its core is recorded in the directory traces, unless that is empty. Cast may put an actor in its place;
+// nil: a replica as it should be.
+func runReplica(ctx context.Context, dir cluster.ReplicaDir, logs io.Writer, traces string, cast func(*recovery.NodeConfig)) (err error) {
 	settings, err := cluster.ReadReplica(dir)
 	if err != nil {
 		return err
@@ -58,6 +67,14 @@ func runReplica(ctx context.Context, dir cluster.ReplicaDir, logs io.Writer, cas
 	node := recovery.NodeConfig{
 		Genesis: genesis, Self: settings.ID, Dir: dir.Store(), Listen: settings.Listen, Keystore: ks, Application: kv.New(),
 		Log: slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: config.LogLevel})).With("replica", settings.ID),
+	}
+	if traces != "" {
+		recorder, err := trace.NewRecorder(traces, func(err error) { node.Log.Error("the trace ends here", "error", err) })
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, recorder.Close()) }()
+		node.Observe = recorder.Observe
 	}
 	if cast != nil {
 		cast(&node)

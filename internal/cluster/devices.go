@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 
+	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/hsm/softhsm"
 	"github.com/reseal-bft/reseal/keystore/swtpm"
 )
@@ -31,18 +32,31 @@ func (p *Plan) newMaker(ctx context.Context) (m *maker, err error) {
 
 // makeTokens makes all tokens before any is used, one after the other: SoftHSM's tool takes whatever slot is free at the moment.
 func (p *Plan) makeTokens(ctx context.Context) (tokens []*softhsm.Token, err error) {
-	store, err := softhsm.New(filepath.Join(string(p.Dir), "tokens"))
+	store, err := p.Dir.tokens()
 	if err != nil {
 		return nil, err
 	}
 	for i := range p.Size.N() {
-		token, err := store.NewToken(ctx, p.Rand, fmt.Sprintf("replica-%d", i+1))
+		token, err := store.NewToken(ctx, p.Rand, tokenLabel(bft.ReplicaID(i+1)))
 		if err != nil {
 			return nil, err
 		}
 		tokens = append(tokens, token)
 	}
 	return tokens, nil
+}
+
+func (d Dir) tokens() (*softhsm.Store, error) { return softhsm.New(filepath.Join(string(d), "tokens")) }
+
+func tokenLabel(id bft.ReplicaID) string { return fmt.Sprintf("replica-%d", id) }
+
+// Token is the token of a replica in a cluster whose keys are kept by SoftHSM.
+func (d Dir) Token(id bft.ReplicaID) (*softhsm.Token, error) {
+	store, err := d.tokens()
+	if err != nil {
+		return nil, err
+	}
+	return store.Token(tokenLabel(id)), nil
 }
 
 // make makes the device of one replica, and notes how to open it. Stop ends what has to run meanwhile.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -62,7 +63,7 @@ type Options struct {
 }
 
 // All lists the drills in the order in which they are played.
-func All() []Drill { return slices.Concat(intruders, devices, faults) }
+func All() []Drill { return slices.Concat(intruders, devices, tokens, faults) }
 
 // Find returns the drills of the given names; "all" stands for every one.
 func Find(names []string) ([]Drill, error) {
@@ -102,6 +103,7 @@ func Passed(results []Result) bool {
 type Rehearsal struct {
 	*stage.Stage
 	result *Result
+	liars  map[bft.ReplicaID]bool // who acts as no correct replica would
 }
 
 // Check notes whether a promise held. The detail is what was seen.
@@ -131,19 +133,20 @@ func (d *Drill) rehearse(ctx context.Context, options Options, show *progress.Di
 		size = bft.Size{F: 1, C: 1}
 	}
 	s, err := stage.New(stage.Options{
-		Size: size, Keystore: d.keystore, Keep: options.Keep, Program: options.Program, RoundDeadline: d.deadline, Show: show,
+		Size: size, Keystore: d.keystore, Keep: options.Keep, Program: options.Program, RoundDeadline: d.deadline, Traces: true, Show: show,
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	r := &Rehearsal{Stage: s, result: result}
+	r := &Rehearsal{Stage: s, result: result, liars: map[bft.ReplicaID]bool{}}
 	if err := s.Create(ctx); err != nil {
 		return err
 	}
 	if err := r.boot(d.actors); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, r.judge()) }()
 	if _, err := s.AwaitGroupKey(ctx); err != nil {
 		return s.Explain(ctx, err)
 	}
@@ -194,6 +197,20 @@ func (r *Rehearsal) account(ctx context.Context) error {
 	unverified := r.Control.Witness.Refused.Load()
 	r.Check(acknowledged > 0 && lost == 0 && unverified == 0, "no acknowledged write is lost, and every reply verifies",
 		"%d writes acknowledged, %d lost, %d replies that do not verify", acknowledged, lost, unverified)
+	return nil
+}
+
+// judge closes every drill, also one that was not played to its end: the monitor finds all that the honest replicas said justified.
+func (r *Rehearsal) judge() error {
+	verdict, err := r.Verdict(func(m *stage.Machine) bool { return !r.liars[m.ID] })
+	if err != nil {
+		return err
+	}
+	detail := verdict.String()
+	if len(verdict.Faults) > 0 {
+		detail = strings.Join(verdict.Faults, "\n")
+	}
+	r.Check(verdict.Steps > 0 && len(verdict.Faults) == 0, "all that honest replicas said was justified by what they had received and stored", "%s", detail)
 	return nil
 }
 

@@ -25,6 +25,7 @@ type Machine struct {
 	Settings *cluster.Replica
 	TPM      *swtpm.TPM // nil without hardware
 	group    *process.Group
+	traces   string           // where each life of the replica is recorded; empty: nowhere
 	replica  *process.Process // nil while it is off
 }
 
@@ -47,29 +48,24 @@ func (m *Machine) Boot(launcher, binary string) error {
 	if m.TPM != nil {
 		arguments = append(arguments, "--powered")
 	}
-	var err error
-	m.replica, err = m.group.Start(process.Spec{
-		Name: fmt.Sprintf("replica %d", m.ID), Path: launcher, Args: arguments, Log: m.Dir.Log(),
-	})
-	return err
+	return m.start("", launcher, arguments)
 }
 
 // Act starts the replica as an actor that follows a conduct file, see package actor. A machine with a TPM measures the actor as what it should be.
 func (m *Machine) Act(program, conduct string) error {
-	var err error
-	m.replica, err = m.group.Start(process.Spec{
-		Name: fmt.Sprintf("replica %d (actor)", m.ID), Path: program, Log: m.Dir.Log(),
-		Args: []string{"actor", "--dir", string(m.Dir), "--binary", program, "--conduct", conduct},
-	})
-	return err
+	return m.start(" (actor)", program, []string{"actor", "--dir", string(m.Dir), "--binary", program, "--conduct", conduct})
 }
 
 // Run starts the replica without measuring anything: as it is started again in the same boot.
 func (m *Machine) Run(program string) error {
-	var err error
-	m.replica, err = m.group.Start(process.Spec{
-		Name: fmt.Sprintf("replica %d", m.ID), Path: program, Log: m.Dir.Log(), Args: []string{"replica", "--dir", string(m.Dir)},
-	})
+	return m.start("", program, []string{"replica", "--dir", string(m.Dir)})
+}
+
+func (m *Machine) start(as, program string, arguments []string) (err error) {
+	if m.traces != "" {
+		arguments = append(arguments, "--trace", m.traces)
+	}
+	m.replica, err = m.group.Start(process.Spec{Name: fmt.Sprintf("replica %d%s", m.ID, as), Path: program, Args: arguments, Log: m.Dir.Log()})
 	return err
 }
 
@@ -122,12 +118,17 @@ func (m *Machine) PowerCycle() error {
 	return m.TPM.Reboot()
 }
 
-// Unplug ends the replica in order, and the TPM.
-func (m *Machine) Unplug() error {
+// Stop ends the replica in order.
+func (m *Machine) Stop() {
 	if m.replica != nil {
 		m.replica.Stop(grace)
 		m.replica = nil
 	}
+}
+
+// Unplug ends the replica in order, and the TPM.
+func (m *Machine) Unplug() error {
+	m.Stop()
 	if m.TPM == nil {
 		return nil
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/reseal-bft/reseal/internal/load"
 	"github.com/reseal-bft/reseal/internal/process"
 	"github.com/reseal-bft/reseal/internal/progress"
+	"github.com/reseal-bft/reseal/internal/trace"
 	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
@@ -38,6 +39,8 @@ type Options struct {
 	Program string
 	// RoundDeadline of the cluster; 0: [RoundDeadline].
 	RoundDeadline time.Duration
+	// Traces records what the consensus core of every replica does, see [Stage.Verdict].
+	Traces bool
 	// Show tells what happens.
 	Show *progress.Display
 }
@@ -124,6 +127,7 @@ func (s *Stage) Create(ctx context.Context) error {
 	for id := bft.ReplicaID(1); int(id) <= s.Size.N(); id++ {
 		m, err := PlugIn(ctx, &s.group, id, s.Dir.Replica(id))
 		if m != nil {
+			m.traces = s.traces(id)
 			s.Machines = append(s.Machines, m)
 		}
 		if err != nil {
@@ -131,6 +135,27 @@ func (s *Stage) Create(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// traces is where a replica's lives are recorded.
+func (s *Stage) traces(id bft.ReplicaID) string {
+	if !s.Traces {
+		return ""
+	}
+	return filepath.Join(s.Scratch, fmt.Sprintf("traces-%d", id))
+}
+
+// Verdict stops all replicas, and has what those that are honest did in all their lives judged by the monitor.
+func (s *Stage) Verdict(honest func(*Machine) bool) (verdict trace.Verdict, err error) {
+	for _, m := range s.Machines {
+		m.Stop()
+	}
+	for _, m := range s.Machines {
+		if honest(m) {
+			err = errors.Join(err, verdict.JudgeAll(m.traces))
+		}
+	}
+	return verdict, err
 }
 
 // Boot boots every machine for the first time.
