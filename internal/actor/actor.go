@@ -4,16 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
-	"github.com/reseal-bft/reseal/bft/transport"
 	"github.com/reseal-bft/reseal/recovery"
 )
 
@@ -25,6 +22,13 @@ type Conduct struct {
 	Cut []bft.ReplicaID `json:"cut"`
 	// BytesPerSecond bounds what it serves by calls to other replicas; 0: no bound.
 	BytesPerSecond int `json:"bytes_per_second"`
+	// Equivocate has it sign two blocks for every view that it leads, and show one half of the others one of them, the other half the other.
+	Equivocate bool `json:"equivocate"`
+	// Deals says what receivers get as their parts of what it deals; who is not named gets what it should.
+	Deals map[bft.ReplicaID]Deal `json:"deals"`
+	// DiesBefore is the step of a handoff before which it kills its own process, as a power cut would; they are counted from 1 since this was told, and what
+	// is done again with the same peer is no other step. 0: none.
+	DiesBefore int `json:"dies_before"`
 }
 
 // Save gives an actor its conduct. The file is replaced as a whole.
@@ -45,6 +49,7 @@ type Actor struct {
 	file    string
 	text    []byte
 	conduct atomic.Pointer[Conduct]
+	steps   steps
 }
 
 // New reads the conduct in a file, and follows it until ctx ends.
@@ -70,6 +75,7 @@ func (a *Actor) read() error {
 		return fmt.Errorf("%s: %w", a.file, err)
 	}
 	a.text = text
+	a.steps.forget()
 	a.conduct.Store(&c)
 	return nil
 }
@@ -91,81 +97,5 @@ func (a *Actor) follow(ctx context.Context) {
 func (a *Actor) Cast(cfg *recovery.NodeConfig) {
 	cfg.Clock = func() time.Time { return time.Now().Add(a.conduct.Load().ClockAhead) }
 	cfg.Network = a.connect
-}
-
-func (a *Actor) cut(peer bft.ReplicaID) bool { return slices.Contains(a.conduct.Load().Cut, peer) }
-
-func (a *Actor) connect(cfg transport.Config) (recovery.Network, error) {
-	handler := cfg.Handler
-	cfg.Handler = func(from transport.Sender, frame []byte) {
-		if !a.cut(from.ID) {
-			handler(from, frame)
-		}
-	}
-	t, err := transport.New(cfg)
-	return &network{Transport: t, actor: a}, err
-}
-
-// network is the machine's, as far as the conduct lets it be.
-type network struct {
-	*transport.Transport
-	actor *Actor
-	peers atomic.Pointer[[]transport.Peer]
-}
-
-var errCut = transport.Unreachable(errors.New("the network is cut"))
-
-// SetPeers remembers whom a broadcast reaches.
-func (n *network) SetPeers(peers []transport.Peer) {
-	n.peers.Store(&peers)
-	n.Transport.SetPeers(peers)
-}
-
-func (n *network) Send(to bft.ReplicaID, frame []byte) {
-	if !n.actor.cut(to) {
-		n.Transport.Send(to, frame)
-	}
-}
-
-func (n *network) Broadcast(frame []byte) {
-	if peers := n.peers.Load(); peers != nil {
-		for _, p := range *peers {
-			n.Send(p.ID, frame)
-		}
-	}
-}
-
-func (n *network) Call(ctx context.Context, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
-	if n.actor.cut(to) {
-		return nil, errCut
-	}
-	return n.Transport.Call(ctx, to, method, request)
-}
-
-func (n *network) Connected() []bft.ReplicaID {
-	return slices.DeleteFunc(n.Transport.Connected(), n.actor.cut)
-}
-
-func (n *network) Handle(name string, serve transport.Method) {
-	n.Transport.Handle(name, n.actor.serving(serve))
-}
-
-// serving answers peers as the conduct says: those that are cut off wait in vain.
-func (a *Actor) serving(serve transport.Method) transport.Method {
-	return func(ctx context.Context, from *transport.Sender, request []byte) ([]byte, error) {
-		if a.cut(from.ID) {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}
-		answer, err := serve(ctx, from, request)
-		rate := a.conduct.Load().BytesPerSecond
-		if rate == 0 || err != nil {
-			return answer, err
-		}
-		select {
-		case <-time.After(time.Duration(len(answer)) * time.Second / time.Duration(rate)):
-		case <-ctx.Done():
-		}
-		return answer, ctx.Err()
-	}
+	cfg.Keystore = a.keeps(cfg.Keystore)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/recovery/attest"
@@ -39,11 +40,30 @@ type State struct {
 	Round         uint64                 `json:"round"`
 	Note          string                 `json:"note"`
 	Due           []bft.ReplicaID        `json:"due"`
+	LastHandoff   Handoff                `json:"last_handoff"`
 	Members       []MemberState          `json:"members"`
 	Leaders       []bft.ReplicaID        `json:"leaders"`
 	Approved      []attest.ApprovedState `json:"approved"`
 	OrderSequence uint64                 `json:"order_sequence"`
 }
+
+// Handoff says of whose dealings the shares of an epoch are made.
+type Handoff struct {
+	Dealings []struct {
+		Dealer bft.ReplicaID `json:"dealer"`
+	} `json:"dealings"`
+}
+
+// Dealers are those whose dealings made this epoch's shares; none in epoch 0.
+func (s *State) Dealers() (dealers []bft.ReplicaID) {
+	for _, d := range s.LastHandoff.Dealings {
+		dealers = append(dealers, d.Dealer)
+	}
+	return dealers
+}
+
+// Dealt reports whether a replica is one of them.
+func (s *State) Dealt(id bft.ReplicaID) bool { return slices.Contains(s.Dealers(), id) }
 
 // MemberState is one member in a [State].
 type MemberState struct {
@@ -51,6 +71,7 @@ type MemberState struct {
 	Address        string        `json:"address"`
 	HoldsShare     bool          `json:"holds_share"`
 	Status         string        `json:"status"`
+	Accused        bool          `json:"accused"`
 	Attested       bool          `json:"attested"`
 	ResetCount     uint32        `json:"reset_count"`
 	BootState      string        `json:"state"`

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -21,6 +20,7 @@ import (
 	"github.com/reseal-bft/reseal/keystore/tpm"
 	"github.com/reseal-bft/reseal/recovery/attest"
 	"github.com/reseal-bft/reseal/recovery/governance"
+	"github.com/reseal-bft/reseal/recovery/handoff"
 )
 
 // devices are the drills of others who use a replica's machine and its TPM.
@@ -64,11 +64,15 @@ func (r *Rehearsal) refused(err error, promise string) {
 	r.Check(err != nil, promise, "%s", detail)
 }
 
-// plantedSecret is what an intruder would seal for an epoch: the encoding of package handoff with a key of its own, and no share.
-func plantedSecret(key ed25519.PrivateKey) []byte {
-	b := []byte{2, 0, ed25519.SeedSize}
-	b = append(b, key.Seed()...)
-	return append(b, make([]byte, 3*sha256.Size)...) // vault key, hash of the group key, hash of the sharing
+// planter is a keystore that remembers what is sealed: an intruder has the program that replicas run make a secret for it, in the form that they read.
+type planter struct {
+	keystore.Keystore
+	sealed []byte
+}
+
+func (p *planter) Seal(_ uint64, secret []byte) error {
+	p.sealed = bytes.Clone(secret)
+	return nil
 }
 
 func plantedKey(ctx context.Context, r *Rehearsal) error {
@@ -77,7 +81,8 @@ func plantedKey(ctx context.Context, r *Rehearsal) error {
 	if err != nil {
 		return err
 	}
-	public, private, err := ed25519.GenerateKey(rand.Reader)
+	var own planter
+	public, err := handoff.SealGenesisKey(&own)
 	if err != nil {
 		return err
 	}
@@ -85,7 +90,7 @@ func plantedKey(ctx context.Context, r *Rehearsal) error {
 	if err != nil {
 		return err
 	}
-	err = ks.Seal(uint64(before.Epoch)+1, plantedSecret(private))
+	err = ks.Seal(uint64(before.Epoch)+1, own.sealed)
 	if err = errors.Join(err, ks.Close()); err != nil {
 		return err
 	}

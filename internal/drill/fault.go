@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -101,20 +102,18 @@ func (r *Rehearsal) writes(ctx context.Context, when string) error {
 // everybodyVotes checks that all replicas vote within a time.
 func (r *Rehearsal) everybodyVotes(ctx context.Context, within time.Duration) error {
 	began := time.Now()
-	_, err := r.Await(ctx, "every replica votes", func(v *stage.Sight) bool {
-		for _, m := range r.Machines {
-			if !v.Votes(m.ID, v.Epoch) {
-				return false
-			}
-		}
-		return true
-	})
+	_, err := r.Await(ctx, "every replica votes", r.everybody)
 	if err != nil {
 		return err
 	}
 	took := time.Since(began)
 	r.Check(took < within, "every replica votes again", "after %d ms", took.Milliseconds())
 	return nil
+}
+
+// everybody reports whether all replicas vote.
+func (r *Rehearsal) everybody(v *stage.Sight) bool {
+	return !slices.ContainsFunc(r.Machines, func(m *stage.Machine) bool { return !v.Votes(m.ID, v.Epoch) })
 }
 
 func clockJump(ctx context.Context, r *Rehearsal) error {

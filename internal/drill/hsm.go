@@ -84,13 +84,18 @@ func plantedHSMKey(ctx context.Context, r *Rehearsal) error {
 		return err
 	}
 	r.Check(left == 0, "the keys that somebody put there are destroyed", "%d of %d are left", left, planted)
-	log, err := os.ReadFile(m.Dir.Log())
-	if err != nil {
-		return err
-	}
-	report := lineWith(string(log), "did not make")
+	report := lineWith(r.log(m), "did not make")
 	r.Check(strings.Contains(report, "change it"), "the replica reports them, and what to do", "%s", report)
 	return r.writes(ctx, "with the token cleaned")
+}
+
+// log is what a replica has logged in all its lives; empty if that cannot be read.
+func (r *Rehearsal) log(m *stage.Machine) string {
+	text, err := os.ReadFile(m.Dir.Log())
+	if err != nil {
+		r.Show.Event("%v", err)
+	}
+	return string(text)
 }
 
 // lineWith is the first line that contains some words; empty if there is none.

@@ -24,6 +24,7 @@ type Machine struct {
 	Dir      cluster.ReplicaDir
 	Settings *cluster.Replica
 	TPM      *swtpm.TPM // nil without hardware
+	MayDie   bool       // that the replica ends is part of the play
 	group    *process.Group
 	traces   string           // where each life of the replica is recorded; empty: nowhere
 	replica  *process.Process // nil while it is off
@@ -79,7 +80,7 @@ func (m *Machine) Crash() {
 
 // Died returns why the replica is gone, if it should run and does not.
 func (m *Machine) Died() error {
-	if m.replica == nil {
+	if m.replica == nil || m.MayDie {
 		return nil
 	}
 	select {
@@ -94,6 +95,23 @@ func (m *Machine) Died() error {
 	}
 }
 
+// Stopped reports whether the replica has ended by itself, and its last words. The machine is off then.
+func (m *Machine) Stopped() (lastWords string, stopped bool) {
+	if m.replica == nil {
+		return "", false
+	}
+	select {
+	case <-m.replica.Done():
+	default:
+		return "", false
+	}
+	if err := m.replica.Err(); err != nil {
+		lastWords = err.Error()
+	}
+	m.replica = nil
+	return lastWords, true
+}
+
 // AwaitStop waits until the replica has ended by itself, and returns its last words. It is expected to, and [Stage.Until] does not mind.
 func (m *Machine) AwaitStop(ctx context.Context) (lastWords string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("replica %d runs, and should not", m.ID))
@@ -103,10 +121,7 @@ func (m *Machine) AwaitStop(ctx context.Context) (lastWords string, err error) {
 	case <-ctx.Done():
 		return "", context.Cause(ctx)
 	}
-	if err := m.replica.Err(); err != nil {
-		lastWords = err.Error()
-	}
-	m.replica = nil
+	lastWords, _ = m.Stopped()
 	return lastWords, nil
 }
 
