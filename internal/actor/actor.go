@@ -27,7 +27,7 @@ type Conduct struct {
 	// Deals says what receivers get as their parts of what it deals; who is not named gets what it should.
 	Deals map[bft.ReplicaID]Deal `json:"deals"`
 	// DiesBefore is the step of a handoff before which it kills its own process, as a power cut would; they are counted from 1 since this was told, and what
-	// is done again with the same peer is no other step. 0: none.
+	// is said again to the same peer is no other step. 0: none.
 	DiesBefore int `json:"dies_before"`
 }
 

@@ -15,8 +15,11 @@ import (
 // it is the one that the conduct names, the process ends, at once.
 func (a *Actor) step(format string, args ...any) {
 	at := a.conduct.Load().DiesBefore
+	if at == 0 {
+		return
+	}
 	what := fmt.Sprintf(format, args...)
-	if at == 0 || a.steps.take(what) != at {
+	if a.steps.take(what) != at {
 		return
 	}
 	fmt.Fprintf(os.Stderr, "step %d: before %s\n", at, what)
@@ -24,16 +27,31 @@ func (a *Actor) step(format string, args ...any) {
 	select {}                                      // nothing goes on until it has arrived
 }
 
+// uses is a step that is another one each time: a keystore is asked the same for different reasons.
+func (a *Actor) uses(format string, args ...any) {
+	if a.conduct.Load().DiesBefore != 0 {
+		a.step("%s (use %d of the keystore)", fmt.Sprintf(format, args...), a.steps.use())
+	}
+}
+
 // steps are those that were taken since the present conduct was told.
 type steps struct {
 	mu    sync.Mutex
 	taken map[string]bool
+	used  int
+}
+
+func (s *steps) use() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used++
+	return s.used
 }
 
 func (s *steps) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taken = nil
+	s.taken, s.used = nil, 0
 }
 
 // take returns which step this is; 0 when it was taken before.
@@ -84,26 +102,26 @@ type attesting struct {
 }
 
 func (s stepping) Seal(epoch uint64, secret []byte) error {
-	s.actor.step("it seals for epoch %d", epoch)
+	s.actor.uses("it seals for epoch %d", epoch)
 	return s.Keystore.Seal(epoch, secret)
 }
 
 func (s stepping) Unseal(epoch uint64) ([]byte, error) {
-	s.actor.step("it unseals of epoch %d", epoch)
+	s.actor.uses("it unseals of epoch %d", epoch)
 	return s.Keystore.Unseal(epoch)
 }
 
 func (s stepping) Claim() error {
-	s.actor.step("it claims the boot")
+	s.actor.uses("it claims the boot")
 	return s.Keystore.Claim()
 }
 
 func (s stepping) Advance(epoch uint64) error {
-	s.actor.step("it advances to epoch %d", epoch)
+	s.actor.uses("it advances to epoch %d", epoch)
 	return s.Keystore.Advance(epoch)
 }
 
 func (a attesting) Quote(nonce []byte) (*keystore.Quote, error) {
-	a.actor.step("it has the TPM quote")
+	a.actor.uses("it has the TPM quote")
 	return a.Attester.Quote(nonce)
 }

@@ -159,8 +159,7 @@ func equivocatingLeader(ctx context.Context, r *Rehearsal) error {
 		return err
 	}
 	if _, err := r.Await(ctx, "its present boot is shown", func(v *stage.Sight) bool {
-		d := v.Member(liar.ID).Device
-		return v.Epoch > opened.Epoch || v.Phase != cluster.PhaseAttesting || d == nil || d.Due.Shown
+		return v.Epoch > opened.Epoch || v.Phase != cluster.PhaseAttesting || v.Member(liar.ID).Awaited.Shown
 	}); err != nil {
 		return err
 	}
