@@ -27,11 +27,12 @@ import (
 // counter is a replicated service: it counts the bytes that clients send.
 type counter struct{ sum uint64 }
 
-func (c *counter) Apply(_ bft.Height, _ int64, operations []bft.Operation, results *bft.Results) {
+func (c *counter) Apply(_ bft.Height, _ int64, operations []bft.Operation, results *bft.Results) error {
 	for _, operation := range operations {
 		c.sum += uint64(len(operation.Data))
 		results.Add(total(c.sum).bytes())
 	}
+	return nil
 }
 
 func (c *counter) State() bft.State          { return total(c.sum) }

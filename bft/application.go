@@ -18,9 +18,10 @@ type Operation struct {
 // clock (the block's time is given), no randomness, no iteration over maps.
 type Application interface {
 	// Apply executes the operations of one final block, in order, and adds a result for each to results. What is wrong with an operation is said in its
-	// result; Apply itself cannot fail. A client chooses how many large results a block asks for: so each is added as it is made, and none is made that
-	// results has no room for.
-	Apply(height Height, time int64, operations []Operation, results *Results)
+	// result. A client chooses how many large results a block asks for: so each is added as it is made, and none is made that
+	// results has no room for. An error means that this machine cannot go on, because its disk fails or holds what was not written there: the replica stops
+	// with it, and says no more.
+	Apply(height Height, time int64, operations []Operation, results *Results) error
 	// State returns the state after the last Apply or Restore. It is immutable and may be read concurrently, also while
 	// later blocks are applied; the replica holds the last few.
 	State() State

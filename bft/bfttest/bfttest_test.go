@@ -20,7 +20,7 @@ type counter struct {
 	lose bool          // another: the snapshot forgets
 }
 
-func (c *counter) Apply(_ bft.Height, _ int64, operations []bft.Operation, results *bft.Results) {
+func (c *counter) Apply(_ bft.Height, _ int64, operations []bft.Operation, results *bft.Results) error {
 	for _, o := range operations {
 		c.sum += uint64(len(o.Data))
 		if c.skew != nil {
@@ -28,6 +28,7 @@ func (c *counter) Apply(_ bft.Height, _ int64, operations []bft.Operation, resul
 		}
 		results.Add(binary.BigEndian.AppendUint64(nil, c.sum))
 	}
+	return nil
 }
 
 func (c *counter) State() bft.State { return sum{c.sum, c.lose} }

@@ -20,7 +20,7 @@ func putBack(t *testing.T, s *service) {
 	put, err := kv.Put([]byte("a"), []byte("1"))
 	require.NoError(t, err)
 	s.store = kv.New()
-	s.store.Apply(1, 0, []bft.Operation{{Data: put}}, bft.NewResults([]int{1}))
+	require.NoError(t, s.store.Apply(1, 0, []bft.Operation{{Data: put}}, bft.NewResults([]int{1})))
 	s.height = 1
 }
 

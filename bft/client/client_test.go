@@ -84,7 +84,7 @@ func (s *service) submit(raw []byte) ([]byte, error) {
 			ops = append(ops, bft.Operation{Client: r.Client, Data: op})
 		}
 		made := bft.NewResults([]int{len(ops)})
-		s.store.Apply(s.height, 0, ops, made)
+		require.NoError(s.t, s.store.Apply(s.height, 0, ops, made))
 		results := made.Of(0)
 		record = request.Record{Sequence: r.Sequence, Height: s.height, Results: request.ResultsDigest(results)}
 		s.sessions = s.sessions.Update([]merkle.Change{{Key: leaf, Value: record.MarshalBinary()}})

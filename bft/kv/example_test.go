@@ -15,7 +15,9 @@ func Example() {
 	}
 	store := kv.New()
 	results := bft.NewResults([]int{1}) // of one request with one operation
-	store.Apply(1, 0, []bft.Operation{{Data: put}}, results)
+	if err := store.Apply(1, 0, []bft.Operation{{Data: put}}, results); err != nil {
+		log.Fatal(err)
+	}
 	result, err := kv.ParseResult(results.Of(0)[0])
 	fmt.Println(result.Status, err)
 

@@ -45,12 +45,13 @@ func splitEntry(e []byte) (key, value []byte, ok bool) {
 }
 
 // Apply executes operations; see bft.Application.
-func (s *Store) Apply(_ bft.Height, _ int64, operations []bft.Operation, results *bft.Results) {
+func (s *Store) Apply(_ bft.Height, _ int64, operations []bft.Operation, results *bft.Results) error {
 	b := batch{content: s.content, at: make(map[bft.Digest]int)}
 	for i := range operations {
 		results.Add(b.apply(operations[i].Data, results.Room()))
 	}
 	s.content = s.content.Update(b.changes)
+	return nil
 }
 
 // batch is the changes of a block so far, on top of the content before it.

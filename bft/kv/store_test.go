@@ -113,7 +113,9 @@ func TestLimits(t *testing.T) {
 // apply executes the operations of one request, in a block of its own.
 func apply(s *Store, height bft.Height, operations []bft.Operation) [][]byte {
 	results := bft.NewResults([]int{len(operations)})
-	s.Apply(height, 0, operations, results)
+	if err := s.Apply(height, 0, operations, results); err != nil {
+		panic(err)
+	}
 	return results.Of(0)
 }
 

@@ -116,7 +116,10 @@ func (l *ledger) execute(block *bft.Block, digest bft.Digest, requests []*reques
 		return l.adopt(block.Height, before.sessions), nil
 	}
 	fresh, records := l.fresh(before.sessions, requests, block.Height)
-	results := l.apply(info, fresh)
+	results, err := l.apply(info, fresh)
+	if err != nil {
+		return nil, err
+	}
 	changes := make([]merkle.Change, 0, len(fresh))
 	outcomes := make([]outcome, len(fresh))
 	for i, r := range fresh {
@@ -168,7 +171,7 @@ func lastSequence(sessions merkle.Map, r *request.Request) uint64 {
 }
 
 // apply hands the operations to the application and to the system, each in order, and returns the results by request.
-func (l *ledger) apply(info BlockInfo, requests []*request.Request) [][][]byte {
+func (l *ledger) apply(info BlockInfo, requests []*request.Request) ([][][]byte, error) {
 	var operations [2][]bft.Operation
 	var counts [2][]int // operations of each request
 	for _, r := range requests {
@@ -182,7 +185,9 @@ func (l *ledger) apply(info BlockInfo, requests []*request.Request) [][][]byte {
 	for space := range made {
 		made[space] = bft.NewResults(counts[space])
 	}
-	l.app.Apply(info.Height, info.Time, operations[request.Application], made[request.Application])
+	if err := l.app.Apply(info.Height, info.Time, operations[request.Application], made[request.Application]); err != nil {
+		return nil, fmt.Errorf("%w: the application cannot go on at block %d: %w", errFatal, info.Height, err)
+	}
 	for _, result := range l.system.Apply(info, operations[request.System]) {
 		made[request.System].Add(result)
 	}
@@ -192,7 +197,7 @@ func (l *ledger) apply(info BlockInfo, requests []*request.Request) [][][]byte {
 		results[i] = made[r.Space].Of(next[r.Space])
 		next[r.Space]++
 	}
-	return results
+	return results, nil
 }
 
 // remember keeps the outcomes of a block for the clients that wait for them.

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -81,4 +82,41 @@ func TestACertificateOfAnotherRootCertifiesNothing(t *testing.T) {
 	require.Nil(t, w.ledger.certified.Load())
 	require.NotNil(t, w.ledger.certify(h, certificate(bft.Finalize, &h)))
 	require.Nil(t, w.ledger.certify(h, certificate(bft.Finalize, &h)), "no news")
+}
+
+// failing is an application whose disk fails at a height.
+type failing struct {
+	bft.Application
+	at bft.Height
+}
+
+var errDisk = errors.New("the disk fails")
+
+func (f failing) Apply(height bft.Height, time int64, operations []bft.Operation, results *bft.Results) error {
+	if height >= f.at {
+		return errDisk
+	}
+	return f.Application.Apply(height, time, operations, results)
+}
+
+// An application that cannot go on stops the replica, when it catches up and when it executes its own log again: nothing is said of a state that is not.
+func TestAnApplicationThatFailsStopsTheReplica(t *testing.T) {
+	w := newWorld(t, bft.Size{F: 1}, 1)
+	for range 8 {
+		w.order(10)
+	}
+	s := w.store()
+	r, err := w.replica(s, &peers{serve: map[bft.ReplicaID]serve{2: w.honest(100)}})
+	require.NoError(t, err)
+	r.ledger.app = failing{r.ledger.app, 5}
+	_, err = r.catchUp(t.Context())
+	require.ErrorIs(t, err, errFatal)
+	require.ErrorIs(t, err, errDisk)
+	require.EqualValues(t, 4, r.ledger.latest.Load().height)
+
+	r, err = w.replica(s, &peers{})
+	require.NoError(t, err)
+	require.EqualValues(t, 8, r.ledger.latest.Load().height, "the log has them all")
+	r.ledger = newLedger(w.id, failing{kv.New(), 5}, newEpochs(w.system.history[0], w.system.readyAt))
+	require.ErrorIs(t, r.replayAll(), errDisk)
 }

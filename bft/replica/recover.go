@@ -27,7 +27,11 @@ func (r *Replica) replayAll() error {
 		return err
 	}
 	for r.ledger.latest.Load().height < last {
-		if err := r.replay(); err != nil {
+		err := r.replay()
+		if errors.Is(err, errFatal) {
+			return err
+		}
+		if err != nil {
 			r.log.Error("the log on disk is damaged; the rest comes from other replicas", "height", r.ledger.latest.Load().height+1, "error", err)
 			return nil
 		}

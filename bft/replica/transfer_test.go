@@ -427,7 +427,9 @@ func checkDivergence(t testing.TB) error {
 			return err
 		}
 	}
-	batch.Apply(99, 0, []bft.Operation{{Client: w.client.Public().(ed25519.PublicKey), Data: put}}, bft.NewResults([]int{1}))
+	if err := batch.Apply(99, 0, []bft.Operation{{Client: w.client.Public().(ed25519.PublicKey), Data: put}}, bft.NewResults([]int{1})); err != nil {
+		return err
+	}
 	if _, err := r.catchUp(context.Background()); !errors.Is(err, errFatal) {
 		return fmt.Errorf("it goes on: %w", err)
 	}

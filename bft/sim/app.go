@@ -136,7 +136,9 @@ func (s *service) host(b *bft.Block, effective []op, hash io.Writer) error {
 		}
 	}
 	results := bft.NewResults([]int{len(operations)})
-	s.app.Apply(b.Height, b.Time, operations, results)
+	if err := s.app.Apply(b.Height, b.Time, operations, results); err != nil {
+		return fmt.Errorf("the application cannot go on: %w", err)
+	}
 	if n := results.Missing(); n > 0 {
 		return fmt.Errorf("the application gave no result for %d of %d operations", n, len(operations))
 	}

@@ -59,7 +59,7 @@ func newJournal(executed func(bft.Height, int64, []bft.Operation)) *journal {
 	return &journal{executed: executed, names: make(map[name]bft.Height)}
 }
 
-func (j *journal) Apply(height bft.Height, time int64, operations []bft.Operation, results *bft.Results) {
+func (j *journal) Apply(height bft.Height, time int64, operations []bft.Operation, results *bft.Results) error {
 	j.executed(height, time, operations)
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -71,6 +71,7 @@ func (j *journal) Apply(height bft.Height, time int64, operations []bft.Operatio
 		}
 	}
 	j.state.height = height
+	return nil
 }
 
 func (s *journalState) append(entry []byte) {
