@@ -83,6 +83,10 @@ intruder-ci: ## Play the seeds of the intruder that every submission has to hold
 	$(INTRUDER) -seeds 20 -keystore softhsm
 	$(INTRUDER) -seeds 8 -keystore swtpm
 
+.PHONY: state
+state: ## Fill the built-in store with 10 GiB under a memory limit of 1 GiB; ARGS='-fill 1024 -memory 200' (MiB) for less
+	go test ./bft/kv -run MoreThanMemory -count=1 -timeout 0 -v -fill 10240 -memory 1024 $(ARGS)
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf bin out

@@ -48,7 +48,7 @@ func (m Map) Update(changes []Change) Map {
 		return m
 	}
 	u := updater{size: m.size}
-	root := u.update(m.root, 0, normalize(changes))
+	root, _ := u.update(m.root, 0, normalize(changes)) // nothing is read: it cannot fail
 	return Map{root: root, size: u.size}
 }
 
@@ -79,67 +79,6 @@ func normalize(changes []Change) []*Change {
 		sorted = append(sorted, c)
 	}
 	return sorted
-}
-
-// updater carries the number of keys through a batch.
-type updater struct{ size int }
-
-// update applies changes, sorted and all under the subtree at, which is at depth.
-func (u *updater) update(at ref, depth int, changes []*Change) ref {
-	switch {
-	case at.leaf != nil:
-		return u.updateLeaf(at, depth, changes)
-	case at.inner == nil:
-		return u.build(ref{}, depth, changes)
-	}
-	node, changed := *at.inner, false
-	for d := range node {
-		var under []*Change
-		if under, changes = split(changes, depth, byte(d)); len(under) > 0 {
-			node[d] = u.update(node[d], depth+1, under)
-			changed = changed || !node[d].is(&at.inner[d])
-		}
-	}
-	if !changed {
-		return at
-	}
-	return node.seal()
-}
-
-// updateLeaf applies changes to a subtree that is one leaf.
-func (u *updater) updateLeaf(at ref, depth int, changes []*Change) ref {
-	i, found := slices.BinarySearchFunc(changes, &at.leaf.key, func(c *Change, key *bft.Digest) int { return bytes.Compare(c.Key[:], key[:]) })
-	if !found {
-		return u.build(at, depth, changes)
-	}
-	if len(changes) == 1 && !changes[i].Delete && bytes.Equal(changes[i].Value, at.leaf.value) {
-		return at
-	}
-	u.size--
-	return u.build(ref{}, depth, changes)
-}
-
-// build makes a subtree of new keys and of one leaf that was there, whose key no change names, or none (empty).
-func (u *updater) build(old ref, depth int, changes []*Change) ref {
-	switch {
-	case len(changes) == 0:
-		return old
-	case len(changes) == 1 && changes[0].Delete:
-		return old
-	case len(changes) == 1 && old.empty():
-		u.size++
-		return newLeaf(changes[0].Key, changes[0].Value)
-	}
-	var node inner
-	if !old.empty() {
-		node[digit(&old.leaf.key, depth)] = old
-	}
-	for d := range node {
-		var under []*Change
-		under, changes = split(changes, depth, byte(d))
-		node[d] = u.build(node[d], depth+1, under)
-	}
-	return node.seal()
 }
 
 // split cuts off the changes whose key has the given digit at depth. They come first: the digits before were cut off before.

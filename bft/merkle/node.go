@@ -25,14 +25,33 @@ type ref struct {
 type inner [Arity]ref
 
 type leaf struct {
-	key   bft.Digest
-	value []byte
+	key bft.Digest
+	// value is, of a leaf that is stored, the hash of the value.
+	value  []byte
+	stored bool
+	size   uint32 // of the value, in bytes
 }
+
+// storedInner stands for an inner node that is stored and not in memory: only the ref's hash tells which.
+var storedInner = new(inner)
 
 func (r *ref) empty() bool { return r.inner == nil && r.leaf == nil }
 
+// stored reports whether a subtree is all in the storage.
+func (r *ref) stored() bool { return r.inner == storedInner || r.leaf != nil && r.leaf.stored }
+
 // is reports whether two refs are of the very same nodes.
-func (r *ref) is(other *ref) bool { return r.inner == other.inner && r.leaf == other.leaf }
+func (r *ref) is(other *ref) bool {
+	return r.inner == other.inner && r.leaf == other.leaf && (r.inner != storedInner || r.hash == other.hash)
+}
+
+// valueHash returns the hash of a leaf's value.
+func (l *leaf) valueHash() bft.Digest {
+	if l.stored {
+		return bft.Digest(l.value)
+	}
+	return sha256.Sum256(l.value)
+}
 
 // Domains of the hashes.
 const (
@@ -59,7 +78,7 @@ func hashInner(children *[Arity]bft.Digest) bft.Digest {
 
 func newLeaf(key bft.Digest, value []byte) ref {
 	valueHash := bft.Digest(sha256.Sum256(value))
-	return ref{hash: hashLeaf(&key, &valueHash), leaf: &leaf{key: key, value: value}}
+	return ref{hash: hashLeaf(&key, &valueHash), leaf: &leaf{key: key, value: value, size: uint32(len(value))}}
 }
 
 // seal makes a finished node a subtree: one that holds a single leaf is that leaf, one that holds nothing is empty.

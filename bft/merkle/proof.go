@@ -29,18 +29,28 @@ func (m Map) Prove(key bft.Digest) Proof {
 	var p Proof
 	at := &m.root
 	for depth := 0; at.inner != nil; depth++ {
-		towards := int(digit(&key, depth))
-		var siblings [Arity - 1]bft.Digest
-		for i := range siblings {
-			siblings[i] = at.inner[besides(towards, i)].hash
-		}
-		p.Siblings = append(p.Siblings, siblings)
-		at = &at.inner[towards]
+		at = p.descend(at.inner, &key, depth)
 	}
-	if at.leaf != nil && at.leaf.key != key {
-		p.Other = &OtherLeaf{Key: at.leaf.key, ValueHash: sha256.Sum256(at.leaf.value)}
-	}
+	p.end(at, &key)
 	return p
+}
+
+// descend notes the children of a node beside the one towards key, and returns that.
+func (p *Proof) descend(node *inner, key *bft.Digest, depth int) *ref {
+	towards := int(digit(key, depth))
+	var siblings [Arity - 1]bft.Digest
+	for i := range siblings {
+		siblings[i] = node[besides(towards, i)].hash
+	}
+	p.Siblings = append(p.Siblings, siblings)
+	return &node[towards]
+}
+
+// end notes what is where the path to key ends.
+func (p *Proof) end(at *ref, key *bft.Digest) {
+	if at.leaf != nil && at.leaf.key != *key {
+		p.Other = &OtherLeaf{Key: at.leaf.key, ValueHash: at.leaf.valueHash()}
+	}
 }
 
 // besides returns the place of the i-th child beside the one at the place towards.

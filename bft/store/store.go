@@ -34,6 +34,16 @@ type Options struct {
 	OnFailure func(error)
 }
 
+// What the database takes in memory, which Go's memory limit does not count.
+const (
+	cacheBytes = 16 << 20
+	memTable   = 32 << 20
+	memTables  = 4
+
+	// Memory is the most that a store of the default options takes, in bytes.
+	Memory = cacheBytes + memTables*memTable
+)
+
 // Store is an open store. Safe for concurrent use.
 type Store struct {
 	dir     string
@@ -60,7 +70,7 @@ func Open(dir string, cluster bft.ClusterID, opts Options) (*Store, error) {
 		s.opts.Log = slog.New(slog.DiscardHandler)
 	}
 	if s.opts.CacheBytes == 0 {
-		s.opts.CacheBytes = 16 << 20
+		s.opts.CacheBytes = cacheBytes
 	}
 	if s.opts.Reserve == 0 {
 		s.opts.Reserve = 64 << 20
@@ -143,8 +153,8 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		Logger:                      pebbleLog{s},
 		CacheSize:                   s.opts.CacheBytes,
 		FormatMajorVersion:          pebble.FormatNewest,
-		MemTableSize:                32 << 20,
-		MemTableStopWritesThreshold: 4,
+		MemTableSize:                memTable,
+		MemTableStopWritesThreshold: memTables,
 		MaxOpenFiles:                512,
 		BytesPerSync:                1 << 20,
 		EventListener:               &pebble.EventListener{BackgroundError: s.backgroundError, DataCorruption: s.damaged},

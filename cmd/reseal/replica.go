@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/reseal-bft/reseal/bft/kv"
+	"github.com/reseal-bft/reseal/bft/store"
 	"github.com/reseal-bft/reseal/internal/cluster"
 	"github.com/reseal-bft/reseal/internal/trace"
 	"github.com/reseal-bft/reseal/keystore"
@@ -61,12 +62,14 @@ func runReplica(ctx context.Context, dir cluster.ReplicaDir, logs io.Writer, tra
 		return err
 	}
 	defer func() { err = errors.Join(err, ks.Close()) }()
-	if config.MemoryLimitMiB > 0 {
-		debug.SetMemoryLimit(config.MemoryLimitMiB << 20)
+	log := slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: config.LogLevel})).With("replica", settings.ID)
+	state, err := openState(dir, config, log)
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, state.Close()) }()
 	node := recovery.NodeConfig{
-		Genesis: genesis, Self: settings.ID, Dir: dir.Store(), Listen: settings.Listen, Keystore: ks, Application: kv.New(),
-		Log: slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: config.LogLevel})).With("replica", settings.ID),
+		Genesis: genesis, Self: settings.ID, Dir: dir.Store(), Listen: settings.Listen, Keystore: ks, Application: state, Log: log,
 	}
 	if traces != "" {
 		recorder, err := trace.NewRecorder(traces, func(err error) { node.Log.Error("the trace ends here", "error", err) })
@@ -84,4 +87,13 @@ func runReplica(ctx context.Context, dir cluster.ReplicaDir, logs io.Writer, tra
 		return err
 	}
 	return errors.Join(running.Wait(), running.Close())
+}
+
+// openState opens the built-in store, and divides the memory: a quarter to the store, and to Go what the databases do not need, which do not take theirs from Go.
+func openState(dir cluster.ReplicaDir, config *cluster.Config, log *slog.Logger) (*kv.Store, error) {
+	limit := config.MemoryLimitMiB << 20
+	if limit > 0 {
+		debug.SetMemoryLimit(max(limit/2, limit-limit/4/4-store.Memory))
+	}
+	return kv.Open(dir.State(), kv.Options{Memory: limit / 4, Log: log})
 }

@@ -42,8 +42,11 @@ func (d ReplicaDir) Config() string { return filepath.Join(string(d), "config.js
 // Keystore is the directory of the sealed secrets.
 func (d ReplicaDir) Keystore() string { return filepath.Join(string(d), "keystore") }
 
-// Store is the directory of the log and the state.
+// Store is the directory of the log and the snapshots.
 func (d ReplicaDir) Store() string { return filepath.Join(string(d), "store") }
+
+// State is the directory of the built-in store's data. It is made again at every start.
+func (d ReplicaDir) State() string { return filepath.Join(string(d), "state") }
 
 // TPM is the directory of the software TPM's state.
 func (d ReplicaDir) TPM() string { return filepath.Join(string(d), "tpm") }
