@@ -59,6 +59,31 @@ func TestAClusterThatWasPutBack(t *testing.T) {
 	require.Equal(t, "5", get(t, newClient(t, s, r.peers, 0), "a", 0), "a client that was shown nothing has nothing to warn of")
 }
 
+// The first height that a cluster reaches anew, after it was put back by one, was shown before with something else in it.
+func TestAClusterThatWasPutBackByOne(t *testing.T) {
+	s := newService(t)
+	r := start(t, s, 1)
+	put(t, newClient(t, s, r.peers, 0), "a", "1")
+	op, err := kv.Put([]byte("a"), []byte("2"))
+	require.NoError(t, err)
+	for _, by := range []bft.Height{0, 1} {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		require.NoError(t, err)
+		seen := s.height + by
+		c, err := New(Config{Cluster: cluster, Peers: r.peers, GroupKey: NewVerifier(s.key), Key: key, Seen: seen})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, c.Close()) })
+		_, err = c.Submit(t.Context(), op)
+		if by == 0 {
+			require.NoError(t, err)
+			continue
+		}
+		var back *WentBackError
+		require.ErrorAs(t, err, &back)
+		require.Equal(t, WentBackError{Height: seen, Seen: seen}, *back)
+	}
+}
+
 // One replica that shows an old state is passed over.
 func TestOneReplicaThatWasPutBack(t *testing.T) {
 	s := newService(t)

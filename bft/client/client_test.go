@@ -40,6 +40,7 @@ type service struct {
 	height   bft.Height
 	time     time.Time
 	executed int
+	lazy     bool // executes the first operation of a request only
 }
 
 func newService(t testing.TB) *service {
@@ -80,7 +81,10 @@ func (s *service) submit(raw []byte) ([]byte, error) {
 		s.height++
 		s.executed++
 		var ops []bft.Operation
-		for _, op := range r.Operations {
+		for i, op := range r.Operations {
+			if s.lazy && i > 0 {
+				break
+			}
 			ops = append(ops, bft.Operation{Client: r.Client, Data: op})
 		}
 		made := bft.NewResults([]int{len(ops)})
@@ -337,6 +341,54 @@ func TestQueryNeverGoesBack(t *testing.T) {
 	require.ErrorContains(t, err, "its state is 1h")
 }
 
+func TestAgeOfAQuery(t *testing.T) {
+	s := newService(t)
+	c := newClient(t, s, start(t, s, 1).peers, time.Millisecond)
+	s.time = time.Now().Add(-90 * time.Second)
+	require.Equal(t, "", get(t, c, "a", 2*time.Minute))
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err := c.Query(ctx, []byte("a"), 80*time.Second, nil)
+	require.ErrorContains(t, err, "its state is 1m30")
+}
+
+// What was read is seen as what was written is: a later read does not go back behind it.
+func TestAReadIsSeen(t *testing.T) {
+	s := newService(t)
+	peers := start(t, s, 2).peers
+	writer, reader := newClient(t, s, peers, 0), newClient(t, s, peers, 0)
+	put(t, writer, "a", "1")
+	put(t, writer, "a", "2")
+	require.Zero(t, reader.Seen())
+	require.Equal(t, "2", get(t, reader, "a", 0))
+	require.EqualValues(t, 2, reader.Seen())
+}
+
+// A request that cannot be made uses up no slot of the session.
+func TestARequestThatIsTooLargeLeavesTheSessionWhole(t *testing.T) {
+	s := newService(t)
+	c := newClient(t, s, start(t, s, 1).peers, 0)
+	for range request.Window + 1 {
+		_, err := c.Submit(t.Context(), make([]byte, bft.MaxOperation+1))
+		require.ErrorContains(t, err, "the limit is")
+	}
+	require.Len(t, c.slots, request.Window)
+	put(t, c, "a", "1")
+}
+
+// A result for each operation, or none: who asked for two takes the second without looking.
+func TestAResultForEachOperation(t *testing.T) {
+	s := newService(t)
+	s.lazy = true
+	c := newClient(t, s, start(t, s, 1).peers, 10*time.Millisecond)
+	op, err := kv.Put([]byte("a"), nil)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err = c.Submit(ctx, op, op)
+	require.ErrorContains(t, err, "1 results for 2 operations")
+}
+
 func TestGroupKey(t *testing.T) {
 	s, other := newService(t), newService(t)
 	good, bad := start(t, s, 2).peers, start(t, other, 1).peers
@@ -344,6 +396,17 @@ func TestGroupKey(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, key.Equal(s.key))
 	_, err = GroupKey(t.Context(), cluster, append(bad, good[0]), 1)
+	require.ErrorIs(t, err, ErrNoGroupKey)
+
+	down := make([]transport.Peer, 3) // more than f, and they all say the same: nothing
+	for i := range down {
+		down[i] = good[0]
+		down[i].Address = "127.0.0.1:1"
+	}
+	key, err = GroupKey(t.Context(), cluster, append(down, good...), 1)
+	require.NoError(t, err)
+	require.True(t, key.Equal(s.key))
+	_, err = GroupKey(t.Context(), cluster, down, 1)
 	require.ErrorIs(t, err, ErrNoGroupKey)
 }
 
