@@ -170,6 +170,10 @@ func TestRedealingSomethingElseIsCaught(t *testing.T) {
 	}
 	_, err := Resharing(next.sharing, certified(t, honest)...)
 	require.NoError(t, err)
+	sixth, err := Redeal(rand.Reader, wideParams, []byte{6}, next.shares[5])
+	require.NoError(t, err)
+	_, err = Resharing(next.sharing, append(certified(t, honest), certified(t, map[int]*Commitment{6: sixth.Commitment()})...)...)
+	require.ErrorContains(t, err, "exactly 5", "one too many")
 
 	replayed, err := Redeal(rand.Reader, wideParams, nil, g.shares[2])
 	require.NoError(t, err)
@@ -214,7 +218,7 @@ func TestTransitionsRefuse(t *testing.T) {
 	_, err = tr.Share(map[int]*Part{1: partOf(t, d1, 1)})
 	require.ErrorContains(t, err, "missing")
 	_, err = tr.Share(map[int]*Part{1: partOf(t, d1, 1), 2: partOf(t, d2, 2)})
-	require.Error(t, err)
+	require.ErrorContains(t, err, "do not make one share")
 	_, err = tr.Share(map[int]*Part{1: partOf(t, d1, 1), 2: partOf(t, d1, 1)})
 	require.ErrorIs(t, err, ErrInconsistent)
 }

@@ -101,12 +101,17 @@ func TestChainsOfGroupKeys(t *testing.T) {
 		"one missing":          {second},
 		"back to a given up":   {first, second, back},
 		"without a key":        {{Signature: first.Signature}},
-		"too long":             make([]Link, MaxLinks+1),
+		"to itself":            {first, link(groups[1], groups[1])},
+		"back within":          {first, second, link(groups[2], groups[1])},
 		"signature of another": {{Next: first.Next, Signature: second.Signature}},
 	} {
 		_, err := VerifyChain(trusted, links)
 		require.Error(t, err, name)
 	}
+	_, err = VerifyChain(trusted, make([]Link, MaxLinks+1))
+	require.ErrorContains(t, err, "at most")
+	_, err = VerifyChain(trusted, make([]Link, MaxLinks))
+	require.ErrorContains(t, err, "link 0")
 	_, err = VerifyChain(nil, nil)
 	require.Error(t, err)
 	_, err = Link{}.MarshalBinary()

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/reseal-bft/reseal/threshold/internal/curve"
 )
 
 // defaultParams are those of the default cluster: f=1, c=1.
@@ -53,6 +55,48 @@ func TestCombineUnverified(t *testing.T) {
 	require.ErrorIs(t, g.sharing.GroupKey().Verify(msg, sig), ErrInvalidSignature)
 	_, err = g.sharing.CombineUnverified(bad[:3])
 	require.ErrorIs(t, err, ErrTooFewPartials)
+	_, err = g.sharing.CombineUnverified(append(bad[:3:3], PartialSignature{Index: 4, Signature: Signature{0: 0xc0}}))
+	require.ErrorIs(t, err, ErrTooFewPartials, "infinity is nobody's signature")
+}
+
+// Without so many different indices as are needed nobody is accused: nothing was looked at.
+func TestCombineOfTooFewAccusesNobody(t *testing.T) {
+	g := generate(t, defaultParams, 2)
+	msg := []byte("m")
+	three := append(g.sign(msg, 1, 1, 2), g.sign([]byte("other"), 3)...)
+	_, bad, err := g.sharing.Combine(msg, three)
+	require.ErrorIs(t, err, ErrTooFewPartials)
+	require.Nil(t, bad)
+	_, bad, err = g.sharing.Combine(msg, append(three, g.sign(msg, 4)...))
+	require.ErrorIs(t, err, ErrTooFewPartials)
+	require.Equal(t, []int{3}, bad)
+}
+
+// Points for another receiver, or from nobody, are not looked at: they complete nothing, and accuse nobody.
+func TestPointsForAndFromOthersCompleteNothing(t *testing.T) {
+	d := dealt(t, defaultParams)
+	const victim = 6
+	point := func(from, to int) Point {
+		p, err := partOf(t, d, from).Point(to)
+		require.NoError(t, err)
+		return p
+	}
+	nobody := point(2, victim)
+	for _, from := range []int{0, -1, defaultParams.N + 1, 1 << 16} {
+		nobody.From = from
+		_, bad, err := d.Commitment().Complete(victim, []Point{point(1, victim), point(2, victim-1), point(3, victim-1), nobody, {From: 4, To: victim}})
+		var few *BadPointsError
+		require.ErrorAs(t, err, &few)
+		require.Empty(t, few.From)
+		require.Empty(t, bad)
+		require.Equal(t, defaultParams.F, few.Need)
+	}
+	for _, from := range []int{0, defaultParams.N + 1} { // with the value that the polynomial has there
+		var value curve.Fr
+		value.Eval(partOf(t, d, victim).row, defaultParams.F+1, 1, uint64(from))
+		_, _, err := d.Commitment().Complete(victim, []Point{point(1, victim), {From: from, To: victim, value: &value}})
+		require.ErrorIs(t, err, ErrInconsistent, "from %d", from)
+	}
 }
 
 func TestVerifyBatch(t *testing.T) {
