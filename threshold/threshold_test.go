@@ -1,7 +1,10 @@
 package threshold
 
 import (
+	"bytes"
 	"crypto/rand"
+	"encoding/binary"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -186,6 +189,69 @@ func TestEncodings(t *testing.T) {
 	require.True(t, share.Equal(g.shares[2]))
 	require.NoError(t, s2.CheckShare(share))
 	require.Error(t, generate(t, p, 2).sharing.CheckShare(share))
+}
+
+// Whatever parses is written again as the same bytes: nothing has two encodings, and none may be cut or go on.
+func TestEveryEncodingHasOneForm(t *testing.T) {
+	g := generate(t, Params{N: 4, T: 3, F: 1}, 2)
+	d, err := Deal(rand.Reader, g.sharing.Params(), bytes.Repeat([]byte{7}, MaxContext))
+	require.NoError(t, err)
+	commitment, err := d.Commitment().MarshalBinary()
+	require.NoError(t, err)
+	sharing, err := g.sharing.MarshalBinary()
+	require.NoError(t, err)
+	link, err := Link{Next: g.sharing.GroupKey()}.MarshalBinary()
+	require.NoError(t, err)
+	part := partOf(t, d, 2)
+	point, err := part.Point(3)
+	require.NoError(t, err)
+	type plain interface{ MarshalBinary() ([]byte, error) }
+	written := func(b plain, err error) []byte {
+		if err != nil {
+			return nil
+		}
+		again, err := b.MarshalBinary()
+		require.NoError(t, err)
+		return again
+	}
+	type secret interface{ SecretBytes() []byte }
+	secretly := func(s secret, err error) []byte {
+		if err != nil {
+			return nil
+		}
+		return s.SecretBytes()
+	}
+	for name, c := range map[string]struct {
+		encoded []byte
+		again   func([]byte) []byte // nil when it does not parse
+	}{
+		"commitment": {commitment, func(b []byte) []byte { x, err := ParseCommitment(b); return written(x, err) }},
+		"sharing":    {sharing, func(b []byte) []byte { x, err := ParseSharing(b); return written(x, err) }},
+		"link":       {link, func(b []byte) []byte { x, err := ParseLink(b); return written(x, err) }},
+		"part":       {part.SecretBytes(), func(b []byte) []byte { x, err := ParsePart(b); return secretly(x, err) }},
+		"point":      {point.SecretBytes(), func(b []byte) []byte { x, err := ParsePoint(b); return secretly(&x, err) }},
+		"share":      {g.shares[0].SecretBytes(), func(b []byte) []byte { x, err := ParseShare(b); return secretly(x, err) }},
+	} {
+		require.Equal(t, c.encoded, c.again(c.encoded), name)
+		require.Nil(t, c.again(nil), name)
+		require.Nil(t, c.again(c.encoded[:len(c.encoded)-1]), "%s, cut", name)
+		require.Nil(t, c.again(append(c.encoded[:len(c.encoded):len(c.encoded)], 0)), "%s, and more", name)
+		for i := range min(60, len(c.encoded)) {
+			for _, bit := range []byte{1, 0x80} {
+				other := bytes.Clone(c.encoded)
+				other[i] ^= bit
+				if again := c.again(other); again != nil {
+					require.Equal(t, other, again, "%s, byte %d", name, i)
+				}
+			}
+		}
+	}
+	long := bytes.Clone(commitment)
+	at := headerLen(commitmentScheme)
+	binary.BigEndian.PutUint16(long[at:], MaxContext+1)
+	long = slices.Insert(long, at+2, 7)
+	_, err = ParseCommitment(long)
+	require.Error(t, err, "a longer context")
 }
 
 func TestRotationOfTheGroupKey(t *testing.T) {
