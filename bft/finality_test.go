@@ -95,13 +95,12 @@ func TestANotarizedBlockMakesFinalWhatItCertifies(t *testing.T) {
 func TestAForkIsNotAnnounced(t *testing.T) {
 	core, say := fresh(t)
 	blocks := emptyBlocks(core.cfg, 3)
-	for _, b := range blocks[:2] {
+	fork := another(blocks[2], 1) // held, and linked, when the block that it leaves out becomes final
+	fork.Parent, fork.ParentView, fork.Height = blocks[0].Digest(), 1, 2
+	for _, b := range []*Block{blocks[0], blocks[1], fork} {
 		say(b.Proposer, b)
 	}
 	require.Len(t, those[Finalized](proves(core, about(Finalize, blocks[1]))), 2)
-	fork := another(blocks[2], 1)
-	fork.Parent, fork.ParentView, fork.Height = blocks[0].Digest(), 1, 2
-	say(fork.Proposer, fork)
 	require.Empty(t, those[Finalized](proves(core, about(Finalize, fork))))
 	fork = another(blocks[2], 2)
 	fork.Parent, fork.ParentView, fork.Height = blocks[0].Digest(), 1, 3
