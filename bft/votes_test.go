@@ -1,6 +1,7 @@
 package bft
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -68,10 +69,40 @@ func TestAForgersSignaturesAreNotCombined(t *testing.T) {
 	}
 }
 
+// When bad ones are dropped, and there are enough without them, the certificate is combined again.
+func TestACertificateIsCombinedWithoutTheBadOnes(t *testing.T) {
+	core, _ := fresh(t)
+	nullify := Statement{3, 1, Nullify, Digest{}}
+	require.Len(t, those[Combine](hand(core, nullify, true, 1, 2, 3)), 1)
+	core.clock.deadline[TimerView] = 1
+	vote := those[Sign](core.Step(Now{1, 1}, Expired{Timer{1, TimerView}}))[0].Vote
+	vote.Partial = []byte{4}
+	core.Step(Now{1, 1}, Signed{Vote: vote}) // a fourth, while it is under way
+	combine := those[Combine](core.Step(Now{1, 1}, Combined{Statement: nullify, Bad: []ReplicaID{2}}))
+	require.Len(t, combine, 1)
+	require.Equal(t, map[ReplicaID][]byte{1: {1}, 3: {3}, 4: {4}}, combine[0].Partials)
+}
+
+// The own vote may be the last of a quorum: what calls for a fallback vote is seen when it is signed.
+func TestTheOwnVoteCallsForAFallbackVote(t *testing.T) {
+	core, say := fresh(t)
+	core.clock.deadline[TimerView] = 1
+	vote := those[Sign](core.Step(Now{1, 1}, Expired{Timer{1, TimerView}}))[0].Vote
+	b := emptyBlocks(core.cfg, 1)[0]
+	say(1, b)
+	hand(core, notarize(b), true, 1)
+	require.Empty(t, those[Sign](hand(core, Statement{3, 1, Nullify, Digest{}}, true, 2)))
+	vote.Partial = []byte{4}
+	signed := those[Sign](core.Step(Now{1, 1}, Signed{Vote: vote}))
+	require.Len(t, signed, 1)
+	require.Equal(t, Vote{Statement: notarize(b)}, signed[0].Vote)
+}
+
 // A certificate is combined once, and not while a peer's is being checked; nobody needs the nullification of a view below a final block.
 func TestWhenACertificateIsCombined(t *testing.T) {
 	core, say := fresh(t)
 	nullify := Statement{3, 1, Nullify, Digest{}}
+	hand(core, nullify, true, 1)
 	core.Step(Now{1, 1}, Combined{Statement: nullify, Signature: []byte("certificate")})
 	require.Equal(t, View(1), core.View(), "an answer to nothing")
 	say(3, Certificate{nullify, []byte("forged")})
@@ -110,21 +141,22 @@ func TestLateFirstVotes(t *testing.T) {
 	for _, late := range []bool{true, false} {
 		core, say := fresh(t)
 		blocks := emptyBlocks(core.cfg, 2)
+		var signed []Sign
 		if late {
 			proves(core, about(Notarize, blocks[0]))
 		} else {
 			core.cfg.Voter = false // until the view is over
 			say(1, blocks[0])
 			core.cfg.Voter = true
-			proves(core, nullification(3, 1))
+			signed = those[Sign](proves(core, nullification(3, 1)))
 		}
 		require.Equal(t, View(2), core.View())
-		var signed []Sign
 		for _, e := range [][]Effect{say(1, blocks[0]), core.Step(Now{1, 1}, Fetched{blocks[:1]}), say(1, Status{})} {
 			signed = append(signed, those[Sign](e)...)
 		}
 		core.tryFirst(core.at(1))
 		signed = append(signed, those[Sign](core.out)...)
+		signed = slices.DeleteFunc(signed, func(s Sign) bool { return s.Vote.View > 1 }) // it gives the rest of the leader's views up
 		require.Equal(t, late, len(signed) > 0, "late: %v", late)
 		if late {
 			require.Equal(t, Vote{Statement: notarize(blocks[0]), First: true}, signed[0].Vote)
