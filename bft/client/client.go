@@ -18,7 +18,8 @@ import (
 // Methods of the replicas.
 const (
 	methodSubmit = "reseal/submit"
-	methodQuery  = "reseal/query"
+	methodHeight = "reseal/height"
+	methodRead   = "reseal/read"
 	methodInfo   = "reseal/info"
 )
 
@@ -27,6 +28,8 @@ type Config struct {
 	Cluster bft.ClusterID
 	// Peers are the replicas to ask, with the identities that are pinned for them.
 	Peers []transport.Peer
+	// Size is the cluster's; only [Client.Read] needs it.
+	Size bft.Size
 	// GroupKey verifies certificates: a [Verifier], which clients of one process should share.
 	GroupKey request.GroupKey
 	// Key signs the requests.
@@ -61,7 +64,8 @@ type Client struct {
 	slots     chan *slot          // those that are free
 	preferred atomic.Uint32       // index of the replica to ask first
 	seen      atomic.Uint64       // height of the newest state that was written or read
-	usual     atomic.Int64        // what requests took lately, a moving average in nanoseconds
+	heights   heights
+	usual     atomic.Int64 // what requests took lately, a moving average in nanoseconds
 }
 
 // slot is one slot of the session: its requests come one after the other.
@@ -157,48 +161,6 @@ func (c *Client) submit(ctx context.Context, space request.Space, operations [][
 	}
 	c.saw(reply.Record.Height)
 	return reply.Results, nil
-}
-
-// Query reads from one replica. The reply is of a certified state that is at most maxAge old by the clocks of client and replicas (0: of
-// any age), and no older than what this client has written or read before. Check verifies the answer against the reply's AppRoot in the way of the
-// application; it may be nil. Where a reply does not satisfy, another replica is asked, until ctx ends.
-func (c *Client) Query(ctx context.Context, query []byte, maxAge time.Duration, check func(*request.ReadReply) error) (*request.ReadReply, error) {
-	back, times := &WentBackError{}, 0
-	var reply *request.ReadReply
-	err := c.ask(ctx, methodQuery, query, func(answer []byte) error {
-		r, err := request.ParseReadReply(answer)
-		if err != nil {
-			return err
-		}
-		if err := r.Verify(c.cfg.Cluster, c.cfg.GroupKey); err != nil {
-			return err
-		}
-		if seen := c.Seen(); r.Header.StateHeight < seen {
-			back.Height, back.Seen = max(back.Height, r.Header.StateHeight), seen
-			if times++; times >= 2*len(c.conns) {
-				return enough{back}
-			}
-			return fmt.Errorf("its state is of height %d, and this client has seen %d", r.Header.StateHeight, seen)
-		}
-		if age := time.Since(r.Time()); maxAge > 0 && age > maxAge {
-			return fmt.Errorf("its state is %s old", age.Round(time.Millisecond))
-		}
-		if check != nil {
-			if err := check(r); err != nil {
-				return err
-			}
-		}
-		reply = r
-		return nil
-	})
-	if err != nil && back.Seen > 0 {
-		return nil, fmt.Errorf("query: %w (%w)", back, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("query: %w", err)
-	}
-	c.saw(reply.Header.StateHeight)
-	return reply, nil
 }
 
 // Seen returns the height of the newest state that was proven to this client. Kept, and given to a later client, it shows whether the cluster was put back in

@@ -99,6 +99,17 @@ func (s *service) submit(raw []byte) ([]byte, error) {
 	return reply.MarshalBinary()
 }
 
+// claim answers how far the state is proven.
+func (s *service) claim([]byte) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h, c := s.certify()
+	anchor := request.Anchor{Header: h, Certificate: c}
+	return anchor.MarshalBinary()
+}
+
+func (s *service) read(call []byte) ([]byte, error) { return s.query(call[8:]) }
+
 func (s *service) query(query []byte) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,7 +181,8 @@ func start(t testing.TB, s *service, n int) *replicas {
 			})
 		}
 		serve(methodSubmit, s.submit)
-		serve(methodQuery, s.query)
+		serve(methodHeight, s.claim)
+		serve(methodRead, s.read)
 		serve(methodInfo, func([]byte) ([]byte, error) {
 			return fmt.Appendf(nil, `{"replica":%d,"state":{"group_key":"%x"}}`, id, s.key.Bytes()), nil
 		})
@@ -183,7 +195,7 @@ func newClient(t testing.TB, s *service, peers []transport.Peer, patience time.D
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
-	c, err := New(Config{Cluster: cluster, Peers: peers, GroupKey: NewVerifier(s.key), Key: key, Patience: patience})
+	c, err := New(Config{Cluster: cluster, Peers: peers, Size: bft.Size{F: 1}, GroupKey: NewVerifier(s.key), Key: key, Patience: patience})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	return c

@@ -13,8 +13,9 @@
 //
 // # Reads
 //
-// An operation that reads, submitted like any other, is linearizable. [Client.Query] asks one replica and returns the answer with a
-// certified state of stated age; within one Client it never goes back behind what the client has written or read before.
+// [Client.Read] is linearizable and leaves nothing behind: it asks a quorum how far the state is proven, and then one replica. [Client.Query] asks one replica and
+// returns the answer with a certified state of stated age; within one Client it never goes back behind what the client has written or read before. An operation
+// that reads, submitted like any other, is linearizable too, and costs what a write does; it is for applications that read and write in one.
 //
 // A cluster all of whose stores were put back to an earlier time proves what was true then. A client that has been shown a later state refuses that with a
 // [WentBackError]; one that keeps [Client.Seen] and gives it to the next (Config.Seen) notices it across processes too.

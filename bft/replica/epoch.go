@@ -43,6 +43,7 @@ type epochRun struct {
 	// What the store holds, for the mark: the last final height, and the highest view voted in, by kind.
 	written  atomic.Uint64
 	voted    [bft.Finalize + 1]atomic.Uint64
+	pledged  atomic.Uint64 // the highest state certified by a block that this replica has voted to notarize
 	diverged atomic.Bool
 	timers   map[bft.TimerKind]*time.Timer
 	headers  headerCache
@@ -131,6 +132,7 @@ func (r *Replica) newRun(ctx context.Context, m *Membership, keys EpochKeys) (*e
 	for _, b := range restored.Blocks {
 		e.headers.add(b.Digest(), b.Header)
 	}
+	e.restorePledge(&restored)
 	if e.core, err = bft.New(e.config, restored); err != nil {
 		return nil, fmt.Errorf("start the core of epoch %d: %w", m.Epoch, err)
 	}

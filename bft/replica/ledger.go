@@ -50,6 +50,7 @@ type ledger struct {
 	certified atomic.Pointer[certifiedState]
 
 	mu      sync.Mutex
+	news    chan struct{}         // closed when a later state is certified
 	states  map[bft.Height]*state // from the certified one to the latest
 	results map[sessionKey]outcome
 	held    []heldBlock // whose results are held, oldest first
@@ -73,7 +74,7 @@ type outcome struct {
 
 func newLedger(cluster bft.ClusterID, app bft.Application, system System) *ledger {
 	l := &ledger{
-		cluster: cluster, app: app, system: system,
+		cluster: cluster, app: app, system: system, news: make(chan struct{}),
 		states:  make(map[bft.Height]*state),
 		results: make(map[sessionKey]outcome),
 		waiters: make(map[sessionKey][]chan<- *request.Reply),
@@ -255,6 +256,8 @@ func (l *ledger) certify(header bft.Header, certificate bft.Certificate) *certif
 	}
 	c := &certifiedState{s, header, certificate}
 	l.certified.Store(c)
+	close(l.news)
+	l.news = make(chan struct{})
 	from := bft.Height(0)
 	if current != nil {
 		from = current.height
@@ -264,6 +267,13 @@ func (l *ledger) certify(header bft.Header, certificate bft.Certificate) *certif
 	}
 	l.answer(c, from)
 	return c
+}
+
+// proven returns the last certified state, nil if there is none, and what is closed when there is a later one.
+func (l *ledger) proven() (*certifiedState, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.certified.Load(), l.news
 }
 
 // answer tells the clients that wait for outcomes above a height what is proven now.

@@ -85,7 +85,8 @@ type Replica struct {
 	live    bool
 	amnesia atomic.Pointer[amnesia]
 
-	logShare, blockShare *share // what others fetch: log and snapshots; single blocks
+	reading              chan struct{} // a token for each read that is being answered
+	logShare, blockShare *share        // what others fetch: log and snapshots; single blocks
 
 	run    atomic.Pointer[epochRun] // the current epoch's; nil between epochs
 	rekey  chan struct{}
@@ -105,7 +106,7 @@ func New(cfg Config) (*Replica, error) {
 	r := &Replica{
 		cfg: cfg, pool: newPool(), log: cfg.Log,
 		rekey: make(chan struct{}, 1), behind: make(chan bft.ReplicaID, 1),
-		logShare: newShare(), blockShare: newShare(),
+		reading: newReading(), logShare: newShare(), blockShare: newShare(),
 	}
 	r.snapshots.wanted = make(chan *certifiedState, 1)
 	r.ledger = newLedger(cfg.Cluster, cfg.Application, cfg.System)

@@ -10,11 +10,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
-// Methods for clients.
-const (
-	MethodSubmit = "reseal/submit" // a request; the answer is a request.Reply
-	MethodQuery  = "reseal/query"  // a query of the application; the answer is a request.ReadReply
-)
+// MethodSubmit is for clients that write; those that read have methods of their own.
+const MethodSubmit = "reseal/submit" // a request; the answer is a request.Reply
 
 // handOnAfter is how long a request that a client gave to this replica may wait before it is handed to the leader again.
 const handOnAfter = 250 * time.Millisecond
@@ -26,7 +23,8 @@ func (r *Replica) serve() {
 	r.cfg.Network.Handle(methodSnapshot, r.serveSnapshot)
 	r.cfg.Network.Handle(methodRecall, r.serveRecall)
 	r.cfg.Network.HandleClient(MethodSubmit, r.serveSubmit)
-	r.cfg.Network.HandleClient(MethodQuery, r.serveQuery)
+	r.cfg.Network.HandleClient(MethodHeight, r.serveHeight)
+	r.cfg.Network.HandleClient(MethodRead, r.serveRead)
 }
 
 // serveSubmit orders a client's request and answers with its proven results. It waits as long as the client does.
@@ -117,22 +115,4 @@ func (r *Replica) handOnOverdue(ctx context.Context) error {
 			}
 		}
 	}
-}
-
-// serveQuery answers a read from the last certified state.
-func (r *Replica) serveQuery(_ context.Context, _ *transport.Sender, query []byte) ([]byte, error) {
-	c := r.ledger.certified.Load()
-	if c == nil {
-		return nil, errors.New("no state is certified yet: try again in a moment")
-	}
-	answer, proof, err := c.app.Query(query)
-	if err != nil {
-		return nil, err
-	}
-	reply := request.ReadReply{
-		Answer: answer, Proof: proof,
-		AppRoot: c.appRoot, SessionsRoot: bft.Digest(c.sessions.Root()), SystemRoot: c.systemRoot,
-		Header: c.header, Certificate: c.certificate,
-	}
-	return reply.MarshalBinary()
 }

@@ -92,6 +92,7 @@ func (e *epochRun) sayAndSign(effect bft.Effect) {
 	switch x := effect.(type) {
 	case bft.Sign:
 		vote := x.Vote
+		e.pledge(vote)
 		partial, err := e.keys.Signer.Sign(vote.Statement.Bytes(e.config.Cluster))
 		vote.Partial = partial
 		e.events.put(bft.Signed{Vote: vote, Err: err})

@@ -9,6 +9,35 @@ import (
 // headerSize is the size of an encoded header.
 const headerSize = 147
 
+// Anchor proves the state of a height, without anything of the state.
+type Anchor struct {
+	Header bft.Header
+	// Certificate is a notarization of the header, or a finalization.
+	Certificate bft.Certificate
+}
+
+// Verify checks that the certificate proves the header, and so that the state of height Header.StateHeight is final and has the root Header.StateRoot.
+func (a *Anchor) Verify(cluster bft.ClusterID, key GroupKey) error {
+	return verifyAnchor(cluster, key, &a.Header, &a.Certificate)
+}
+
+// MarshalBinary returns the canonical encoding.
+func (a *Anchor) MarshalBinary() ([]byte, error) {
+	var b cryptobyte.Builder
+	addAnchor(&b, &a.Header, &a.Certificate)
+	return b.Bytes()
+}
+
+// ParseAnchor parses what [Anchor.MarshalBinary] wrote, and only that.
+func ParseAnchor(data []byte) (*Anchor, error) {
+	s := cryptobyte.String(data)
+	a := new(Anchor)
+	if !readAnchor(&s, &a.Header, &a.Certificate) || !s.Empty() {
+		return nil, malformed("anchor", "its parts")
+	}
+	return a, nil
+}
+
 // addAnchor encodes a header and a certificate of it: of the certificate's statement only the kind, the rest is the header's.
 func addAnchor(b *cryptobyte.Builder, h *bft.Header, c *bft.Certificate) {
 	b.AddBytes(h.AppendBinary(nil))

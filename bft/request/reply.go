@@ -24,13 +24,19 @@ func unproven(why string) error { return fmt.Errorf("%w: %s; ask another replica
 
 // verifyState checks the certificate of a header, and that the header binds the state made of the three roots.
 func verifyState(cluster bft.ClusterID, key GroupKey, h *bft.Header, c *bft.Certificate, application, sessions, system bft.Digest) error {
+	if StateRoot(h.StateHeight, application, sessions, system) != h.StateRoot {
+		return unproven("its state is not the certified one")
+	}
+	return verifyAnchor(cluster, key, h, c)
+}
+
+// verifyAnchor checks the certificate of a header.
+func verifyAnchor(cluster bft.ClusterID, key GroupKey, h *bft.Header, c *bft.Certificate) error {
 	switch {
 	case c.Kind != bft.Notarize && c.Kind != bft.Finalize:
 		return unproven("its certificate is of the wrong kind")
 	case c.Epoch != h.Epoch || c.View != h.View || c.Block != h.Digest():
 		return unproven("its certificate is of another block")
-	case StateRoot(h.StateHeight, application, sessions, system) != h.StateRoot:
-		return unproven("its state is not the certified one")
 	}
 	if err := key.Verify(c.Statement.Bytes(cluster), c.Signature); err != nil {
 		return unproven("its certificate does not verify under the group key")

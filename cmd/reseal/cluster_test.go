@@ -39,6 +39,8 @@ func TestClusterByHand(t *testing.T) {
 	succeeds(t, "put", "--dir", string(dir), "greeting", "hello")
 	require.Equal(t, "hello\n", succeeds(t, "get", "--dir", string(dir), "greeting"))
 	require.Equal(t, "hello\n", succeeds(t, "get", "--dir", string(dir), "--max-age", "1m", "greeting"))
+	require.Equal(t, "hello\n", succeeds(t, "get", "--dir", string(dir), "--ordered", "greeting"))
+	fails(t, []string{"get", "--dir", string(dir), "--ordered", "--max-age", "1m", "greeting"}, "choose one")
 	require.JSONEq(t, `{"key":"greeting","value":"aGVsbG8="}`, succeeds(t, "get", "--dir", string(dir), "--json", "greeting"))
 	fails(t, []string{"get", "--dir", string(dir), "nothing"}, "nothing: ")
 	require.Contains(t, succeeds(t, "status", "--dir", string(dir)), "holds a share")

@@ -21,7 +21,7 @@ import (
 type loading struct {
 	dir     string
 	options load.Options
-	maxAge  time.Duration
+	client  load.Client // how each one reads
 	output  reportOutput
 }
 
@@ -54,7 +54,8 @@ func newLoadCommand() *cobra.Command {
 a second, whatever the cluster does; latency is then counted from when an operation was due. Every reply is verified under the group public key. The exit status
 is 0 only if every operation was answered.
 
-Reads are in the order of all operations; with --max-age they are of one replica, which proves its answer against a certified state of at most that age.
+Reads are made as "get" makes them: linearizable by a quorum's word, with --ordered as operations, with --max-age of one replica. With --ordered an envelope's
+reads are one request, otherwise each is a call.
 
 With --check what the clients saw is recorded, and porcupine judges whether it is linearizable. Several machines measure one cluster together when each
 writes --json and the files are merged by "reseal load merge".`,
@@ -74,7 +75,8 @@ writes --json and the files are merged by "reseal load merge".`,
 	flags.IntVar(&plan.Keys, "keys", 10_000, "keys, shared by all clients; 0: a new key with every write, and reads of what the client wrote")
 	flags.DurationVar(&plan.Duration, "duration", 30*time.Second, "how long operations become due")
 	flags.DurationVar(&plan.Timeout, "timeout", 30*time.Second, "how long a request is waited for before it has failed")
-	flags.DurationVar(&l.maxAge, "max-age", 0, "read from one replica, and accept a certified state of this age")
+	flags.BoolVar(&l.client.Ordered, "ordered", false, "read as operations in the order of all others")
+	flags.DurationVar(&l.client.MaxAge, "max-age", 0, "read from one replica, and accept a certified state of this age")
 	flags.BoolVar(&l.options.Check, "check", false, "record what the clients see, and have porcupine judge whether it is linearizable")
 	l.output.addFlags(cmd)
 	cmd.AddCommand(newLoadMergeCommand())
@@ -86,9 +88,11 @@ func (l *loading) run(cmd *cobra.Command) (err error) {
 	switch {
 	case plan.Duration <= 0 || plan.Timeout <= 0:
 		return fmt.Errorf("--duration %v, --timeout %v: give times", plan.Duration, plan.Timeout)
-	case l.maxAge < 0:
-		return fmt.Errorf("--max-age %v: give an age such as 2s", l.maxAge)
-	case l.maxAge > 0 && l.options.Check:
+	case l.client.MaxAge < 0:
+		return fmt.Errorf("--max-age %v: give an age such as 2s", l.client.MaxAge)
+	case l.client.MaxAge > 0 && l.client.Ordered:
+		return errors.New("--ordered and --max-age are two ways to read: choose one")
+	case l.client.MaxAge > 0 && l.options.Check:
 		return errors.New("--check with --max-age: reads of an older state are not linearizable, and are not meant to be; leave one out")
 	}
 	if err := plan.Validate(); err != nil {
@@ -108,7 +112,8 @@ func (l *loading) run(cmd *cobra.Command) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, c.Close()) }()
-		l.options.Stores = append(l.options.Stores, load.Client{Client: c, MaxAge: l.maxAge})
+		l.client.Client = c
+		l.options.Stores = append(l.options.Stores, l.client)
 	}
 	l.options.Show = progress.New(cmd.ErrOrStderr())
 	defer l.options.Show.Close()
@@ -118,10 +123,7 @@ func (l *loading) run(cmd *cobra.Command) (err error) {
 	}
 	l.options.Show.Close()
 	report.Unverified = int(witness.Refused.Load())
-	report.ReadsAre = "in the order of all operations"
-	if l.maxAge > 0 {
-		report.ReadsAre = fmt.Sprintf("of one replica, at most %v old", l.maxAge)
-	}
+	report.ReadsAre = l.client.ReadsAre()
 	return errors.Join(l.output.write(cmd.OutOrStdout(), report), report.Failed())
 }
 

@@ -78,7 +78,9 @@ func (a *Access) NewClient(random io.Reader) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := client.New(client.Config{Cluster: a.Genesis.ClusterID(), Peers: a.Members.peers, GroupKey: a.Verifier, Key: key, Seen: seen})
+	c, err := client.New(client.Config{
+		Cluster: a.Genesis.ClusterID(), Peers: a.Members.peers, Size: a.Genesis.Size(), GroupKey: a.Verifier, Key: key, Seen: seen,
+	})
 	if err != nil {
 		return nil, err
 	}

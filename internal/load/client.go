@@ -16,8 +16,21 @@ import (
 // Client is a client of the replicated key-value store. It returns nothing that was not verified.
 type Client struct {
 	*client.Client
-	// MaxAge has reads answered by one replica, of a state of at most that age; 0: reads are operations like any other.
-	MaxAge time.Duration
+	// Ordered has reads made as operations in the order of all others. MaxAge has them answered by one replica, of a state of at most that age. With neither they are
+	// linearizable without an operation of their own.
+	Ordered bool
+	MaxAge  time.Duration
+}
+
+// ReadsAre says in words how the client reads.
+func (s Client) ReadsAre() string {
+	switch {
+	case s.Ordered:
+		return "operations in the order of all others"
+	case s.MaxAge > 0:
+		return fmt.Sprintf("of one replica, at most %v old", s.MaxAge)
+	}
+	return "linearizable, by a quorum's word"
 }
 
 var _ Store = Client{}
@@ -45,7 +58,7 @@ func (s Client) Put(ctx context.Context, pairs []Pair) error {
 
 // Get reads keys, in the way that the client has for it.
 func (s Client) Get(ctx context.Context, keys []string) ([][]byte, error) {
-	if s.MaxAge > 0 {
+	if !s.Ordered {
 		return s.query(ctx, keys)
 	}
 	operations := make([][]byte, len(keys))
@@ -93,7 +106,13 @@ func (s Client) query(ctx context.Context, keys []string) ([][]byte, error) {
 	group.SetLimit(maxUnderWay)
 	for i, key := range keys {
 		group.Go(func() error {
-			_, err := s.Query(ctx, []byte(key), s.MaxAge, func(r *request.ReadReply) error {
+			read := s.Read
+			if s.MaxAge > 0 {
+				read = func(ctx context.Context, query []byte, check func(*request.ReadReply) error) (*request.ReadReply, error) {
+					return s.Query(ctx, query, s.MaxAge, check)
+				}
+			}
+			_, err := read(ctx, []byte(key), func(r *request.ReadReply) error {
 				value, found, err := kv.VerifyQuery(r.AppRoot, []byte(key), r.Answer, r.Proof)
 				if err == nil && found {
 					values[i] = append([]byte{}, value...)

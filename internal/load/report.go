@@ -15,7 +15,7 @@ import (
 // Report is what one run measured, or several that were merged. Its JSON names do not change.
 type Report struct {
 	Plan Plan `json:"plan"`
-	// How says in words how reads are made.
+	// ReadsAre says in words how reads are made.
 	ReadsAre string `json:"reads_are"`
 	// Machines is the number of runs that are merged in it.
 	Machines int       `json:"machines"`
@@ -299,6 +299,9 @@ func (r *Report) WriteTable(out io.Writer) error {
 	}
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	if r.Reads.Requests > 0 {
+		fmt.Fprintf(out, "reads are %s\n", r.ReadsAre)
 	}
 	fmt.Fprintf(out, "%.1f s; the longest time without an answer: %d ms; replies that did not verify: %d\n", r.Seconds, r.LongestGapMS, r.Unverified)
 	if r.Plan.Rate > 0 {

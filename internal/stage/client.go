@@ -166,7 +166,7 @@ func (c *Control) Evidence(ctx context.Context, id bft.ReplicaID) (*attest.Evide
 // NewClient makes a client with a key of its own.
 func (c *Control) NewClient() (load.Client, error) {
 	user, err := c.access.NewClient(rand.Reader)
-	return load.Client{Client: user}, err
+	return load.Client{Client: user, Ordered: true}, err
 }
 
 // Holders counts the members with a share.
