@@ -3,12 +3,16 @@ package wholesim
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,7 +21,7 @@ import (
 	"github.com/reseal-bft/reseal/bft/sim"
 )
 
-// Report is what a campaign came to: the simulator's report, and some figures of whole nodes. There is no hash: see the package's documentation.
+// Report is what a campaign came to: the simulator's report, and some figures of whole nodes.
 type Report struct {
 	sim.Report
 	// Beyond counts the seeds whose faults left more than c correct replicas without a vote, and that were not live again.
@@ -30,8 +34,9 @@ type Report struct {
 
 // Binary is a built test binary of this package, which runs seeds.
 type Binary struct {
-	path string
-	dir  string
+	path    string
+	dir     string
+	patched bool // see patches
 }
 
 // Build builds the binary from the source tree at root; with planted bugs if asked for. Close removes it.
@@ -40,12 +45,17 @@ func Build(ctx context.Context, root string, mutants bool) (*Binary, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Binary{path: filepath.Join(dir, "wholesim.test"), dir: dir}
+	b := &Binary{path: filepath.Join(dir, "wholesim.test"), dir: dir, patched: true}
 	tags := "checksums"
 	if mutants {
 		tags += ",mutants"
 	}
-	build := exec.CommandContext(ctx, "go", "test", "-c", "-tags", tags, "-o", b.path, "./internal/wholesim")
+	patched, err := overlay(dir)
+	if err != nil {
+		b.Close()
+		return nil, err
+	}
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-tags", tags, "-overlay", patched, "-o", b.path, "./internal/wholesim")
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Close()
@@ -85,7 +95,7 @@ func (b *Binary) run(ctx context.Context, seed uint64, o Options) Result {
 	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
 	defer cancel()
 	process := exec.CommandContext(ctx, b.path, "-test.run", "^TestSeed$", "-test.timeout", "0")
-	process.Env = append(os.Environ(), taskVariable+"="+string(t), "GOMAXPROCS=1", "GOTRACEBACK=all")
+	process.Env = append(append(os.Environ(), taskVariable+"="+string(t)), environment(seed)...)
 	process.Cancel = func() error { return process.Process.Signal(syscall.SIGQUIT) } // it prints what hangs
 	process.WaitDelay = 10 * time.Second
 	var out, errors bytes.Buffer
@@ -138,7 +148,7 @@ func tail(s string) string {
 const maxFailures = 10
 
 // Campaign runs count seeds from the first on, on all processors. It ends early when the context does, and, with a planted bug, at the first seed
-// that finds it. done is called after each seed, in any order.
+// that finds it. done is called after each seed, in any order. The first seed is played once more in the end, and must give the same hash.
 func Campaign(ctx context.Context, b *Binary, first uint64, count int, o Options, done func(Result)) (Report, error) {
 	o, err := o.complete()
 	if err != nil {
@@ -149,6 +159,7 @@ func Campaign(ctx context.Context, b *Binary, first uint64, count int, o Options
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex
+	hashes := make(map[uint64]string)
 	var workers sync.WaitGroup
 	seeds := make(chan uint64)
 	for range max(1, min(runtime.NumCPU(), count)) {
@@ -158,6 +169,7 @@ func Campaign(ctx context.Context, b *Binary, first uint64, count int, o Options
 				mu.Lock()
 				if ctx.Err() == nil {
 					report.add(result)
+					hashes[seed] = result.Hash
 					if done != nil {
 						done(result)
 					}
@@ -177,6 +189,17 @@ func Campaign(ctx context.Context, b *Binary, first uint64, count int, o Options
 	}
 	close(seeds)
 	workers.Wait()
+	if sum := hashes[first]; sum != "" && o.Mutant == "" && b.patched {
+		if again := b.run(ctx, first, o); again.Hash != sum && ctx.Err() == nil {
+			report.Violations++
+			report.Failures = append(report.Failures, sim.Failure{Seed: first, Reason: fmt.Sprintf("played again, the seed gives another hash: %s, and %s before", again.Hash, sum)})
+		}
+	}
+	all := sha256.New()
+	for _, seed := range slices.Sorted(maps.Keys(hashes)) {
+		fmt.Fprintln(all, seed, hashes[seed])
+	}
+	report.Hash = hex.EncodeToString(all.Sum(nil)[:8])
 	report.Seconds = time.Since(start).Seconds()
 	report.ViewsPerSec = float64(report.Views) / report.Seconds
 	report.SeedsPerHour = float64(report.Seeds) / report.Seconds * 3600

@@ -6,8 +6,10 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
+	"hash"
 	mathrand "math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -38,7 +40,8 @@ type cluster struct {
 
 	mu    sync.Mutex
 	rng   *mathrand.Rand
-	lines []string // the last of the trace
+	lines []string  // the last of the trace
+	sum   hash.Hash // of all that happened
 }
 
 // pick returns a random duration.
@@ -49,7 +52,7 @@ func (c *cluster) pick(low, high time.Duration) time.Duration {
 }
 
 func newCluster(seed uint64, o Options) (*cluster, error) {
-	c := &cluster{options: o, seed: seed, rng: mathrand.New(mathrand.NewPCG(seed, 3)), started: time.Now()}
+	c := &cluster{options: o, seed: seed, rng: mathrand.New(mathrand.NewPCG(seed, 3)), started: time.Now(), sum: sha256.New()}
 	c.judge = newJudge(c)
 	c.plan = newPlan(seed, o)
 	c.profile = c.plan.profile
@@ -133,22 +136,36 @@ func (c *cluster) addMachine(id bft.ReplicaID) error {
 // keptLines bounds the trace that is shown with a failure.
 const keptLines = 300
 
-// note writes a line of the trace.
-func (c *cluster) note(m *machine, format string, args ...any) {
+// line makes a line of the trace.
+func (c *cluster) line(m *machine, format string, args ...any) string {
 	who := "   "
 	if m != nil {
 		who = fmt.Sprintf("%3d", m.id)
 	}
-	line := fmt.Sprintf("%12.3fs %s  %s", time.Since(c.started).Seconds(), who, fmt.Sprintf(format, args...))
+	return fmt.Sprintf("%12.3fs %s  %s", time.Since(c.started).Seconds(), who, fmt.Sprintf(format, args...))
+}
+
+// note writes a line of the trace.
+func (c *cluster) note(m *machine, format string, args ...any) {
+	line := c.line(m, format, args...)
 	c.mu.Lock()
 	if len(c.lines) == keptLines {
 		c.lines = c.lines[1:]
 	}
 	c.lines = append(c.lines, line)
+	c.sum.Write([]byte(line))
 	c.mu.Unlock()
 	if c.options.Trace != nil {
 		c.options.Trace(line)
 	}
+}
+
+// hear adds what a replica sends to the sum of all that happened.
+func (c *cluster) hear(m *machine, frame []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fmt.Fprintf(c.sum, "%d %d %d ", time.Since(c.started), m.id, len(frame))
+	c.sum.Write(frame)
 }
 
 // correct reports whether a machine's replica keeps the protocol.

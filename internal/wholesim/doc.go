@@ -17,11 +17,13 @@
 // is a test. The command builds this package's test binary, in the source tree, and runs one process for each seed, which also keeps a crash or a
 // hang of one seed from the others.
 //
-// # What is not determined by the seed
+// # The same again
 //
-// The seed fixes the plan (which faults, when, for how long), delays, clients, adversaries, and all cryptographic randomness as far as the order allows in which
-// goroutines ask for it. The interleaving of goroutines at one moment of virtual time, the order of Go's maps, and selects with several ready
-// cases are not fixed. A verdict is therefore not a function of its seed.
+// A run is a function of its seed: [Campaign] plays the first one twice and compares the hashes of all that replicas sent and logged, and when. The seed fixes the plan (which faults, when,
+// for how long), delays, clients, adversaries and cryptographic randomness. That goroutines interleave in the same way, that maps are walked in the same order, and that a select
+// takes the same of several ready cases, is the runtime's doing: [Build] builds the simulator with three lines of it changed (go build -overlay, see patches), and a process has one
+// processor, and collects garbage at moments of virtual time. Another Go release, or another build of the project, gives other runs. The tests of this package that run in the test's own
+// binary have Go's own runtime, and are not the same again.
 //
 // # What it does not promise
 //

@@ -268,6 +268,10 @@ func (l *logger) Handle(_ context.Context, r slog.Record) error {
 		text += " " + a.String()
 		return true
 	})
+	if r.Level < slog.LevelInfo { // only looked at in a trace, which changes nothing
+		l.m.c.options.Trace(l.m.c.line(l.m, "%s: %s", r.Level, text))
+		return nil
+	}
 	l.m.c.note(l.m, "%s: %s", r.Level, text)
 	return nil
 }

@@ -2,6 +2,7 @@ package wholesim
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"runtime"
 	"slices"
@@ -28,8 +29,10 @@ type Result struct {
 	Recovered time.Duration `json:"recovered"`
 	Lived     time.Duration `json:"lived"`
 	Seconds   float64       `json:"seconds"` // of real time
-	Plan      string        `json:"plan,omitempty"`
-	Trace     []string      `json:"trace,omitempty"` // the last lines, of a run that failed
+	// Hash is of all that happened. It is the seed's with a binary of [Build].
+	Hash  string   `json:"hash"`
+	Plan  string   `json:"plan,omitempty"`
+	Trace []string `json:"trace,omitempty"` // the last lines, of a run that failed
 }
 
 // Failure says why a seed failed, or nothing.
@@ -71,6 +74,7 @@ func (c *cluster) run(result *Result) {
 		working.Go(func() { k.run(ctx) })
 	}
 	working.Go(func() { c.watch(ctx) })
+	working.Go(func() { c.collect(ctx) })
 	result.Stuck = c.phases(ctx, result)
 	if result.Stuck != "" {
 		c.note(nil, "STUCK: %s", result.Stuck)
@@ -86,6 +90,13 @@ func (c *cluster) run(result *Result) {
 	}
 	time.Sleep(time.Minute) // what was told to end has ended
 	c.summarize(result)
+}
+
+// collect collects garbage at moments of virtual time, because the collector's own moments are not the seed's.
+func (c *cluster) collect(ctx context.Context) {
+	for pause(ctx, 4*time.Duration(c.profile.timeouts.View)) == nil {
+		runtime.GC()
+	}
 }
 
 // phases runs the key generation in peace, then the plan, then what must follow when the faults have stopped.
@@ -148,6 +159,9 @@ func (c *cluster) summarize(r *Result) {
 		r.Writes += len(k.acknowledged())
 	}
 	r.Lived = time.Since(c.started)
+	c.mu.Lock()
+	r.Hash = hex.EncodeToString(c.sum.Sum(nil)[:8])
+	c.mu.Unlock()
 	filled := slices.ContainsFunc(c.plan.events, func(e event) bool { return e.kind == "full" })
 	if left := bubbleGoroutines(); len(left) > 0 && !filled {
 		r.Violations = append(r.Violations, fmt.Sprintf("%d goroutines have not ended; the first: %s", len(left), left[0]))
