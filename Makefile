@@ -59,6 +59,10 @@ bench: ## Run the Go benchmarks of all modules once
 sim-long: ## Run ten thousand seeds of the simulator with every adversary and fault
 	go run ./cmd/reseal sim --seeds 10000 $(ARGS)
 
+.PHONY: sim-coverage
+sim-coverage: ## Print the branches of the core that campaigns of all sizes up to seven replicas do not reach
+	go run ./cmd/reseal sim --coverage --n-max 7 --seeds 300 $(ARGS)
+
 .PHONY: sim-whole
 sim-whole: ## Run a hundred seeds of whole nodes in virtual time; it tells how many it does in an hour
 	go run ./cmd/reseal sim --whole --seeds 100 $(ARGS)

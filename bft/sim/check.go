@@ -26,6 +26,8 @@ type checker struct {
 	ends      map[bft.Epoch]bft.Digest
 	fast      map[bft.Digest]bool                      // blocks final by first votes
 	signers   map[bft.Statement]map[bft.ReplicaID]bool // the correct machines that signed a statement
+	reached   map[bft.Epoch]bft.View                   // by epoch, the highest view of a final block
+	turns     map[turn]bool                            // the turns of leaders that brought a final block
 }
 
 type viewKey struct {
@@ -46,7 +48,7 @@ func newChecker(c *cluster) *checker {
 		firsts: make(map[voteKey]bft.Statement), direct: make(map[viewKey]bft.Digest), certain: make(map[bft.Digest]bool),
 		notarized: make(map[viewKey]map[bft.Digest]bool), nullified: make(map[viewKey]bool),
 		effects: make(map[op]bft.Height), ends: make(map[bft.Epoch]bft.Digest), fast: make(map[bft.Digest]bool),
-		signers: make(map[bft.Statement]map[bft.ReplicaID]bool),
+		signers: make(map[bft.Statement]map[bft.ReplicaID]bool), reached: make(map[bft.Epoch]bft.View), turns: make(map[turn]bool),
 	}
 }
 
@@ -173,6 +175,9 @@ func (k *checker) finalized(r *replica, f bft.Finalized) {
 		k.fail(r, "height %d is announced after %d", b.Height, k.heights[r])
 	}
 	k.heights[r] = b.Height
+	k.reached[b.Epoch] = max(k.reached[b.Epoch], b.View)
+	window := bft.View(k.c.options.Window)
+	k.turns[turn{b.Epoch, (b.View-1)/window*window + 1}] = true
 	if k.c.proposals[digest] == nil {
 		k.fail(r, "height %d has a block that no leader proposed", b.Height)
 	}

@@ -12,7 +12,7 @@ import (
 const Planted = true
 
 // harness names the bugs that are planted in the simulated surroundings of the core.
-var harness = []string{"certificate-unbound", "handoff-few-dealings"}
+var harness = []string{"certificate-unbound", "handoff-few-dealings", "mute-leader"}
 
 // Mutants returns the names of the planted bugs.
 func Mutants() []string {

@@ -52,6 +52,14 @@ func run(seed uint64, o Options) Result {
 			result.Stuck = goal.missing()
 			c.note(nil, "STUCK: %s", result.Stuck)
 		}
+		if turns := c.turns(); !broken() && result.Stuck == "" {
+			c.world.run(c.world.now+o.bound(), func() bool { return broken() || turns.over() })
+			turns.judge()
+			if !broken() && !turns.over() {
+				result.Stuck = "two rotations of leaders do not come to an end"
+				c.note(nil, "STUCK: %s", result.Stuck)
+			}
+		}
 	}
 	c.summarize(&result)
 	return result

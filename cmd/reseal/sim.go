@@ -26,6 +26,8 @@ type simFlags struct {
 	json    string
 	trace   bool
 	whole   bool
+	// coverage prints the branches of the core that the campaigns do not reach.
+	coverage bool
 }
 
 func newSimCommand() *cobra.Command {
@@ -51,6 +53,7 @@ planted bug was found.`,
 	flags.StringVar(&f.options.Mutant, "mutant", "", "plant a bug and find it; list names them")
 	flags.StringVar(&f.json, "json", "", "write the report to this file, - for standard output")
 	flags.BoolVar(&f.trace, "trace", false, "print everything that happens in the first seed")
+	flags.BoolVar(&f.coverage, "coverage", false, "print the branches of the core that were not reached; in the source tree, where it builds a program that counts them")
 	cmd.AddCommand(newWanCommand())
 	return cmd
 }
@@ -63,6 +66,10 @@ func (f *simFlags) run(cmd *cobra.Command) error {
 		return errors.New("--seeds must be at least 1")
 	}
 	switch {
+	case f.coverage && (f.whole || f.options.Mutant != ""):
+		return errors.New("--coverage is of the core without planted bugs: leave out --whole and --mutant")
+	case f.coverage:
+		return runCoverage(cmd)
 	case f.whole:
 		return f.runWhole(cmd)
 	case f.options.Mutant != "" && !sim.Planted:
