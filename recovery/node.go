@@ -40,10 +40,11 @@ type NodeConfig struct {
 	// The surroundings of a node, which a simulator replaces. Each may be nil: the machine's own.
 	//
 	// Network connects the node with its peers and clients. FS is the file system of the node's store. Clock is the wall clock, by which blocks
-	// get their time; durations are not measured by it.
-	Network func(transport.Config) (Network, error)
-	FS      vfs.FS
-	Clock   func() time.Time
+	// get their time; durations are not measured by it. Retention is how much of the log is kept.
+	Network   func(transport.Config) (Network, error)
+	FS        vfs.FS
+	Clock     func() time.Time
+	Retention replica.Retention
 
 	// Observe, if it is not nil, is shown what goes into the consensus core and what comes out, see replica.Config.
 	Observe func(bft.Config, bft.Restored) func(bft.Now, bft.Event, []bft.Effect)
@@ -220,7 +221,7 @@ func (n *Node) newReplica() (*replica.Replica, error) {
 		Cluster: n.cluster, Self: n.cfg.Self, Store: n.store, Network: n.transport,
 		Application: n.cfg.Application, System: n.state,
 		Keys: n.keys, Verifier: n.keeper.Verifier,
-		Window: n.cfg.Genesis.Window, Timeouts: n.cfg.Genesis.Timeouts.Bounds(), Log: n.log, Clock: n.cfg.Clock,
+		Window: n.cfg.Genesis.Window, Timeouts: n.cfg.Genesis.Timeouts.Bounds(), Retention: n.cfg.Retention, Log: n.log, Clock: n.cfg.Clock,
 		OnExecuted: n.executed, OnEvidence: n.accuse, Observe: n.cfg.Observe,
 	})
 }

@@ -81,8 +81,17 @@ func (r *Replica) isAhead(ctx context.Context, peer bft.ReplicaID) bool {
 		c, err := r.check(p)
 		return err == nil && (c.end.Last != 0 || len(c.blocks) >= farBehind/2 || c.bytes() >= pieceBytes/2)
 	}
-	h, err := r.askHead(ctx, peer) // it may have cut its log
-	return err == nil && h.verify(r, r.Membership()) == nil && h.block.Height > r.ledger.latest.Load().height+farBehind
+	if r.Membership().Epoch == 0 { // it may have cut its log; and before f + 1 have named the group key, the head of one proves nothing
+		offers, err := r.askHeads(ctx)
+		return err == nil && slices.ContainsFunc(offers, r.isFar)
+	}
+	h, err := r.askHead(ctx, peer)
+	return err == nil && h.verify(r, r.Membership()) == nil && r.isFar(h)
+}
+
+// isFar reports whether an offered snapshot is of a height that is better reached by catching up.
+func (r *Replica) isFar(o *offer) bool {
+	return o.block.Height > r.ledger.latest.Load().height+farBehind
 }
 
 // merits remembers which peers failed to help, for as long as the process lasts: they are asked after the others.

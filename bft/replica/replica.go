@@ -37,7 +37,7 @@ type EpochKeys struct {
 	MarkKey []byte
 }
 
-// Config is what a replica is made of. All fields are needed but Clock, Observe and those that begin with On.
+// Config is what a replica is made of. All fields are needed but Retention, Clock, Observe and those that begin with On.
 type Config struct {
 	Cluster     bft.ClusterID
 	Self        bft.ReplicaID
@@ -52,7 +52,9 @@ type Config struct {
 	Verifier func(*Membership) (bft.Scheme, error)
 	Window   int
 	Timeouts bft.Timeouts
-	Log      *slog.Logger
+	// Retention may be zero.
+	Retention Retention
+	Log       *slog.Logger
 	// Clock is the machine's wall clock, which may be wrong and may jump; nil stands for time.Now. Durations are not measured by it.
 	Clock func() time.Time
 	// OnExecuted is called after each executed block, on the goroutine that executes: it must not block.
@@ -103,6 +105,9 @@ var errRekey = errors.New("the epoch's keys have changed")
 // New prepares a replica from what is on its disk: it restores the last snapshot and executes the final blocks after it. It
 // registers its methods with the network; [Replica.Run] runs it.
 func New(cfg Config) (*Replica, error) {
+	if cfg.Retention == (Retention{}) {
+		cfg.Retention = Retention{Kept: keptBlocks, Leap: leapBlocks}
+	}
 	r := &Replica{
 		cfg: cfg, pool: newPool(), log: cfg.Log,
 		rekey: make(chan struct{}, 1), behind: make(chan bft.ReplicaID, 1),

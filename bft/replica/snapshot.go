@@ -21,8 +21,18 @@ const (
 	snapshotPause  = 10 * time.Second
 )
 
-// keptBlocks is the length of the log that is kept below the last snapshot. A replica that is further behind fetches a snapshot.
-const keptBlocks = 1 << 16
+// Retention says how much of the log a replica keeps, and from where on it fetches a snapshot rather than the log, in blocks. The zero value stands for what is in use; a
+// simulator has less of both, so that minutes show what otherwise takes days.
+type Retention struct {
+	Kept bft.Height // below the last snapshot. A replica that is further behind needs a snapshot
+	Leap bft.Height // the distance from which a snapshot is fetched; less than Kept
+}
+
+// The retention in use.
+const (
+	keptBlocks = 1 << 16
+	leapBlocks = 1 << 13
+)
 
 // snapshots writes a certified state to disk now and then, beside everything else.
 type snapshots struct {
@@ -69,8 +79,8 @@ func (r *Replica) forget(c *certifiedState) {
 	if err != nil {
 		r.log.Error("forgetting old votes failed; the disk keeps more than it needs", "error", err)
 	}
-	if c.height > keptBlocks {
-		if err := r.cfg.Store.PruneBelow(c.height - keptBlocks); err != nil {
+	if kept := r.cfg.Retention.Kept; c.height > kept {
+		if err := r.cfg.Store.PruneBelow(c.height - kept); err != nil {
 			r.log.Error("cutting the log failed; the disk keeps more than it needs", "error", err)
 		}
 	}

@@ -28,9 +28,6 @@ const (
 // snapshotPart is the size of one part, in bytes.
 const snapshotPart = 2 << 20
 
-// leapBlocks is the distance from which a snapshot is fetched rather than the log. It is less than keptBlocks.
-const leapBlocks = 1 << 13
-
 // headTimeout is how long the heads of others are waited for. Those of n - 1 - f suffice.
 const headTimeout = 2 * time.Second
 
@@ -183,7 +180,7 @@ func (r *Replica) leap(ctx context.Context, limit time.Duration) error {
 		return err
 	}
 	for _, o := range offers {
-		if o.block.Height < r.ledger.latest.Load().height+leapBlocks {
+		if o.block.Height < r.ledger.latest.Load().height+r.cfg.Retention.Leap {
 			continue
 		}
 		err := r.fetchSnapshot(ctx, o, limit)

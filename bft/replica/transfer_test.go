@@ -375,6 +375,32 @@ func TestALiarAlone(t *testing.T) {
 	})
 }
 
+// A replica without a state whose first catch-up found nobody, because those it could reach did not know its key yet, finds out afterwards that the others are ahead: also when their logs are cut,
+// and it knows no group key to verify their snapshots with. One that lies does not make it stop.
+func TestAReplicaWithoutAStateFindsOutThatItIsBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFar(t)
+		cut := func(ctx context.Context, method string, call []byte) ([]byte, error) {
+			if method == methodLog {
+				return nil, errCut
+			}
+			return f.good(ctx, method, call)
+		}
+		network := &peers{}
+		fresh := newWorld(t, f.system.Membership().Size, 0)
+		fresh.id = f.id
+		r, err := fresh.replica(fresh.store(), network)
+		require.NoError(t, err)
+		for honest, behind := range map[int]bool{2: false, 3: true} { // f is 2
+			network.serve = map[bft.ReplicaID]serve{}
+			for id := range honest {
+				network.serve[bft.ReplicaID(id+2)] = cut
+			}
+			require.Equal(t, behind, r.isAhead(t.Context(), 2), "%d name the group key", honest)
+		}
+	})
+}
+
 // A replica that does not know the group key yet believes it of f + 1 others, and not of f.
 func TestTheGroupKeyIsNotBelievedOfFew(t *testing.T) { require.NoError(t, checkGroupKey(t)) }
 

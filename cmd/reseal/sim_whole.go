@@ -42,9 +42,9 @@ func (f *simFlags) runWhole(cmd *cobra.Command) error {
 		return errors.New("interrupted")
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "f=%d c=%d n=%d: %d seeds, %d views, %d blocks, %d epochs, %d writes, %.1f hours, %d violations, %d stuck, %d beyond the bounds, "+
-		"well again at most %v after the faults, hash %s, %.0f views a second, %.0f seeds an hour, %.1f s\n",
+		"well again at most %v after the faults, hash %s, first seed the same again: %t, %.0f views a second, %.0f seeds an hour, %.1f s\n",
 		o.F, o.C, 3*o.F+2*o.C+1, report.Seeds, report.Views, report.Blocks, report.Epochs, report.Writes, report.VirtualHours, report.Violations,
-		report.Stuck, report.Beyond, time.Duration(report.SlowestMS)*time.Millisecond, report.Hash, report.ViewsPerSec, report.SeedsPerHour, report.Seconds)
+		report.Stuck, report.Beyond, time.Duration(report.SlowestMS)*time.Millisecond, report.Hash, report.Replayed, report.ViewsPerSec, report.SeedsPerHour, report.Seconds)
 	if f.json != "" {
 		if err := writeReport(cmd.OutOrStdout(), f.json, report); err != nil {
 			return err

@@ -22,7 +22,7 @@ var Adversaries = []string{
 	"equivocate", // signs two blocks for a view, one for each half
 	"show-one",   // shows a block to one replica, which then loses its power
 	"junk",       // votes and certificates that do not verify, frames that do not parse
-	"ahead",      // votes for views to come
+	"ahead",      // votes for views and epochs to come
 	"relay",      // carries messages over a partition, to some
 	"lie",        // false answers in state transfer
 	"drip",       // answers as late as possible, a byte at a time
@@ -106,6 +106,9 @@ func (a *attack) sending(to bft.ReplicaID, frame []byte) [][]byte {
 			for range 3 {
 				ahead := x
 				ahead.View += bft.View(1 + a.rng.IntN(70))
+				if a.chance(10) {
+					ahead.Epoch += bft.Epoch(1 + a.rng.IntN(3))
+				}
 				ahead.Kind = bft.VoteKind(1 + a.rng.IntN(3))
 				if ahead.Kind == bft.Nullify {
 					ahead.Block = bft.Digest{}

@@ -3,9 +3,13 @@ package wholesim
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
@@ -73,12 +77,58 @@ func (a *attack) lie(name string, how int, answer []byte) []byte {
 	case 1:
 		answer = answer[:a.rng.IntN(len(answer))]
 	case 2:
-		if name == "reseal/snapshot" && len(answer) >= 16 { // a great height, a great size
-			binary.BigEndian.PutUint64(answer, binary.BigEndian.Uint64(answer)+uint64(a.rng.IntN(1<<20)))
-			binary.BigEndian.PutUint64(answer[8:], uint64(a.rng.IntN(1<<40)))
+		if name == "reseal/snapshot-head" && len(answer) >= 8 { // a great size
+			binary.BigEndian.PutUint64(answer, uint64(a.rng.IntN(1<<40)))
 		}
 	case 3:
 		return a.bytes(a.rng.IntN(1 << 16))
+	default:
+		if name == "reseal/log" {
+			return a.fork(answer)
+		}
 	}
 	return answer
+}
+
+// fork makes of a piece of the log another: it ends with a block that this replica has signed in place of one of its own, and that a finalization proves. All is as it should be
+// but for the finalization's signature. Without such a block it is the piece.
+func (a *attack) fork(piece []byte) []byte {
+	s := cryptobyte.String(piece)
+	var count uint16
+	if !s.ReadUint16(&count) {
+		return piece
+	}
+	var blocks, forked [][]byte
+	var twin *bft.Block
+	for range count {
+		var raw cryptobyte.String
+		if !s.ReadUint24LengthPrefixed(&raw) {
+			return piece
+		}
+		if b, err := bft.ParseBlock(raw); err == nil && b.Proposer == a.m.id {
+			if t := a.twin(b); t != nil {
+				if made, err := t.MarshalBinary(); err == nil {
+					twin, forked = t, append(slices.Clone(blocks), made)
+				}
+			}
+		}
+		blocks = append(blocks, raw)
+	}
+	if twin == nil {
+		return piece
+	}
+	proof := bft.Proof{Certificate: bft.Certificate{
+		Statement: bft.Statement{Epoch: twin.Epoch, View: twin.View, Kind: bft.Finalize, Block: twin.Digest()}, Signature: a.bytes(48),
+	}}
+	proven, err := proof.MarshalBinary()
+	if err != nil {
+		return piece
+	}
+	var b cryptobyte.Builder
+	b.AddUint16(uint16(len(forked)))
+	for _, raw := range forked {
+		b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(raw) })
+	}
+	b.AddBytes(proven)
+	return b.BytesOrPanic()
 }

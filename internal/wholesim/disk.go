@@ -1,7 +1,10 @@
 package wholesim
 
 import (
+	"errors"
+	"io"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"syscall"
 
@@ -80,11 +83,52 @@ func (d *disk) copy() *vfs.MemFS {
 	return d.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: d.rng})
 }
 
-// putBack replaces what is on the disk.
-func (d *disk) putBack(fs *vfs.MemFS) {
+// storeDir is where a node has its store; the mark lies beside it.
+const (
+	storeDir = "store"
+	markFile = storeDir + ".mark"
+)
+
+// putBack replaces what is on the disk, all of it or the store alone: then the mark stays.
+func (d *disk) putBack(fs *vfs.MemFS, storeAlone bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	before := d.fs
 	d.fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: d.rng})
+	if !storeAlone {
+		return nil
+	}
+	from, err := before.Open(markFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // it has not been written yet
+	} else if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := d.fs.Create(markFile, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(to, from); err != nil {
+		return err
+	}
+	return errors.Join(to.Sync(), to.Close(), syncRoot(d.fs))
+}
+
+// syncRoot makes the names in the root directory survive a crash.
+func syncRoot(fs vfs.FS) error {
+	root, err := fs.OpenDir("/")
+	if err != nil {
+		return err
+	}
+	return errors.Join(root.Sync(), root.Close())
+}
+
+// replace puts an empty disk in the old one's place.
+func (d *disk) replace() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fs = vfs.NewCrashableMem()
 }
 
 func (d *disk) fill(how fullness) {

@@ -19,7 +19,9 @@
 //
 // # The same again
 //
-// A run is a function of its seed: [Campaign] plays the first one twice and compares the hashes of all that replicas sent and logged, and when. The seed fixes the plan (which faults, when,
+// A run is meant to be a function of its seed: [Campaign] plays the first one twice, compares the hashes of all that replicas sent and logged, and when, and says whether they agree. They did
+// without faults; with faults they once did not, in processes with different environments. A suspect is the order of maps whose keys are pointers (a context's
+// children), which depends on where things lie in memory: so also on whether there is a trace. The seed fixes the plan (which faults, when,
 // for how long), delays, clients, adversaries and cryptographic randomness. That goroutines interleave in the same way, that maps are walked in the same order, and that a select
 // takes the same of several ready cases, is the runtime's doing: [Build] builds the simulator with three lines of it changed (go build -overlay, see patches), and a process has one
 // processor, and collects garbage at moments of virtual time. Another Go release, or another build of the project, gives other runs. The tests of this package that run in the test's own

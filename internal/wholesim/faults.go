@@ -63,9 +63,18 @@ func (c *cluster) begin(e event) {
 		for _, id := range e.who {
 			m := c.machine(id)
 			m.kill(nil, 100, e.lasts)
-			if len(m.copies) > 0 {
-				m.disk.putBack(m.copies[int(e.amount)%len(m.copies)])
+			if len(m.copies) == 0 {
+				continue
 			}
+			if err := m.disk.putBack(m.copies[int(e.amount/2)%len(m.copies)], e.amount%2 == 0); err != nil {
+				c.judge.fault("the simulator cannot put a disk back: %v", err)
+			}
+		}
+	case "new-disk":
+		for _, id := range e.who {
+			m := c.machine(id)
+			m.kill(nil, 100, e.lasts)
+			m.disk.replace()
 		}
 	case "partition":
 		c.cut(e, true, true)

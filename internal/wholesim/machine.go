@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/replica"
 	"github.com/reseal-bft/reseal/bft/transport"
 	"github.com/reseal-bft/reseal/recovery"
 	"github.com/reseal-bft/reseal/recovery/governance"
@@ -36,6 +37,9 @@ type machine struct {
 	round   governance.Round
 	said    map[string]time.Time // log messages
 }
+
+// retention is short: whoever was away for a while finds the log cut, and needs a snapshot.
+var retention = replica.Retention{Kept: 512, Leap: 128}
 
 // process is one start of a node.
 type process struct {
@@ -131,9 +135,9 @@ func (p *process) start() error {
 		keys.learn = a.learn
 	}
 	node, err := recovery.Start(context.Background(), recovery.NodeConfig{
-		Genesis: c.genesis, Self: p.m.id, Dir: "store", Keystore: keys,
+		Genesis: c.genesis, Self: p.m.id, Dir: storeDir, Keystore: keys,
 		Application: p.app, Log: slog.New(&logger{m: p.m}),
-		Network: p.join, FS: p.m.disk.mount(), Clock: p.m.wall,
+		Network: p.join, FS: p.m.disk.mount(), Clock: p.m.wall, Retention: retention,
 	})
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ type plan struct {
 	events  []event
 	// byzantine are the Byzantine replicas and what they do.
 	byzantine map[bft.ReplicaID][]string
-	// spare are c correct replicas that the cluster can do without: only their disks are put back, since who has forgotten its votes sits out an epoch.
+	// spare are c correct replicas that the cluster can do without: only their disks are put back or replaced, since who has forgotten its votes sits out an epoch.
 	spare []bft.ReplicaID
 	// away are those of them that stay down when the faults end.
 	away []bft.ReplicaID
@@ -75,7 +75,9 @@ func newPlan(seed uint64, o Options) *plan {
 		case "full":
 			e.amount = int64(rng.IntN(2))
 		case "put-back":
-			e.who, e.amount = p.spare, int64(rng.IntN(5))
+			e.who, e.amount = p.spare, int64(rng.IntN(10)) // to which copy; even: the store alone, without the mark
+		case "new-disk":
+			e.who = p.spare
 		}
 		p.events = append(p.events, e)
 	}
