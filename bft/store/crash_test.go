@@ -215,6 +215,27 @@ func overwrite(t *testing.T, fs vfs.FS, name string, data []byte) {
 	require.NoError(t, f.Close())
 }
 
+// Snapshots of absurd heights that somebody put there take the place of none that is good, and go with the next one.
+func TestPlantedSnapshotsKeepNoPlace(t *testing.T) {
+	fs := vfs.NewMem()
+	s := open(t, fs, "dir")
+	for _, h := range []bft.Height{math.MaxUint64, math.MaxUint64 - 1, 1 << 40} {
+		f, err := fs.Create(s.path(snapshotDir, snapshotName(h)), vfs.WriteCategoryUnspecified)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+	}
+	for _, h := range []bft.Height{5, 9, 12} {
+		require.NoError(t, s.SaveSnapshot(h, stateOf("state")))
+		found, r, err := s.LatestSnapshot()
+		require.NoError(t, err)
+		require.Equal(t, h, found)
+		require.NoError(t, r.Close())
+	}
+	heights, err := s.heights()
+	require.NoError(t, err)
+	require.Equal(t, []bft.Height{12, 9}, heights)
+}
+
 // TestFullDisk fills the disk beneath a running store: the commit says so, and nothing is written afterwards.
 func TestFullDisk(t *testing.T) {
 	var full errorfs.Toggle

@@ -138,7 +138,7 @@ func (w *SnapshotWriter) Commit() error {
 	if err != nil {
 		return fmt.Errorf("write the snapshot of height %d: %w", w.height, explain(w.s.dir, err))
 	}
-	return w.s.dropSnapshots()
+	return w.s.dropSnapshots(w.height)
 }
 
 // Discard drops what was not committed.
@@ -177,13 +177,19 @@ func (s *Store) heights() ([]bft.Height, error) {
 	return heights, nil
 }
 
-// dropSnapshots removes all but the newest snapshots.
-func (s *Store) dropSnapshots() error {
+// dropSnapshots removes all but the newest snapshots, of which the last is of the given height: one above it is of another life of this disk, or somebody put it there, and
+// would take the place of one that is good.
+func (s *Store) dropSnapshots(last bft.Height) error {
 	heights, err := s.heights()
 	if err != nil {
 		return err
 	}
-	for _, h := range heights[min(keptSnapshots, len(heights)):] {
+	kept := 0
+	for _, h := range heights {
+		if h <= last && kept < keptSnapshots {
+			kept++
+			continue
+		}
 		if err := s.fs.Remove(s.path(snapshotDir, snapshotName(h))); err != nil {
 			return explain(s.dir, err)
 		}

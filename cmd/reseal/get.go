@@ -30,7 +30,7 @@ func newGetCommand() *cobra.Command {
   --max-age 2s  of one replica, which proves a state of at most that age by the clocks of both: 1 call. It may lack the last writes of others; it
                 never goes back behind what this directory's clients have seen.
   --ordered     linearizable, as an operation in a block among all others: what a write costs, in time and on every replica's disk.`,
-		Args: cobra.ExactArgs(1),
+		Args: needs("a key", 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if maxAge < 0 {
 				return fmt.Errorf("--max-age %s: say how old the answer may be, such as 2s, or leave it out for one that is not old at all", maxAge)

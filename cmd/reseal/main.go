@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -19,7 +20,11 @@ func main() {
 	ctx, restore := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, restore)
 	if err := newRootCommand().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "reseal: "+oneLine(err))
+		text := oneLine(err)
+		if errors.Is(err, syscall.ENOSPC) {
+			text += ": free some space and try again"
+		}
+		fmt.Fprintln(os.Stderr, "reseal: "+text)
 		os.Exit(1)
 	}
 }

@@ -17,7 +17,7 @@ func newPutCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "put --dir CLUSTER KEY VALUE",
 		Short: "Set a key of the replicated store; VALUE - reads standard input",
-		Args:  cobra.ExactArgs(2),
+		Args:  needs("a key and a value", 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			value := []byte(args[1])
 			if args[1] == "-" {
@@ -38,6 +38,16 @@ func newPutCommand() *cobra.Command {
 	}
 	a.addFlags(cmd)
 	return cmd
+}
+
+// needs asks for so many arguments, and names them.
+func needs(what string, n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return fmt.Errorf("%s needs %s, and was given %d arguments: %s", cmd.Name(), what, len(args), cmd.UseLine())
+		}
+		return nil
+	}
 }
 
 // execute has one operation of the store executed and returns the value in its result.

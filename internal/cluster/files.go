@@ -43,6 +43,12 @@ type Config struct {
 // DefaultConfig is what init writes.
 var DefaultConfig = Config{LogLevel: slog.LevelInfo, MemoryLimitMiB: 1024}
 
+// Advice on settings that are not in order.
+const (
+	replicaAdvice = `write it again, as {"id": 1, "listen": "HOST:PORT", "keystore": "URI", "genesis": "../genesis.json"}, or put it back from a backup; it is not measured`
+	configAdvice  = "copy it from another replica, where it has the same bytes: they are measured"
+)
+
 // ReadReplica reads a replica's settings.
 func ReadReplica(dir ReplicaDir) (*Replica, error) {
 	var r Replica
@@ -50,10 +56,10 @@ func ReadReplica(dir ReplicaDir) (*Replica, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%s is not the directory of a replica (it has no replica.json): name one that `reseal init` made", dir)
 		}
-		return nil, err
+		return nil, fmt.Errorf("%w: %s", err, replicaAdvice)
 	}
 	if _, _, err := net.SplitHostPort(r.Listen); err != nil || r.ID == 0 || r.Keystore == "" || r.Genesis == "" {
-		return nil, fmt.Errorf("%s: it needs id (from 1), listen (host:port), keystore (a URI) and genesis (a path)", dir.File())
+		return nil, fmt.Errorf("%s: it needs id (from 1), listen (host:port), keystore (a URI) and genesis (a path): %s", dir.File(), replicaAdvice)
 	}
 	if !filepath.IsAbs(r.Genesis) {
 		r.Genesis = filepath.Join(string(dir), r.Genesis)
@@ -68,7 +74,7 @@ func ReadReplica(dir ReplicaDir) (*Replica, error) {
 func ReadConfig(dir ReplicaDir) (*Config, error) {
 	var c Config
 	if err := readJSON(dir.Config(), &c); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %s", err, configAdvice)
 	}
 	if c.MemoryLimitMiB < 0 {
 		return nil, fmt.Errorf("%s: memory_limit_mib is negative: give a size, or 0 for no limit", dir.Config())
@@ -78,6 +84,10 @@ func ReadConfig(dir ReplicaDir) (*Config, error) {
 
 // readJSON reads one JSON value of known fields, and nothing after it.
 func readJSON(path string, value any) error {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a file", path) // reading a pipe would wait
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return err

@@ -13,11 +13,25 @@ import (
 
 // osFS is the operating system's file system. Files and directories are for
 // their owner only. Whatever lies in the directory may have been put there by
-// somebody else: a link is not followed, and a pipe does not make us wait.
+// somebody else: a link is not followed, a pipe does not make us wait, and a
+// directory under the name of a file does not keep us from writing or erasing.
 type osFS struct{}
 
-func (osFS) Rename(from, to string) error { return os.Rename(from, to) }
-func (osFS) Remove(name string) error     { return os.Remove(name) }
+func (osFS) Rename(from, to string) error {
+	if info, err := os.Lstat(to); err == nil && info.IsDir() {
+		if err := os.RemoveAll(to); err != nil {
+			return err
+		}
+	}
+	return os.Rename(from, to)
+}
+
+func (osFS) Remove(name string) error {
+	if info, err := os.Lstat(name); err == nil && info.IsDir() {
+		return os.RemoveAll(name)
+	}
+	return os.Remove(name)
+}
 
 // MkdirAll makes a directory; its entry in the one above is on disk on return.
 func (o osFS) MkdirAll(path string) error {
@@ -60,11 +74,9 @@ func notAFile(name string) error {
 }
 
 // Create makes a new file in place of the one of that name.
-func (osFS) Create(name string) (File, error) {
-	if info, err := os.Lstat(name); err == nil && !info.IsDir() {
-		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
+func (o osFS) Create(name string) (File, error) {
+	if err := o.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|noFollow, 0o600)
 	if err != nil {

@@ -33,6 +33,15 @@ func TestPlantedNames(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "ours", string(data))
 
+	for _, name := range []string{"directory", "directory.tmp", "sealed-00000000000000000002", "sealed-00000000000000000002.tmp"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(path, name, "below"), 0o700))
+		require.NoError(t, os.Symlink(precious, filepath.Join(path, name, "below", "link")))
+	}
+	_, err = d.Read("directory")
+	require.ErrorIs(t, err, keystore.ErrCorrupt)
+	require.NoError(t, d.Write("directory", []byte("ours")))
+	require.NoError(t, d.EraseBefore(3))
+
 	for _, name := range []string{"pipe", "sealed-00000000000000000000"} {
 		require.NoError(t, syscall.Mkfifo(filepath.Join(path, name), 0o600))
 		_, err = d.Read(name)
