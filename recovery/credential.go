@@ -5,8 +5,8 @@ import (
 	"crypto/ed25519"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -19,7 +19,7 @@ import (
 // credential is what the transport shows of this replica.
 type credential struct {
 	key    ed25519.PublicKey
-	epoch  bft.Epoch
+	term   transport.Term
 	issued time.Time
 }
 
@@ -40,9 +40,18 @@ func (n *Node) keyToWear(m *replica.Membership) (ed25519.PrivateKey, error) {
 	return n.keeper.Spare()
 }
 
-// certify has the identity key certify a key for an epoch.
-func (n *Node) certify(epoch bft.Epoch, key ed25519.PrivateKey) (tls.Certificate, error) {
-	certificate, err := transport.Credential(n.cfg.Keystore.Identity(), n.cluster, n.cfg.Self, epoch, key)
+// termOf is what credentials of an epoch say of it.
+func termOf(m *replica.Membership) transport.Term {
+	return transport.Term{Epoch: m.Epoch, Base: m.Base.Digest}
+}
+
+// certify has the identity key certify a key for the present epoch.
+func (n *Node) certify(key ed25519.PrivateKey) (tls.Certificate, error) {
+	return n.certifyFor(termOf(n.state.Membership()), key)
+}
+
+func (n *Node) certifyFor(term transport.Term, key ed25519.PrivateKey) (tls.Certificate, error) {
+	certificate, err := transport.Credential(n.cfg.Keystore.Identity(), n.cluster, n.cfg.Self, term, key)
 	if err != nil {
 		return certificate, fmt.Errorf("the identity key could not certify the epoch key: %w", err)
 	}
@@ -50,12 +59,12 @@ func (n *Node) certify(epoch bft.Epoch, key ed25519.PrivateKey) (tls.Certificate
 }
 
 // issue makes the credential that the transport shows from now on.
-func (n *Node) issue(epoch bft.Epoch, key ed25519.PrivateKey) (tls.Certificate, error) {
-	certificate, err := n.certify(epoch, key)
+func (n *Node) issue(term transport.Term, key ed25519.PrivateKey) (tls.Certificate, error) {
+	certificate, err := n.certifyFor(term, key)
 	if err != nil {
 		return certificate, err
 	}
-	n.worn = credential{key: key.Public().(ed25519.PublicKey), epoch: epoch, issued: time.Now()}
+	n.worn = credential{key: key.Public().(ed25519.PublicKey), term: term, issued: time.Now()}
 	return certificate, nil
 }
 
@@ -66,29 +75,42 @@ func (n *Node) considerCredential(m *replica.Membership) error {
 	if err != nil {
 		return err
 	}
-	epoch := max(m.Epoch, n.othersEpoch(m))
+	term := termOf(m)
+	if others := n.othersTerm(m); others.Epoch > m.Epoch {
+		term = others
+	}
 	named := m.Member(n.cfg.Self).Accepts(key.Public().(ed25519.PublicKey))
-	behind := n.worn.epoch < epoch && (!named || epoch > m.Epoch)
+	behind := n.worn.term != term && (!named || term.Epoch > m.Epoch)
 	if n.worn.key.Equal(key.Public()) && !behind && time.Since(n.worn.issued) < renewal {
 		clear(key)
 		return nil
 	}
-	certificate, err := n.issue(epoch, key)
+	certificate, err := n.issue(term, key)
 	if err == nil {
 		n.transport.SetCertificate(certificate)
 	}
 	return err
 }
 
-// admit says whether a peer's credential counts: its key is the one that the log has for it, or it is not of an epoch that is over. The latter
-// is a replica that the log has not met yet, or that knows more than this one; its frames count when the log names its key, and it gets no secret before.
+// admit says whether a peer's credential counts: its key is the one that the log has for it; or it was made in this epoch, by a replica whose key the log has not met yet; or this
+// replica is behind, and the credential is of an epoch of which f + 1 others say that it has begun. The frames of the latter two count when the log names
+// the key, and they get no secret before. Whoever had the use of an identity key in an earlier epoch could make neither.
 func (n *Node) admit(s transport.Sender) error {
 	m := n.state.Membership()
 	member := m.Member(s.ID)
-	if member != nil && (member.Accepts(s.EpochKey) || s.Epoch >= m.Epoch || plant.Bug("old-credential")) {
+	switch {
+	case member == nil:
+		return errors.New("it is no member")
+	case member.Accepts(s.EpochKey) || s.Term == termOf(m) || plant.Bug("old-credential"):
 		return nil
+	case s.Term.Epoch > m.Epoch && (s.Term.Epoch <= n.othersTerm(m).Epoch || plant.Bug("credential-ahead")):
+		return nil
+	case s.Term.Epoch == m.Epoch:
+		return fmt.Errorf("its credential is not for the key that the log has for it, and was made before epoch %d began", m.Epoch)
+	case s.Term.Epoch > m.Epoch:
+		return fmt.Errorf("its credential is of epoch %d, and not for the key that the log has for it; this replica is in epoch %d, and has not heard of a later one", s.Term.Epoch, m.Epoch)
 	}
-	return fmt.Errorf("its credential is of epoch %d, which is over, and not for the key that the log has for it", s.Epoch)
+	return fmt.Errorf("its credential is of epoch %d, which is over, and not for the key that the log has for it", s.Term.Epoch)
 }
 
 // named says whether the log has a peer's key for it.
@@ -97,18 +119,26 @@ func (n *Node) named(s transport.Sender) bool {
 	return member != nil && member.Accepts(s.EpochKey)
 }
 
-// methodEpoch tells anybody the epoch that a replica is in. A replica that came back late needs it before it is admitted.
+// methodEpoch tells anybody the epoch that a replica is in, and the block that it builds on. A replica that came back late needs it before it is admitted.
 const methodEpoch = "reseal/epoch"
 
 func (n *Node) serveEpoch(context.Context, *transport.Sender, []byte) ([]byte, error) {
-	return binary.BigEndian.AppendUint64(nil, uint64(n.state.Membership().Epoch)), nil
+	term := termOf(n.state.Membership())
+	return append(binary.BigEndian.AppendUint64(nil, uint64(term.Epoch)), term.Base[:]...), nil
+}
+
+func parseTerm(answer []byte) (term transport.Term, ok bool) {
+	if len(answer) != 8+len(term.Base) {
+		return term, false
+	}
+	return transport.Term{Epoch: bft.Epoch(binary.BigEndian.Uint64(answer)), Base: bft.Digest(answer[8:])}, true
 }
 
 // silence is how long no block is executed before the others are asked for their epoch: idle leaders make blocks more often.
 const silence = time.Second
 
-// listenAhead asks the others for their epoch while nothing comes in. This replica may have missed that its key is over; it then certifies, for the epoch that f + 1
-// others name, a key under which it may fetch the log.
+// listenAhead asks the others for their epoch while nothing comes in. This replica may have missed that its key is over, and that theirs are; it then certifies, for the epoch
+// that f + 1 others name, a key under which it may fetch the log, and takes theirs of that epoch.
 func (n *Node) listenAhead(ctx context.Context) {
 	ticker := time.NewTicker(silence / 2)
 	defer ticker.Stop()
@@ -129,9 +159,9 @@ func (n *Node) listenAhead(ctx context.Context) {
 			asked.Go(func() {
 				ctx, cancel := context.WithTimeout(ctx, silence)
 				defer cancel()
-				answer, err := n.transport.CallUnder(ctx, tls.Certificate{}, member.ID, methodEpoch, nil) // its credential may count no more
-				if err == nil && len(answer) == 8 {
-					n.hear(member.ID, bft.Epoch(binary.BigEndian.Uint64(answer)))
+				answer, err := n.transport.CallUnder(ctx, tls.Certificate{}, member.ID, methodEpoch, nil) // its credential may count no more, nor the other's here
+				if term, ok := parseTerm(answer); err == nil && ok {
+					n.hear(member.ID, term)
 				}
 			})
 		}
@@ -140,26 +170,25 @@ func (n *Node) listenAhead(ctx context.Context) {
 	}
 }
 
-// hear takes note of the epoch that a peer says it is in.
-func (n *Node) hear(from bft.ReplicaID, epoch bft.Epoch) {
+// hear takes note of the epoch that a peer says it is in: what it says last counts.
+func (n *Node) hear(from bft.ReplicaID, term transport.Term) {
 	n.heard.Lock()
 	defer n.heard.Unlock()
-	n.ahead[from] = max(n.ahead[from], epoch)
+	n.terms[from] = term
 }
 
-// othersEpoch is an epoch that f + 1 others say has begun, so that one of them is right.
-func (n *Node) othersEpoch(m *replica.Membership) bft.Epoch {
+// othersTerm is the latest epoch of which f + 1 others say the same, so that one of them is right; the zero term when there is none.
+func (n *Node) othersTerm(m *replica.Membership) (latest transport.Term) {
 	n.heard.Lock()
 	defer n.heard.Unlock()
-	var epochs []bft.Epoch
-	for id, epoch := range n.ahead {
-		if id != n.cfg.Self && m.Member(id) != nil {
-			epochs = append(epochs, epoch)
+	said := make(map[transport.Term]int)
+	for id, term := range n.terms {
+		if m.Member(id) == nil {
+			continue
+		}
+		if said[term]++; said[term] == m.Size.F+1 && term.Epoch > latest.Epoch {
+			latest = term
 		}
 	}
-	slices.Sort(epochs)
-	if len(epochs) <= m.Size.F {
-		return 0
-	}
-	return epochs[len(epochs)-1-m.Size.F]
+	return latest
 }

@@ -24,3 +24,9 @@ func TestCredentialOfAnEpochThatIsOverIsFound(t *testing.T) {
 	defer func() { plant.Planted = "" }()
 	require.True(t, admitsOldCredential(t), "see TestACredentialEndsWithItsEpoch")
 }
+
+func TestCredentialOfAnEpochToComeIsFound(t *testing.T) {
+	plant.Planted = "credential-ahead"
+	defer func() { plant.Planted = "" }()
+	require.True(t, admitsCredentialAhead(t), "see TestACredentialForAnEpochThatHasNotBegunCountsNowhere")
+}

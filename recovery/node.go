@@ -83,6 +83,9 @@ type Node struct {
 	cancel  context.CancelFunc
 	done    chan struct{}
 	failure error
+	// broken is closed when the disk has failed beneath the store, after lost says why. Whoever is just writing may then hang for ever.
+	broken  chan struct{}
+	lost    error
 	changed chan struct{}
 	working sync.WaitGroup // submissions in the background
 
@@ -95,7 +98,7 @@ type Node struct {
 	worn credential // the driver's, and Start's before
 
 	heard sync.Mutex
-	ahead map[bft.ReplicaID]bft.Epoch // the newest epoch that each peer has named
+	terms map[bft.ReplicaID]transport.Term // what each peer said last
 
 	// attested is the round for which evidence was last submitted, and when; the driver's alone.
 	attested   governance.Round
@@ -118,7 +121,7 @@ func Start(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, cluster: cfg.Genesis.ClusterID(), log: cfg.Log, started: cfg.Clock(), began: time.Now(),
-		done: make(chan struct{}), changed: make(chan struct{}, 1), ahead: make(map[bft.ReplicaID]bft.Epoch),
+		done: make(chan struct{}), broken: make(chan struct{}), changed: make(chan struct{}, 1), terms: make(map[bft.ReplicaID]transport.Term),
 	}
 	if err := n.checkIdentity(); err != nil {
 		return nil, err
@@ -127,7 +130,7 @@ func Start(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	if n.state, err = governance.New(cfg.Genesis); err != nil {
 		return nil, err
 	}
-	if n.store, err = store.Open(filepath.Clean(cfg.Dir), n.cluster, store.Options{FS: cfg.FS, Log: cfg.Log}); err != nil {
+	if n.store, err = store.Open(filepath.Clean(cfg.Dir), n.cluster, store.Options{FS: cfg.FS, Log: cfg.Log, OnFailure: n.diskFailed}); err != nil {
 		return nil, err
 	}
 	if err := n.start(ctx); err != nil {
@@ -189,6 +192,9 @@ func (n *Node) start(ctx context.Context) (err error) {
 		n.transport.Close()
 		return err
 	}
+	if err := n.considerCredential(n.state.Membership()); err != nil {
+		n.log.Error("changing the TLS key failed", "error", err)
+	}
 	if v := n.state.View(); v.Phase == governance.PhaseAttesting && v.Member(n.cfg.Self).Due {
 		n.rebooted = v.Member(n.cfg.Self).Awaited.Height // whatever the clocks say: the log of before the start knows of it
 	}
@@ -241,7 +247,8 @@ func (n *Node) listen() error {
 	if err != nil {
 		return err
 	}
-	certificate, err := n.issue(n.keeper.Epoch(), key)
+	// The state is not restored yet. Under a key that the log names the term does not matter; under another one it is put right when it is known.
+	certificate, err := n.issue(transport.Term{Epoch: n.keeper.Epoch()}, key)
 	if err != nil {
 		return err
 	}
@@ -276,16 +283,38 @@ func (n *Node) run(ctx context.Context) {
 	<-driven
 }
 
-// Wait waits until the node has stopped, and returns why it failed, if it did.
-func (n *Node) Wait() error {
-	<-n.done
-	return n.failure
+// brokenPatience is how long Close waits for a node whose disk has failed.
+const brokenPatience = 2 * time.Second
+
+// diskFailed is told once that nothing can be written any more.
+func (n *Node) diskFailed(err error) {
+	n.lost = err
+	close(n.broken)
 }
 
-// Close stops the node, releases its directory, and wipes what it held in memory.
+// Wait waits until the node has stopped, and returns why it failed, if it did. A node whose disk has failed need not have stopped: the process should end.
+func (n *Node) Wait() error {
+	select {
+	case <-n.done:
+		return n.failure
+	case <-n.broken:
+		return n.lost
+	}
+}
+
+// Close stops the node, releases its directory, and wipes what it held in memory. When the disk has failed, what is just writing may never end: then Close does not wait for it, and only the
+// end of the process releases and wipes all.
 func (n *Node) Close() error {
 	n.cancel()
-	<-n.done
+	select {
+	case <-n.done:
+	case <-n.broken:
+		select {
+		case <-n.done:
+		case <-time.After(brokenPatience):
+			return nil
+		}
+	}
 	n.working.Wait()
 	n.party.Close()
 	n.transport.Close()

@@ -22,9 +22,11 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/kv"
 	"github.com/reseal-bft/reseal/bft/request"
+	"github.com/reseal-bft/reseal/bft/store"
 	"github.com/reseal-bft/reseal/bft/transport"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/keystore/device"
+	"github.com/reseal-bft/reseal/recovery/attest"
 	"github.com/reseal-bft/reseal/recovery/governance"
 	"github.com/reseal-bft/reseal/recovery/handoff"
 	"github.com/reseal-bft/reseal/threshold"
@@ -363,13 +365,125 @@ func admitsOldCredential(t *testing.T) bool {
 	n.awaitEpoch(0, 1)
 	node, member := n.running[0], n.running[0].state.Membership().Member(2)
 	foreign, _ := epochKey(t)
-	epoch := n.running[0].state.Membership().Epoch
-	require.NoError(t, node.admit(transport.Sender{ID: 2, Epoch: 0, EpochKey: member.EpochKey}), "the log names its key")
-	require.NoError(t, node.admit(transport.Sender{ID: 2, Epoch: epoch + 1, EpochKey: foreign}), "it may know more")
-	return node.admit(transport.Sender{ID: 2, Epoch: epoch - 1, EpochKey: foreign}) == nil
+	term := termOf(n.running[0].state.Membership())
+	require.NoError(t, node.admit(transport.Sender{ID: 2, EpochKey: member.EpochKey}), "the log names its key")
+	require.NoError(t, node.admit(transport.Sender{ID: 2, Term: term, EpochKey: foreign}), "the log may not have met its key")
+	return node.admit(transport.Sender{ID: 2, Term: transport.Term{Epoch: term.Epoch - 1, Base: n.genesis.ClusterID()}, EpochKey: foreign}) == nil
 }
 
 func TestACredentialEndsWithItsEpoch(t *testing.T) { require.False(t, admitsOldCredential(t)) }
+
+// admitsCredentialAhead says whether a replica takes credentials for epochs to come, when nobody, or fewer than f + 1 others, say that they have begun; it must when f + 1 do.
+func admitsCredentialAhead(t *testing.T) bool {
+	n := startNodes(t, 1, 0)
+	n.awaitEpoch(0, 1)
+	node := n.running[0]
+	foreign, _ := epochKey(t)
+	term := termOf(node.state.Membership())
+	ahead := transport.Sender{ID: 2, Term: transport.Term{Epoch: term.Epoch + 2}, EpochKey: foreign}
+	admitted := node.admit(ahead) == nil
+	begun := transport.Term{Epoch: term.Epoch + 2, Base: bft.Digest{1}}
+	node.hear(2, begun)
+	node.hear(3, transport.Term{Epoch: begun.Epoch, Base: bft.Digest{2}})
+	admitted = admitted || node.admit(ahead) == nil
+	node.hear(4, begun)
+	require.NoError(t, node.admit(ahead), "this replica is behind")
+	node.hear(4, term)
+	return admitted || node.admit(ahead) == nil
+}
+
+func TestACredentialForAnEpochThatHasNotBegunCountsNowhere(t *testing.T) {
+	require.False(t, admitsCredentialAhead(t))
+}
+
+// Whoever had the use of a replica's identity key makes credentials for all epochs to come, for a key of his own. When those come, he is admitted to nothing; only with a
+// credential that was made after the epoch began, for which the identity key is needed again.
+func TestACredentialMadeAheadIsNotAdmittedInItsEpoch(t *testing.T) {
+	n := startNodes(t, 1, 1)
+	for i := range n.running {
+		n.awaitEpoch(i, 1)
+	}
+	_, own := epochKey(t)
+	make := func(term transport.Term) tls.Certificate {
+		certificate, err := transport.Credential(n.keystores[0].Identity(), n.genesis.ClusterID(), 1, term, own)
+		require.NoError(t, err)
+		return certificate
+	}
+	base := n.running[0].state.Membership().Base.Digest
+	var ahead []tls.Certificate
+	for e := bft.Epoch(1); e < 5; e++ {
+		for _, guess := range []bft.Digest{base, {}, n.genesis.ClusterID()} {
+			ahead = append(ahead, make(transport.Term{Epoch: e, Base: guess}))
+		}
+	}
+	key := n.groupKey(0)
+	for e := bft.Epoch(2); e < 4; e++ {
+		due := bft.ReplicaID(e) // not the intruder's: its key stays the one that the log names
+		n.order(3, key, due)
+		n.stop(int(due - 1))
+		n.start(int(due - 1))
+		for i := range n.running {
+			n.awaitEpoch(i, e)
+		}
+		for i, c := range ahead {
+			require.Error(t, n.knock(c), "credential %d in epoch %d", i, e)
+		}
+		require.NoError(t, n.knock(make(termOf(n.running[1].state.Membership()))), "the test can tell")
+	}
+}
+
+// knock calls replica 2 as replica 1, under a certificate.
+func (n *nodes) knock(certificate tls.Certificate) error {
+	self := n.genesis.Members[0]
+	t, err := transport.New(transport.Config{
+		Cluster: n.genesis.ClusterID(), Self: self.ID, Listen: "127.0.0.1:0", Certificate: certificate, Handler: func(transport.Sender, []byte) {},
+	})
+	require.NoError(n.t, err)
+	defer t.Close()
+	identity, err := attest.ParseIdentity(n.genesis.Members[1].Identity)
+	require.NoError(n.t, err)
+	t.SetPeers([]transport.Peer{{ID: 2, Address: n.genesis.Members[1].Address, Identity: identity}})
+	ctx, cancel := context.WithTimeout(n.t.Context(), 20*time.Second)
+	defer cancel()
+	_, err = t.CallUnder(ctx, certificate, 2, "reseal/recall", nil)
+	return err
+}
+
+// stuck is an application that stands still in the first block with an operation, as a write does whose disk has failed.
+type stuck struct {
+	bft.Application
+	entered, release chan struct{}
+}
+
+func (s stuck) Apply(height bft.Height, time int64, operations []bft.Operation, results *bft.Results) error {
+	if len(operations) > 0 {
+		s.entered <- struct{}{}
+		<-s.release
+	}
+	return s.Application.Apply(height, time, operations, results)
+}
+
+// When the disk has failed, the database may hold whoever writes for ever. The owner hears of it all the same, with advice, and can end the process.
+func TestAFailedDiskEndsTheNode(t *testing.T) {
+	n := startNodes(t, 1, 1)
+	for i := range n.running {
+		n.awaitEpoch(i, 1)
+	}
+	key := n.groupKey(0)
+	entered, release := make(chan struct{}, 1), make(chan struct{})
+	n.configure = func(cfg *NodeConfig) { cfg.Application = stuck{cfg.Application, entered, release} }
+	n.stop(5)
+	n.start(5)
+	n.put(0, key, "one", "more")
+	<-entered
+	n.running[5].diskFailed(store.ErrFailed)
+	require.ErrorIs(t, n.running[5].Wait(), store.ErrFailed)
+	require.NoError(t, n.running[5].Close(), "it does not wait for what hangs")
+	close(release)
+	<-n.running[5].done
+	require.NoError(t, n.running[5].Close())
+	n.running[5] = nil
+}
 
 // cut is a network from which a replica can be cut off: it neither hears nor calls anybody.
 type cut struct {

@@ -163,7 +163,7 @@ func start(t testing.TB, s *service, n int) *replicas {
 		id := bft.ReplicaID(i + 1)
 		_, epochKey, err := ed25519.GenerateKey(rand.Reader)
 		require.NoError(t, err)
-		certificate, err := transport.Credential(identity, cluster, id, 0, epochKey)
+		certificate, err := transport.Credential(identity, cluster, id, transport.Term{}, epochKey)
 		require.NoError(t, err)
 		tr, err := transport.New(transport.Config{
 			Cluster: cluster, Self: id, Listen: "127.0.0.1:0", Certificate: certificate, Handler: func(transport.Sender, []byte) {},

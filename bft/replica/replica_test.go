@@ -114,7 +114,7 @@ func (c *cluster) tryStart(i int) error {
 	var err error
 	n.store, err = store.Open(filepath.Join(c.dir, fmt.Sprint(id)), c.id, store.Options{})
 	require.NoError(t, err)
-	credential, err := transport.Credential(c.identities[i], c.id, id, 0, c.epochKeys[i])
+	credential, err := transport.Credential(c.identities[i], c.id, id, transport.Term{}, c.epochKeys[i])
 	require.NoError(t, err)
 	var running atomic.Pointer[replica.Replica]
 	n.transport, err = transport.New(transport.Config{

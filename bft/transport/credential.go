@@ -36,10 +36,17 @@ func (p Peer) same(q Peer) bool {
 	return p.ID == q.ID && p.Address == q.Address && p.Identity != nil && q.Identity != nil && p.Identity.Equal(q.Identity)
 }
 
-// Sender is who sent a frame or made a call: a replica, the epoch key that its identity has certified, and for which epoch.
+// Term is the time that a credential is for: an epoch, and the digest of the block that it builds on. Nobody knows that before the epoch begins: so no
+// credential is made ahead.
+type Term struct {
+	Epoch bft.Epoch
+	Base  bft.Digest
+}
+
+// Sender is who sent a frame or made a call: a replica, the epoch key that its identity has certified, and for which time.
 type Sender struct {
 	ID       bft.ReplicaID
-	Epoch    bft.Epoch
+	Term     Term
 	EpochKey ed25519.PublicKey
 }
 
@@ -49,11 +56,11 @@ const CredentialLife = 24 * time.Hour
 
 // Credential issues the TLS certificate of a replica: a leaf for its epoch key in an epoch, signed by its identity key (ECDSA on P-256), which is
 // used once.
-func Credential(identity crypto.Signer, cluster bft.ClusterID, id bft.ReplicaID, epoch bft.Epoch, epochKey ed25519.PrivateKey) (tls.Certificate, error) {
-	return credential(identity, cluster, id, epoch, epochKey, time.Now())
+func Credential(identity crypto.Signer, cluster bft.ClusterID, id bft.ReplicaID, term Term, epochKey ed25519.PrivateKey) (tls.Certificate, error) {
+	return credential(identity, cluster, id, term, epochKey, time.Now())
 }
 
-func credential(identity crypto.Signer, cluster bft.ClusterID, id bft.ReplicaID, epoch bft.Epoch, epochKey ed25519.PrivateKey, now time.Time) (tls.Certificate, error) {
+func credential(identity crypto.Signer, cluster bft.ClusterID, id bft.ReplicaID, term Term, epochKey ed25519.PrivateKey, now time.Time) (tls.Certificate, error) {
 	public, ok := identity.Public().(*ecdsa.PublicKey)
 	if !ok || public.Curve != elliptic.P256() {
 		return tls.Certificate{}, errors.New("the identity key is not ECDSA on P-256: make it with one of the keystores")
@@ -65,7 +72,7 @@ func credential(identity crypto.Signer, cluster bft.ClusterID, id bft.ReplicaID,
 		Subject:               pkix.Name{CommonName: fmt.Sprintf("replica %d", id)},
 		NotBefore:             now.Add(-CredentialLife),
 		NotAfter:              now.Add(CredentialLife),
-		URIs:                  []*url.URL{replicaURI(cluster, id, epoch)},
+		URIs:                  []*url.URL{replicaURI(cluster, id, term)},
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
@@ -85,27 +92,37 @@ func credential(identity crypto.Signer, cluster bft.ClusterID, id bft.ReplicaID,
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: epochKey, Leaf: parsed}, nil
 }
 
-func replicaURI(cluster bft.ClusterID, id bft.ReplicaID, epoch bft.Epoch) *url.URL {
-	return &url.URL{Scheme: "reseal", Host: hex.EncodeToString(cluster[:]), Path: fmt.Sprintf("/replica/%d/epoch/%d", id, epoch)}
+func replicaURI(cluster bft.ClusterID, id bft.ReplicaID, term Term) *url.URL {
+	return &url.URL{Scheme: "reseal", Host: hex.EncodeToString(cluster[:]), Path: fmt.Sprintf("/replica/%d/epoch/%d/%x", id, term.Epoch, term.Base[:])}
 }
 
-// claimed returns the replica and the epoch that a leaf names.
-func claimed(cluster bft.ClusterID, leaf *x509.Certificate) (bft.ReplicaID, bft.Epoch, error) {
+// claimed returns the replica and the time that a leaf names.
+func claimed(cluster bft.ClusterID, leaf *x509.Certificate) (bft.ReplicaID, Term, error) {
 	if len(leaf.URIs) != 1 {
-		return 0, 0, errors.New("its certificate names no replica")
+		return 0, Term{}, errors.New("its certificate names no replica")
 	}
 	uri := leaf.URIs[0]
 	if uri.Scheme != "reseal" || uri.Host != hex.EncodeToString(cluster[:]) {
-		return 0, 0, errors.New("its certificate is of another cluster")
+		return 0, Term{}, errors.New("its certificate is of another cluster")
 	}
-	replica, number, ok := strings.Cut(strings.TrimPrefix(uri.Path, "/replica/"), "/epoch/")
-	id, err := strconv.ParseUint(replica, 10, 16)
-	epoch, bad := strconv.ParseUint(number, 10, 64)
-	if !ok || err != nil || bad != nil || id == 0 || replicaURI(cluster, bft.ReplicaID(id), bft.Epoch(epoch)).String() != uri.String() {
-		return 0, 0, errors.New("its certificate names no replica and epoch")
+	path := strings.Split(uri.Path, "/") // "", "replica", ID, "epoch", EPOCH, BASE
+	if len(path) != 6 {
+		return 0, Term{}, errNoTerm
 	}
-	return bft.ReplicaID(id), bft.Epoch(epoch), nil
+	id, err := strconv.ParseUint(path[2], 10, 16)
+	epoch, bad := strconv.ParseUint(path[4], 10, 64)
+	base, odd := hex.DecodeString(path[5])
+	if err != nil || bad != nil || odd != nil || len(base) != len(bft.Digest{}) || id == 0 {
+		return 0, Term{}, errNoTerm
+	}
+	term := Term{bft.Epoch(epoch), bft.Digest(base)}
+	if replicaURI(cluster, bft.ReplicaID(id), term).String() != uri.String() {
+		return 0, Term{}, errNoTerm
+	}
+	return bft.ReplicaID(id), term, nil
 }
+
+var errNoTerm = errors.New("its certificate names no replica and epoch")
 
 // CheckCredential checks that the leaf of a [Credential] was issued by the replica's pinned identity, for this cluster and this time, and
 // tells whose it is. It is what both ends of a connection ask.
@@ -114,7 +131,7 @@ func CheckCredential(cluster bft.ClusterID, id bft.ReplicaID, identity *ecdsa.Pu
 	if !ok {
 		return Sender{}, errors.New("its certificate is not over an Ed25519 key")
 	}
-	named, epoch, err := claimed(cluster, leaf)
+	named, term, err := claimed(cluster, leaf)
 	if err != nil {
 		return Sender{}, err
 	}
@@ -132,7 +149,7 @@ func CheckCredential(cluster bft.ClusterID, id bft.ReplicaID, identity *ecdsa.Pu
 		return Sender{}, fmt.Errorf("its certificate is valid from %s to %s: check the clocks, or renew it",
 			leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
-	return Sender{ID: id, Epoch: epoch, EpochKey: epochKey}, nil
+	return Sender{ID: id, Term: term, EpochKey: epochKey}, nil
 }
 
 // dialTLS is the configuration for a connection to a peer. The certificate is nil for a client, and so is admit.

@@ -11,7 +11,7 @@
 // # Identities
 //
 // A replica authenticates with a [Credential]: its Ed25519 epoch key in an X.509 leaf that its identity key (ECDSA P-256, which may
-// live in a TPM) has issued with one signature. The leaf names cluster, replica and epoch in the URI reseal://CLUSTER/replica/ID/epoch/EPOCH. Peers
+// live in a TPM) has issued with one signature. The leaf names cluster, replica, epoch and the block that the epoch builds on, in the URI reseal://CLUSTER/replica/ID/epoch/EPOCH/BASE. Peers
 // pin the identity's public key; there is no certification authority. A good credential tells that the identity key has signed it at some time, no more: whether its
 // key counts now is for [Config].Admit to say. Clients connect without a certificate and may call only what
 // is registered for them by [Transport.HandleClient].

@@ -207,13 +207,18 @@ func (t *Transport) Call(ctx context.Context, to bft.ReplicaID, method string, r
 }
 
 // CallUnder calls a method of a peer over a connection of its own, under another certificate than the transport's: for what the peer gives to the
-// holder of that key only, while frames go on under the present one. Without a certificate (the zero value) it calls as a client.
+// holder of that key only, while frames go on under the present one. Without a certificate (the zero value) it calls as a client, who asks of the replica that called nothing but
+// its identity.
 func (t *Transport) CallUnder(ctx context.Context, certificate tls.Certificate, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
 	p := t.peer(to)
 	if p == nil {
 		return nil, Unreachable(fmt.Errorf("replica %d is not a peer", to))
 	}
-	conn, err := dial(dialTLS(t.cfg.Cluster, p.Peer, func() *tls.Certificate { return &certificate }, t.cfg.Admit), p.Address)
+	config := dialTLS(t.cfg.Cluster, p.Peer, nil, nil)
+	if certificate.Certificate != nil {
+		config = dialTLS(t.cfg.Cluster, p.Peer, func() *tls.Certificate { return &certificate }, t.cfg.Admit)
+	}
+	conn, err := dial(config, p.Address)
 	if err != nil {
 		return nil, err
 	}

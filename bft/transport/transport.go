@@ -47,7 +47,7 @@ type Config struct {
 	// blocks, nothing more is read from that peer. The frame may be kept but not changed.
 	Handler func(from Sender, frame []byte)
 	// Admit says whether a peer whose credential is good counts now: its epoch may be over, or its key replaced. It is asked at each connection and call,
-	// in both directions. It must not block. Nil admits all.
+	// in both directions, but for calls as a client. It must not block. Nil admits all.
 	Admit func(Sender) error
 	// Named says whether the key of a peer is the one that counts for it now. Frames under another key never end a connection of frames under that
 	// one: whoever once had the identity key could cut its owner off. It must not block. Nil: all keys are alike.

@@ -92,7 +92,7 @@ func newEpochKey(t testing.TB) ed25519.PrivateKey {
 func (m *member) config(t testing.TB, peers []Peer) Config {
 	t.Helper()
 	m.epochKey = newEpochKey(t)
-	certificate, err := Credential(m.identity, cluster, m.peer.ID, 0, m.epochKey)
+	certificate, err := Credential(m.identity, cluster, m.peer.ID, Term{}, m.epochKey)
 	require.NoError(t, err)
 	return Config{
 		Cluster: cluster, Self: m.peer.ID, Listen: m.peer.Address, Certificate: certificate, Peers: peers,
@@ -291,7 +291,7 @@ func TestReconnect(t *testing.T) {
 func TestSetCertificate(t *testing.T) {
 	members := startAll(t, 2)
 	members[0].epochKey = newEpochKey(t)
-	certificate, err := Credential(members[0].identity, cluster, 1, 0, members[0].epochKey)
+	certificate, err := Credential(members[0].identity, cluster, 1, Term{}, members[0].epochKey)
 	require.NoError(t, err)
 	require.EqualValues(t, 2, <-members[0].connects)
 	members[0].SetCertificate(certificate)
@@ -338,7 +338,7 @@ func TestStrangersAreRefused(t *testing.T) {
 		})
 	}
 	issue := func(t *testing.T, m *member, c bft.ClusterID, id bft.ReplicaID, age time.Duration) tls.Certificate {
-		certificate, err := credential(m.identity, c, id, 0, m.epochKey, time.Now().Add(-age))
+		certificate, err := credential(m.identity, c, id, Term{}, m.epochKey, time.Now().Add(-age))
 		require.NoError(t, err)
 		return certificate
 	}
@@ -352,7 +352,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	refused("valid for ten years", "bad certificate", func(cfg *Config, m *member) {
 		leaf := &x509.Certificate{
 			SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(10 * 365 * 24 * time.Hour),
-			URIs: []*url.URL{replicaURI(cluster, 2, 0)},
+			URIs: []*url.URL{replicaURI(cluster, 2, Term{})},
 		}
 		der, err := x509.CreateCertificate(rand.Reader, leaf, leaf, m.epochKey.Public(), m.identity)
 		require.NoError(t, err)
@@ -370,12 +370,12 @@ func TestCredentialEndsWithItsEpoch(t *testing.T) {
 	var epoch atomic.Uint64
 	for i, m := range members {
 		cfg := m.config(t, peersOf(members))
-		certificate, err := Credential(m.identity, cluster, m.peer.ID, bft.Epoch(7+i), m.epochKey)
+		certificate, err := Credential(m.identity, cluster, m.peer.ID, Term{Epoch: bft.Epoch(7 + i)}, m.epochKey)
 		require.NoError(t, err)
 		cfg.Certificate = certificate
 		cfg.Admit = func(s Sender) error {
-			if uint64(s.Epoch) < epoch.Load() {
-				return fmt.Errorf("epoch %d is over", s.Epoch)
+			if uint64(s.Term.Epoch) < epoch.Load() {
+				return fmt.Errorf("epoch %d is over", s.Term.Epoch)
 			}
 			return nil
 		}
@@ -384,7 +384,7 @@ func TestCredentialEndsWithItsEpoch(t *testing.T) {
 	require.EqualValues(t, 2, <-members[0].connects)
 	require.EqualValues(t, 1, <-members[1].connects)
 	members[1].Handle("reseal/echo", func(_ context.Context, from *Sender, request []byte) ([]byte, error) {
-		require.EqualValues(t, 7, from.Epoch)
+		require.EqualValues(t, 7, from.Term.Epoch)
 		return request, nil
 	})
 	answer, err := members[0].Call(t.Context(), 2, "reseal/echo", []byte("in time"))
@@ -400,7 +400,7 @@ func TestCredentialEndsWithItsEpoch(t *testing.T) {
 	answer, err = members[0].CallUnder(t.Context(), tls.Certificate{}, 2, "reseal/open", nil)
 	require.NoError(t, err)
 	require.Equal(t, "8", string(answer), "it may ask as a client")
-	certificate, err := Credential(members[0].identity, cluster, 1, 8, members[0].epochKey)
+	certificate, err := Credential(members[0].identity, cluster, 1, Term{Epoch: 8}, members[0].epochKey)
 	require.NoError(t, err)
 	members[0].SetCertificate(certificate)
 	require.EqualValues(t, 2, <-members[0].connects, "under a new credential")
@@ -472,7 +472,7 @@ func TestBusyPort(t *testing.T) {
 }
 
 func TestCredentialNeedsAnIdentity(t *testing.T) {
-	_, err := Credential(newEpochKey(t), cluster, 1, 0, newEpochKey(t))
+	_, err := Credential(newEpochKey(t), cluster, 1, Term{}, newEpochKey(t))
 	require.ErrorContains(t, err, "P-256")
 }
 

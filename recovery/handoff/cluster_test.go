@@ -153,7 +153,7 @@ func (x *cluster) boot(m *machine) {
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	m.party = NewParty(Config{
 		Cluster: testCluster, Self: m.id, Keeper: m.keeper, Network: port{x, m.id}, State: x, Founding: x.founding,
-		Certify: func(_ bft.Epoch, key ed25519.PrivateKey) (tls.Certificate, error) {
+		Certify: func(key ed25519.PrivateKey) (tls.Certificate, error) {
 			return tls.Certificate{PrivateKey: key}, nil
 		},
 		Submit: x.submit, Completed: func() { m.news <- struct{}{} }, Log: slog.New(slog.NewTextHandler(x.t.Output(), nil)).With("replica", m.id),

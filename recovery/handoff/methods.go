@@ -71,7 +71,7 @@ func (a *attempt) certified() (*tls.Certificate, error) {
 		if key == nil {
 			return nil, errNotHere
 		}
-		credential, err := a.p.cfg.Certify(a.from, key)
+		credential, err := a.p.cfg.Certify(key)
 		if err != nil {
 			return nil, err
 		}

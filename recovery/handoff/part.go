@@ -4,6 +4,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -85,7 +86,7 @@ func (s shelf) storePart(vaultKey *[32]byte, d *held) error {
 	}
 	digest := d.commitment.Digest()
 	name := vaultName(d.to, vaultKey) + fmt.Sprintf("%x", digest[:])
-	sealed, err := encryptPart(vaultKey, d.part, name)
+	sealed, err := encryptPart(vaultKey, d.part, place(name, d.round))
 	if err != nil {
 		return err
 	}
@@ -143,7 +144,7 @@ func readPart(vaultKey *[32]byte, to bft.Epoch, name string, value []byte) (*hel
 	if err != nil {
 		return nil, err
 	}
-	part, err := decryptPart(vaultKey, s, name)
+	part, err := decryptPart(vaultKey, s, place(name, governance.Round(round)))
 	return &held{to: to, round: governance.Round(round), commitment: commitment, part: part}, err
 }
 
@@ -152,24 +153,29 @@ func (s shelf) forgetEpoch(to bft.Epoch) error {
 	return s.write(func(b *store.Batch) error { return b.DeleteMeta(fmt.Sprintf("part/%d/", to)) })
 }
 
+// place is where a part is kept, and for which round: it does not decrypt as one of another.
+func place(name string, round governance.Round) []byte {
+	return binary.BigEndian.AppendUint64([]byte(name), uint64(round))
+}
+
 // encryptPart encrypts a part of a dealing for the disk, bound to its place.
-func encryptPart(vaultKey *[32]byte, part *threshold.Part, place string) ([]byte, error) {
+func encryptPart(vaultKey *[32]byte, part *threshold.Part, place []byte) ([]byte, error) {
 	aead, err := vault(vaultKey)
 	if err != nil {
 		return nil, err
 	}
 	plain := part.SecretBytes()
 	defer clear(plain)
-	return aead.Seal(nil, nil, plain, []byte(place)), nil
+	return aead.Seal(nil, nil, plain, place), nil
 }
 
 // decryptPart reads it back.
-func decryptPart(vaultKey *[32]byte, sealed []byte, place string) (*threshold.Part, error) {
+func decryptPart(vaultKey *[32]byte, sealed, place []byte) (*threshold.Part, error) {
 	aead, err := vault(vaultKey)
 	if err != nil {
 		return nil, err
 	}
-	plain, err := aead.Open(nil, nil, sealed, []byte(place))
+	plain, err := aead.Open(nil, nil, sealed, place)
 	if err != nil {
 		return nil, errors.New("a stored part of a dealing does not decrypt: it is of another epoch, or damaged")
 	}

@@ -25,8 +25,8 @@ type Config struct {
 	State   State
 	// Founding is the membership of epoch 0.
 	Founding *replica.Membership
-	// Certify makes a credential of this replica for a key in an epoch.
-	Certify func(bft.Epoch, ed25519.PrivateKey) (tls.Certificate, error)
+	// Certify makes a credential of this replica for a key in the present epoch.
+	Certify func(ed25519.PrivateKey) (tls.Certificate, error)
 	// Submit puts an operation into the log.
 	Submit func(governance.Operation) error
 	// Completed is called when a share of an epoch is complete that had begun without it.

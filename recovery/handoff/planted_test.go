@@ -228,6 +228,28 @@ func TestThePartsOfAnotherReplicaMakeNoShare(t *testing.T) {
 	require.True(t, holds(x, m), "the others give it its own")
 }
 
+// The round of a part stands beside it in the clear. A disk that names another one gives no part at all: in another round it would be wiped as one of an attempt that is void, or
+// outlive its own.
+func TestAPartUnderAnotherRoundDoesNotDecrypt(t *testing.T) {
+	x := newCluster(t, 1, 0)
+	x.handoff()
+	m := x.machines[0]
+	key := m.keeper.now.vaultKey
+	load := func() map[bft.Digest]*held {
+		parts, err := m.keeper.disk.loadParts(1, m.keeper.self, &key)
+		require.NoError(t, err)
+		return parts
+	}
+	before := load()
+	name := names(t, m, vaultName(1, &key))[0]
+	value, err := m.keeper.disk.Meta(name)
+	require.NoError(t, err)
+	value = bytes.Clone(value)
+	value[7]++ // the lowest byte of the round
+	require.NoError(t, m.keeper.disk.write(func(b *store.Batch) error { return b.PutMeta(name, value) }))
+	require.Len(t, load(), len(before)-1)
+}
+
 // Whoever knew the vault key may leave as many parts as the disk holds: a start reads a bounded number of them.
 func TestAStartReadsABoundedNumberOfParts(t *testing.T) {
 	x := newCluster(t, 1, 0)

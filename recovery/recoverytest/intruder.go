@@ -110,10 +110,14 @@ func (x *intruder) enter(ctx context.Context, id bft.ReplicaID, plants bool) err
 			return err
 		}
 	}
+	base, err := x.c.base(ctx, id) // of this epoch; of those to come nobody knows it
+	if err != nil {
+		return err
+	}
 	slices.SortFunc(keys, func(a, b ed25519.PrivateKey) int { return bytes.Compare(a, b) })
 	for _, key := range slices.CompactFunc(keys, func(a, b ed25519.PrivateKey) bool { return bytes.Equal(a, b) }) {
 		for e := v.Epoch; e <= v.Epoch+ahead; e++ {
-			certificate, err := transport.Credential(x.c.keystores[id-1].Identity(), x.c.genesis.ClusterID(), id, e, key)
+			certificate, err := transport.Credential(x.c.keystores[id-1].Identity(), x.c.genesis.ClusterID(), id, transport.Term{Epoch: e, Base: base}, key)
 			if err != nil {
 				return err
 			}

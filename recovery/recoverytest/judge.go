@@ -279,6 +279,7 @@ func (j *judge) openDisks(l *loot, findings *[]string) {
 			continue
 		}
 		place, _, _ = bytes.Cut(place, []byte{0})
+		place = binary.BigEndian.AppendUint64(place, round)
 		for key := range l.keys {
 			block, err := aes.NewCipher(key[:])
 			if err != nil {

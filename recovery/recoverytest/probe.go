@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -60,6 +61,27 @@ func (x *intruder) usable(v *governance.View, epoch bft.Epoch) []credential {
 	return out
 }
 
+// base is the block on which a replica's epoch builds, as it tells anybody.
+func (c *cluster) base(ctx context.Context, id bft.ReplicaID) (base bft.Digest, err error) {
+	peers, err := c.peers(0)
+	if err != nil {
+		return base, err
+	}
+	conn, err := transport.Dial(c.genesis.ClusterID(), peers[id-1])
+	if err != nil {
+		return base, err
+	}
+	defer conn.Close()
+	answer, err := conn.Call(ctx, "reseal/epoch", nil)
+	if err == nil && len(answer) != 8+len(base) {
+		err = errors.New("a replica does not tell its epoch")
+	}
+	if err != nil {
+		return base, err
+	}
+	return bft.Digest(answer[8:]), nil
+}
+
 // someone draws a replica that is up, besides the owner of a credential; 0 for none.
 func (x *intruder) someone(as credential, fits func(*governance.MemberView) bool) bft.ReplicaID {
 	var ids []bft.ReplicaID
@@ -74,7 +96,7 @@ func (x *intruder) someone(as credential, fits func(*governance.MemberView) bool
 	return ids[x.draw.IntN(len(ids))]
 }
 
-// probe tries to be admitted under a credential of an epoch that is over, and to be given points under one of this epoch.
+// probe tries to be admitted under credentials of an epoch that is over, and under those of this epoch that were made before it, and to be given points under these.
 func (x *intruder) probe(ctx context.Context) {
 	v := x.c.view()
 	if len(v.LastHandoff.Dealings) == 0 {
@@ -103,6 +125,9 @@ func (x *intruder) probe(ctx context.Context) {
 		}
 	}
 	for _, as := range x.usable(v, v.Epoch) {
+		if ask(as, "commitment") {
+			x.findings[fmt.Sprintf("epoch %d: a credential of replica %d that was made ahead in epoch %d is admitted", v.Epoch, as.owner, as.made)] = true
+		}
 		if ask(as, "point") {
 			x.findings[fmt.Sprintf("epoch %d: a point is given under a key of replica %d that was taken in epoch %d", v.Epoch, as.owner, as.made)] = true
 		}
