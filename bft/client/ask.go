@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
+
+	"github.com/reseal-bft/reseal/bft/transport"
 )
 
 // answer is what became of asking one replica.
@@ -17,8 +20,19 @@ type answer struct {
 // enough is why accept wants no further answers.
 type enough struct{ error }
 
-// ask calls a method of one replica after the other until accept takes an answer: the next one is asked when one is silent for the
-// client's patience or fails, while those before may still answer. When all have failed, they are asked again after a pause. It ends with ctx, or when accept has [enough].
+// What a replica that is busy may ask of a client: to stay away for so long, at most, before another one is asked. The pause doubles with each refusal.
+const (
+	leastAway = 50 * time.Millisecond
+	mostAway  = 10 * time.Second
+)
+
+// mostPatience bounds the doubling of patience, in multiples of what it begins with.
+const mostPatience = 8
+
+// ask calls a method of one replica after the other until accept takes an answer: the next one is asked when one fails, or is silent, while those before may still
+// answer. Each time the wait doubles, so that a body travels seldom more than once; and a replica that answers others of this client's calls is not silent, only
+// slow, for a while. One that is busy says when to come back. When all have failed, they are asked again after a pause. It ends with ctx, or when accept has
+// [enough].
 func (c *Client) ask(ctx context.Context, method string, query []byte, accept func([]byte) error) error {
 	calls, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -26,20 +40,24 @@ func (c *Client) ask(ctx context.Context, method string, query []byte, accept fu
 		answers  = make(chan answer, len(c.conns))
 		asking   = make([]bool, len(c.conns))
 		first    = int(c.preferred.Load())
-		next     = 0 // position behind first of the replica to ask next
+		next     = 0  // position behind first of the replica to ask next
+		last     = -1 // the replica that was asked last; -1 when it has answered
+		busy     = 0  // refusals
 		failure  = errors.New("none was asked")
 		start    = time.Now()
 		patience = c.patience()
+		longest  = mostPatience * patience
 		pause    = time.NewTimer(patience)
 	)
 	defer pause.Stop()
 	askNext := func() {
 		replica := (first + next) % len(c.conns)
 		next++
+		pause.Reset(patience)
 		if asking[replica] {
 			return
 		}
-		asking[replica] = true
+		asking[replica], last = true, replica
 		go func() {
 			data, err := c.conns[replica].Call(calls, method, query)
 			answers <- answer{replica, data, err}
@@ -49,11 +67,15 @@ func (c *Client) ask(ctx context.Context, method string, query []byte, accept fu
 		select {
 		case a := <-answers:
 			asking[a.replica] = false
+			if last == a.replica {
+				last = -1
+			}
 			if a.err == nil {
 				a.err = accept(a.data)
 			}
 			if a.err == nil {
 				c.preferred.Store(uint32(a.replica))
+				c.heard[a.replica].Store(int64(time.Since(c.began)))
 				c.took(time.Since(start))
 				return nil
 			}
@@ -62,22 +84,43 @@ func (c *Client) ask(ctx context.Context, method string, query []byte, accept fu
 			}
 			failure = fmt.Errorf("replica %d: %w", c.cfg.Peers[a.replica].ID, a.err)
 			c.cfg.Log.Debug("a replica did not help", "method", method, "error", failure)
-			if next < len(c.conns) {
+			if refused := new(transport.BusyError); errors.As(a.err, &refused) {
+				pause.Reset(away(refused.After, busy))
+				busy++
+			} else if next < len(c.conns) {
 				askNext()
-				pause.Reset(patience)
 			}
 		case <-pause.C:
-			askNext()
-			pause.Reset(patience)
+			if wait := c.silence(last, patience, longest-time.Since(start)); wait > 0 {
+				pause.Reset(wait)
+			} else {
+				patience = min(2*patience, longest)
+				askNext()
+			}
 		case <-ctx.Done():
 			return fmt.Errorf("no replica gave a proven answer in time (the last to fail: %w): %w", failure, ctx.Err())
 		}
 	}
 }
 
+// away is how long a client stays away that was refused so often before: at least what it is told, and longer with each refusal, with some chance in it, so that those who were refused
+// together do not come back together.
+func away(told time.Duration, refusals int) time.Duration {
+	pause := min(max(told, leastAway<<min(refusals, 16)), mostAway)
+	return pause + rand.N(pause/2)
+}
+
+// silence is how much longer a replica may be silent on one call that gave proven answers to others a moment ago; 0 when it gave none, or there is no time left.
+func (c *Client) silence(replica int, patience, left time.Duration) time.Duration {
+	if replica < 0 || c.heard[replica].Load() == 0 {
+		return 0
+	}
+	return min(patience-(time.Since(c.began)-time.Duration(c.heard[replica].Load())), left)
+}
+
 // patience is how long a replica is waited for: several times what requests took lately, within bounds.
 func (c *Client) patience() time.Duration {
-	return min(max(c.cfg.Patience, 4*time.Duration(c.usual.Load())), 8*c.cfg.Patience)
+	return min(max(c.cfg.Patience, 4*time.Duration(c.usual.Load())), mostPatience*c.cfg.Patience)
 }
 
 // took notes how long a request has taken. Concurrent notes may be lost, which does not matter to an average.

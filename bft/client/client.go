@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/request"
 	"github.com/reseal-bft/reseal/bft/transport"
@@ -57,6 +59,10 @@ func (e *WentBackError) Error() string {
 		"earlier time, or the replicas that answer were", e.Seen, e.Height)
 }
 
+// inFlight bounds the requests that a client has under way, in bytes: enough to fill the blocks of several views. A replica keeps so much for one client when
+// others need little; more would only wait there.
+const inFlight = 8 << 20
+
 // Client talks to a cluster. Safe for concurrent use.
 type Client struct {
 	cfg       Config
@@ -64,6 +70,9 @@ type Client struct {
 	slots     chan *slot          // those that are free
 	preferred atomic.Uint32       // index of the replica to ask first
 	seen      atomic.Uint64       // height of the newest state that was written or read
+	heard     []atomic.Int64      // when each replica gave a proven answer last, since began; 0: never
+	began     time.Time
+	room      *semaphore.Weighted // bytes of requests that may be under way
 	heights   heights
 	usual     atomic.Int64 // what requests took lately, a moving average in nanoseconds
 }
@@ -82,7 +91,10 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{cfg: cfg, slots: make(chan *slot, request.Window)}
+	c := &Client{
+		cfg: cfg, slots: make(chan *slot, request.Window), heard: make([]atomic.Int64, len(cfg.Peers)), began: time.Now(),
+		room: semaphore.NewWeighted(inFlight),
+	}
 	base := uint64(time.Now().UnixMicro()) / request.Window * request.Window
 	for i := range uint64(request.Window) {
 		c.slots <- &slot{next: base + i}
@@ -137,6 +149,10 @@ func (c *Client) submit(ctx context.Context, space request.Space, operations [][
 	}
 	s.next += request.Window
 
+	if err := c.room.Acquire(ctx, int64(len(r.Raw()))); err != nil {
+		return nil, fmt.Errorf("submit: requests of %d bytes are outstanding: %w", inFlight, err)
+	}
+	defer c.room.Release(int64(len(r.Raw())))
 	seen := c.Seen() // a request that is made now is executed above every state that is proven already
 	var reply *request.Reply
 	err = c.ask(ctx, methodSubmit, r.Raw(), func(answer []byte) error {

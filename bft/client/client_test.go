@@ -285,12 +285,80 @@ func TestAllMisbehaveUntilTheEnd(t *testing.T) {
 	c := newClient(t, s, r.peers, 10*time.Millisecond)
 	op, err := kv.Put([]byte("a"), nil)
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	_, err = c.Submit(ctx, op)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorContains(t, err, "no replica gave a proven answer")
 	require.Greater(t, r.calls[0].Load(), int64(1), "they are asked again and again")
+}
+
+// A replica that is busy is left alone for as long as it says; then the next one is asked.
+func TestBusyReplicaIsLeftAlone(t *testing.T) {
+	s := newService(t)
+	r := start(t, s, 2)
+	c := newClient(t, s, r.peers, time.Hour)
+	c.preferred.Store(0)
+	const after = 100 * time.Millisecond
+	r.behave(0, func(context.Context, string, []byte) ([]byte, error) {
+		return nil, &transport.BusyError{After: after, Err: errors.New("busy")}
+	})
+	began := time.Now()
+	put(t, c, "a", "1")
+	require.GreaterOrEqual(t, time.Since(began), after)
+	require.EqualValues(t, 1, r.calls[0].Load())
+	require.EqualValues(t, 1, r.calls[1].Load())
+}
+
+func TestHowLongToStayAway(t *testing.T) {
+	for range 100 {
+		for refusals, least := range map[int]time.Duration{0: time.Second, 4: time.Second, 5: 32 * leastAway, 7: 128 * leastAway, 100: mostAway} {
+			require.GreaterOrEqual(t, away(time.Second, refusals), least)
+			require.Less(t, away(time.Second, refusals), least*3/2)
+		}
+		require.Less(t, away(time.Hour, 0), mostAway*3/2, "no replica silences a client for long")
+	}
+}
+
+// Who answers other calls is not silent on this one, only slow, as long as there is time.
+func TestSilence(t *testing.T) {
+	c := newClient(t, newService(t), []transport.Peer{{ID: 1, Address: "127.0.0.1:1"}}, time.Second)
+	require.Zero(t, c.silence(0, time.Hour, time.Hour), "it never answered")
+	require.Zero(t, c.silence(-1, time.Hour, time.Hour), "it failed")
+	c.heard[0].Store(int64(time.Since(c.began)))
+	require.InDelta(t, time.Hour, c.silence(0, time.Hour, 2*time.Hour), float64(time.Minute))
+	require.Equal(t, time.Minute, c.silence(0, time.Hour, time.Minute))
+	c.began = c.began.Add(-2 * time.Hour)
+	require.Negative(t, c.silence(0, time.Hour, time.Minute), "that was long ago")
+}
+
+// A client has no more bytes under way than a replica keeps for it; requests beyond wait, and are sent when there is room.
+func TestBytesInFlight(t *testing.T) {
+	s := newService(t)
+	r := start(t, s, 1)
+	most, now := atomic.Int64{}, atomic.Int64{}
+	release := make(chan struct{})
+	r.behave(0, func(_ context.Context, _ string, answer []byte) ([]byte, error) {
+		for n := now.Add(1); ; {
+			m := most.Load()
+			if n <= m || most.CompareAndSwap(m, n) {
+				break
+			}
+		}
+		<-release
+		now.Add(-1)
+		return answer, nil
+	})
+	c := newClient(t, s, r.peers, time.Hour)
+	var group sync.WaitGroup
+	const fit = inFlight / (1 << 20)
+	for i := range 2 * fit {
+		group.Go(func() { put(t, c, fmt.Sprint(i), string(make([]byte, kv.MaxValue))) })
+	}
+	require.Eventually(t, func() bool { return now.Load() == fit }, 20*time.Second, time.Millisecond)
+	close(release)
+	group.Wait()
+	require.EqualValues(t, fit, most.Load())
 }
 
 func TestPatienceFollowsTheLoad(t *testing.T) {

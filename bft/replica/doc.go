@@ -8,6 +8,9 @@
 // A client's reply is proven, not voted on: results are recorded in the replicated state, a later block's header carries the root of
 // that state, and the block's notarization, 48 bytes under the group key, proves the header (ledger.go).
 //
+// Requests wait in a pool that shares blocks, and its own room, fairly in bytes (pool.go, fair.go). What clients give to this replica it hands to the leaders in turn, as calls beside
+// the frames of votes and blocks, so that these wait behind nothing; each body goes to a peer once (handon.go).
+//
 // A replica that was away fetches the log, in order, from any one peer (catchup.go, log.go), or first a snapshot when it is far behind (transfer.go): it believes a
 // piece of the log when a chain of headers leads from it to a certificate, and a snapshot when one proves its root; nothing is stored before. After a restart it believes its
 // own disk no more than that (recover.go), and votes only if neither its mark beside the store nor f + 1 peers know of votes that the store has forgotten (mark.go, recall.go).

@@ -36,10 +36,12 @@ type epochRun struct {
 	checks inbox[bft.Effect]
 	finals inbox[bft.Finalized]
 
-	started time.Time
-	view    atomic.Uint64
-	final   atomic.Uint64 // height of the last block that the core has announced
-	behind  atomic.Int64  // by how much the wall clock is behind the chain, in nanoseconds
+	started  time.Time
+	view     atomic.Uint64
+	proposed atomic.Uint64 // the latest view that a block was seen of
+	turned   chan struct{} // holds a token when another leader's turn may have begun
+	final    atomic.Uint64 // height of the last block that the core has announced
+	behind   atomic.Int64  // by how much the wall clock is behind the chain, in nanoseconds
 	// What the store holds, for the mark: the last final height, and the highest view voted in, by kind.
 	written  atomic.Uint64
 	voted    [bft.Finalize + 1]atomic.Uint64
@@ -74,7 +76,7 @@ func (r *Replica) runEpoch(ctx context.Context, m *Membership, keys EpochKeys) e
 	e.group.Go(e.watch)
 	e.group.Go(e.keepMark)
 	e.group.Go(e.askAgain)
-	e.group.Go(func() error { return r.handOnOverdue(e.ctx) })
+	e.group.Go(e.handOnLoop)
 	err = e.group.Wait()
 	r.run.Store(nil)
 	e.close()
@@ -96,7 +98,7 @@ func (r *Replica) runEpoch(ctx context.Context, m *Membership, keys EpochKeys) e
 func (r *Replica) newRun(ctx context.Context, m *Membership, keys EpochKeys) (*epochRun, error) {
 	e := &epochRun{
 		r: r, membership: m, keys: keys, started: time.Now(),
-		timers: make(map[bft.TimerKind]*time.Timer), headers: newHeaderCache(),
+		timers: make(map[bft.TimerKind]*time.Timer), headers: newHeaderCache(), turned: make(chan struct{}, 1),
 		config: bft.Config{
 			Cluster: r.cfg.Cluster, Epoch: m.Epoch, Size: m.Size, Self: r.cfg.Self, Leaders: m.Leaders,
 			Window: r.cfg.Window, Base: m.Base, Timeouts: r.cfg.Timeouts,
@@ -185,7 +187,9 @@ func (e *epochRun) stepLoop() error {
 			now := e.now()
 			e.perform(now, event, e.core.Step(now, event))
 		}
-		e.view.Store(uint64(e.core.View()))
+		if view := uint64(e.core.View()); e.view.Swap(view) != view {
+			signal(e.turned)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/request"
@@ -51,7 +52,7 @@ func (r *Replica) executeParsed(block *bft.Block, digest bft.Digest, requests []
 			return nil, err
 		}
 	}
-	r.pool.settle(block.Height, requests)
+	r.pool.settle(block.View, requests, time.Now())
 	if r.cfg.OnExecuted != nil {
 		r.cfg.OnExecuted(BlockInfo{Epoch: block.Epoch, Height: block.Height, Digest: digest, Time: block.Time})
 	}

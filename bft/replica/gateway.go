@@ -18,38 +18,30 @@ func (r *Replica) Receive(from transport.Sender, frame []byte) {
 	if member == nil || !member.Accepts(from.EpochKey) || len(frame) == 0 {
 		return // not a member of this epoch, or not under the key that the log has for it
 	}
-	var err error
-	if frame[0] == frameRequest {
-		err = r.receiveRequest(frame[1:])
-	} else {
-		err = r.receiveMessage(from, frame)
-	}
-	if err != nil {
+	if err := r.receiveMessage(from, frame); err != nil {
 		r.log.Warn("refused what a peer sent", "replica", from.ID, "error", err)
 	}
 }
 
-func (r *Replica) receiveRequest(raw []byte) error {
-	req, err := request.Parse(raw)
-	if err != nil {
-		return err
-	}
-	_, err = r.admit(req, false)
-	return err
+// executed reports whether the request's session has reached it.
+func (r *Replica) executed(req *request.Request) bool {
+	return req.Sequence <= lastSequence(r.ledger.latest.Load().sessions, req)
 }
 
-// admit verifies a request and puts it into the pool. Own says that a client gave it to this replica. It reports whether the request is news.
-func (r *Replica) admit(req *request.Request, own bool) (bool, error) {
-	if req.Sequence <= lastSequence(r.ledger.latest.Load().sessions, req) {
-		return false, nil
+// admit verifies a request and puts it into the pool, unless it is executed already.
+func (r *Replica) admit(req *request.Request, o origin) error {
+	if r.executed(req) {
+		return nil
 	}
-	known := r.pool.has(req.Digest())
-	if !known {
+	if err := r.pool.admits(req, o); err != nil { // what is refused need not be verified
+		return err
+	}
+	if !r.pool.has(req.Digest()) {
 		if err := req.Verify(r.cfg.Cluster); err != nil {
-			return false, err
+			return err
 		}
 	}
-	return !known, r.pool.add(req, own, time.Now())
+	return r.pool.add(req, o, time.Now())
 }
 
 func (r *Replica) receiveMessage(sender transport.Sender, frame []byte) error {
@@ -187,6 +179,9 @@ func (e *epochRun) validate(m bft.Message) error {
 	return nil
 }
 
+// carriedAhead is how many views ahead of this replica's a block may be for what it carries to be left to it.
+const carriedAhead = 8
+
 // validateBlock checks a block's leader, its signature, the form of its payload, and the signatures of the requests that are news. That the payload is the
 // header's was checked when the block was parsed.
 func (e *epochRun) validateBlock(b *bft.Block) error {
@@ -212,7 +207,10 @@ func (e *epochRun) validateBlock(b *bft.Block) error {
 			return fmt.Errorf("a block carries a request of client %x with a bad signature", news[i].Client[:4])
 		}
 	}
-	e.r.pool.carried(b.Height, requests)
+	if b.View <= bft.View(e.view.Load())+carriedAhead { // a leader of later views would keep requests from those before
+		e.r.pool.carried(b.View, requests)
+		e.noteProposed(b.View)
+	}
 	e.r.parsed.add(digest, b.Height, requests)
 	return nil
 }

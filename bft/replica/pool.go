@@ -4,91 +4,249 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/request"
+	"github.com/reseal-bft/reseal/bft/transport"
 )
 
-// Bounds of the pool. A request beyond them is refused, and its client told so.
+// Bounds of the pool: bytes of memory, and requests of one client. Beyond them a request is refused, and its client told when to come back.
 const (
 	poolBytes     = 64 << 20
-	poolRequests  = 1 << 16
 	poolPerClient = request.Window
-	// blockBytes and blockOperations bound what one block carries: large enough to spread the cost of a block's votes, small enough
-	// to travel and to be executed within a fraction of a view.
-	blockBytes      = 1 << 20
-	blockOperations = 1 << 13
+	// blockWeight bounds what one block carries, in the measure of [weight]: large enough to spread the cost of a block's votes, small enough to travel and
+	// to be executed within a fraction of a view.
+	blockWeight = 1 << 20
+	// awayWeight bounds what another leader was given and has not put into a block yet: one block of his.
+	awayWeight = blockWeight
 )
 
-var errPoolFull = errors.New("the replica has too many requests waiting; try again, or another replica")
+// What a request, and each of its operations, costs besides its bytes: a signature to verify and a session's record; a result.
+const (
+	requestWeight   = 512
+	operationWeight = 128
+)
 
-// pooled is a request that waits to be ordered.
-type pooled struct {
-	request *request.Request
-	since   time.Time
-	// own is set for a request that a client gave to this replica, which then sees to it that it is ordered.
-	own bool
-	// inFlight is the height of the block that carries the request, if one does: until that height is final, it is not proposed again.
-	inFlight bft.Height
+// weight is what a request takes of a block: its bytes, or what is worth as much.
+func weight(r *request.Request) int {
+	return requestWeight + max(len(r.Raw()), operationWeight*len(r.Operations))
 }
 
-// pool holds the verified requests that wait to be ordered, oldest first. Safe for concurrent use.
+// What a request that waits takes in memory besides its bytes, and what each of its operations does.
+const (
+	pooledBytes    = 1 << 10
+	operationBytes = 24
+)
+
+// footprint is what a request that waits takes in memory, in bytes.
+func footprint(r *request.Request) int {
+	return pooledBytes + len(r.Raw()) + operationBytes*len(r.Operations)
+}
+
+// How long a client that is refused is told to stay away: what it takes to order all that waits, within bounds.
+const (
+	leastAway = 100 * time.Millisecond
+	mostAway  = 5 * time.Second
+)
+
+// againAfter is how long a peer that was given a request is taken to have it; that doubles with each time that it is given one again.
+const againAfter = 8 * time.Second
+
+// origin is where a request came from: a peer that handed it on, or a client at an address. Neither: it is this process's own.
+type origin struct {
+	peer    bft.ReplicaID
+	address string
+}
+
+// pooled is a request that waits to be ordered. It is in the queue of its client, in a block, or with the leader whose turn it is.
+type pooled struct {
+	request *request.Request
+	origin  origin
+	client  *flow
+	queued  *list.Element // nil: it is not in the queue
+	view    bft.View      // of the block that carries it: until a block of that view or a later one is final, it is not proposed again
+	away    bool
+	given   map[bft.ReplicaID]giving
+}
+
+// giving says that a peer was given a request, so that its body travels there once, unless it was lost.
+type giving struct {
+	at    time.Time
+	holds time.Duration // the peer is taken to have it
+}
+
+// pool holds the verified requests that wait to be ordered. Each turn goes to who was served least, in weight: first among the replicas that requests came
+// through, this one being one of them, then among the addresses of its clients, then among the keys at an address. So whoever asks for little is served at once,
+// whatever others have here. What each may keep here is bounded by what is free: an address has at most as much as is left to all, a key at most as much as is left
+// to its address; so there is always room for somebody else. (Dynamic thresholds: Choudhury, Hahne, 1998.) Safe for concurrent use.
 type pool struct {
 	mu       sync.Mutex
-	queue    *list.List // of *pooled
-	byDigest map[bft.Digest]*list.Element
-	clients  map[[32]byte]int
-	bytes    int
-	wake     chan struct{} // closed and replaced when a request arrives
+	byDigest map[bft.Digest]*pooled
+	root     *flow
+	mine     *flow                  // of this replica's clients
+	keys     map[[32]byte]int       // requests of a client, through whomever they came
+	blocks   map[bft.View][]*pooled // what blocks carry that are not final
+	absent   []*pooled              // what was given to the leader of the turn
+	turn     uint64
+	weight   int           // of what is absent
+	wake     chan struct{} // closed and replaced when there is something to take
+	free     chan struct{} // holds a token when there may be something to hand on
+
+	rate    float64 // weight that is ordered in a second, a moving average
+	settled time.Time
 }
 
 func newPool() *pool {
-	return &pool{
-		queue:    list.New(),
-		byDigest: make(map[bft.Digest]*list.Element),
-		clients:  make(map[[32]byte]int),
-		wake:     make(chan struct{}),
+	p := &pool{
+		byDigest: make(map[bft.Digest]*pooled), root: newFlow(nil, nil), keys: make(map[[32]byte]int),
+		blocks: make(map[bft.View][]*pooled), wake: make(chan struct{}), free: make(chan struct{}, 1),
+	}
+	p.mine = p.root.child(bft.ReplicaID(0))
+	p.mine.requests++ // it is never forgotten
+	return p
+}
+
+// source is the key of the flows that an origin's requests belong to, and their parent.
+func (p *pool) source(o origin) (parent *flow, key any) {
+	if o.peer != 0 {
+		return p.root, o.peer
+	}
+	return p.mine, o.address
+}
+
+// add keeps a verified request. One that is there already is no error. It returns a [transport.BusyError] when there is no room for it.
+func (p *pool) add(r *request.Request, o origin, now time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if item := p.byDigest[r.Digest()]; item != nil {
+		p.note(item, o, now)
+		return nil
+	}
+	if err := p.refusal(r, o); err != nil {
+		return err
+	}
+	item := &pooled{request: r, origin: o}
+	p.byDigest[r.Digest()] = item
+	p.keys[[32]byte(r.Client)]++
+	p.place(item)
+	p.note(item, o, now)
+	p.back(item)
+	return nil
+}
+
+// note takes note of who has a request, and who wants it ordered.
+func (p *pool) note(item *pooled, o origin, now time.Time) {
+	if o.peer != 0 {
+		item.give(o.peer, now)
+	} else if item.origin.peer != 0 { // now it is for this replica to see to it
+		p.move(item, o)
 	}
 }
 
-// add keeps a verified request. A request that is there already is no error.
-func (p *pool) add(r *request.Request, own bool, now time.Time) error {
-	client := [32]byte(r.Client)
+// admits says whether there is room for a request, which is not verified yet: see add.
+func (p *pool) admits(r *request.Request, o origin) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if e, ok := p.byDigest[r.Digest()]; ok {
-		item := e.Value.(*pooled)
-		item.own = item.own || own
+	if p.byDigest[r.Digest()] != nil {
 		return nil
 	}
-	if p.bytes+len(r.Raw()) > poolBytes || p.queue.Len() >= poolRequests || p.clients[client] >= poolPerClient {
-		return errPoolFull
+	return p.refusal(r, o)
+}
+
+var errCrowded = errors.New("the replica has too many requests waiting")
+
+// refusal says why a request cannot be kept, nil if it can. This process's own are never refused.
+func (p *pool) refusal(r *request.Request, o origin) error {
+	if o == (origin{}) {
+		return nil
 	}
-	p.byDigest[r.Digest()] = p.queue.PushBack(&pooled{request: r, since: now, own: own})
-	p.clients[client]++
-	p.bytes += len(r.Raw())
-	close(p.wake)
-	p.wake = make(chan struct{})
-	return nil
+	client := [32]byte(r.Client)
+	parent, key := p.source(o)
+	var source, own int // bytes that its address, or its replica, has here, and its client there
+	if f := parent.children[key]; f != nil {
+		source = f.bytes
+		if k := f.children[client]; k != nil {
+			own = k.bytes
+		}
+	}
+	if own+footprint(r) <= poolBytes-p.root.bytes-source && p.keys[client] < poolPerClient {
+		return nil
+	}
+	away := math.MaxFloat64
+	if p.rate > 0 {
+		away = float64(p.root.bytes) / p.rate * float64(time.Second)
+	}
+	return &transport.BusyError{After: time.Duration(min(max(away, float64(leastAway)), float64(mostAway))), Err: errCrowded}
+}
+
+// place makes an item a request of its client, at its origin.
+func (p *pool) place(item *pooled) {
+	parent, key := p.source(item.origin)
+	item.client = parent.child(key).child([32]byte(item.request.Client))
+	item.client.hold(footprint(item.request), 1)
+}
+
+// move makes an item one of another origin.
+func (p *pool) move(item *pooled, o origin) {
+	old, queued := item.client, item.queued != nil
+	if queued {
+		old.remove(item, 0)
+	}
+	item.origin = o
+	p.place(item)
+	old.hold(-footprint(item.request), -1)
+	if queued {
+		p.back(item)
+	}
+}
+
+// back puts an item into its client's queue. The order there is that of the sequence numbers, almost always that of arrival.
+func (p *pool) back(item *pooled) {
+	p.fetchBack(item)
+	item.view = 0
+	if item.queued == nil {
+		item.client.put(item)
+		close(p.wake)
+		p.wake = make(chan struct{})
+		signal(p.free)
+	}
+}
+
+// fetchBack notes that an item is not with the leader of the turn, or no longer.
+func (p *pool) fetchBack(item *pooled) {
+	if item.away {
+		item.away = false
+		p.weight -= weight(item.request)
+		signal(p.free)
+	}
+}
+
+// carry notes that a block of a view carries an item.
+func (p *pool) carry(item *pooled, view bft.View) {
+	if item.queued != nil {
+		item.client.remove(item, weight(item.request))
+	}
+	p.fetchBack(item)
+	item.view = view
+	p.blocks[view] = append(p.blocks[view], item)
 }
 
 // has reports whether the request is pooled, and therefore verified.
 func (p *pool) has(digest bft.Digest) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, ok := p.byDigest[digest]
-	return ok
+	return p.byDigest[digest] != nil
 }
 
-// take returns requests for a block at the given height, as many as fit. It returns at once when there are some; else it
-// waits for some until wait has passed.
-func (p *pool) take(ctx context.Context, height bft.Height, wait time.Duration) []*request.Request {
+// take returns requests for a block of a view, as many as fit. It returns at once when there are some; else it waits for some until wait has passed.
+func (p *pool) take(ctx context.Context, view bft.View, wait time.Duration) []*request.Request {
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	for {
-		taken, wake := p.tryTake(height)
+		taken, wake := p.tryTake(view)
 		if len(taken) > 0 || wait <= 0 {
 			return taken
 		}
@@ -102,97 +260,162 @@ func (p *pool) take(ctx context.Context, height bft.Height, wait time.Duration) 
 	}
 }
 
-func (p *pool) tryTake(height bft.Height) ([]*request.Request, <-chan struct{}) {
+func (p *pool) tryTake(view bft.View) ([]*request.Request, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var taken []*request.Request
-	bytes, operations := 0, 0
-	for e := p.queue.Front(); e != nil; e = e.Next() {
-		item := e.Value.(*pooled)
-		if item.inFlight != 0 {
-			continue
+	for left := blockWeight; ; {
+		item := p.root.next()
+		if item == nil || weight(item.request) > left && len(taken) > 0 {
+			return taken, p.wake
 		}
-		r := item.request
-		full := bytes+len(r.Raw()) > blockBytes || operations+len(r.Operations) > blockOperations
-		if full && len(taken) > 0 {
-			break
-		}
-		item.inFlight = height
-		taken = append(taken, r)
-		bytes += len(r.Raw())
-		operations += len(r.Operations)
+		left -= weight(item.request)
+		p.carry(item, view)
+		taken = append(taken, item.request)
 	}
-	return taken, p.wake
 }
 
-// carried notes that a block of the given height carries these requests, so that they are not proposed again meanwhile.
-func (p *pool) carried(height bft.Height, requests []*request.Request) {
+// carried notes that a block of a view carries these requests, so that they are not proposed again meanwhile.
+func (p *pool) carried(view bft.View, requests []*request.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range requests {
-		if e, ok := p.byDigest[r.Digest()]; ok {
-			e.Value.(*pooled).inFlight = height
+		if item := p.byDigest[r.Digest()]; item != nil && item.view != view {
+			p.carry(item, view)
 		}
 	}
 }
 
-// settle drops the requests that the final block of the given height carries. Those that only abandoned blocks of that or a
-// lower height carried wait again.
-func (p *pool) settle(height bft.Height, requests []*request.Request) {
+// giveBack makes requests that were taken for a block that was not made eligible again.
+func (p *pool) giveBack(requests []*request.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range requests {
-		e, ok := p.byDigest[r.Digest()]
-		if !ok {
+		if item := p.byDigest[r.Digest()]; item != nil {
+			p.back(item)
+		}
+	}
+}
+
+// settle drops the requests that the final block of a view carries. Those that only abandoned blocks of that or an earlier view carried wait again.
+func (p *pool) settle(view bft.View, requests []*request.Request, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ordered := 0
+	for _, r := range requests {
+		ordered += weight(r)
+		if item := p.byDigest[r.Digest()]; item != nil {
+			p.drop(item)
+		}
+	}
+	p.measure(ordered, now)
+	for v, items := range p.blocks {
+		if v > view {
 			continue
 		}
-		p.queue.Remove(e)
-		delete(p.byDigest, r.Digest())
-		p.bytes -= len(r.Raw())
-		client := [32]byte(r.Client)
-		if p.clients[client]--; p.clients[client] == 0 {
-			delete(p.clients, client)
+		delete(p.blocks, v)
+		for _, item := range items {
+			if item.view == v && p.byDigest[item.request.Digest()] == item {
+				p.back(item)
+			}
 		}
 	}
-	freed := false
-	for e := p.queue.Front(); e != nil; e = e.Next() {
-		if item := e.Value.(*pooled); item.inFlight != 0 && item.inFlight <= height {
-			item.inFlight, freed = 0, true
-		}
+}
+
+// drop forgets an item.
+func (p *pool) drop(item *pooled) {
+	if item.queued != nil {
+		item.client.remove(item, 0)
 	}
-	if freed {
-		close(p.wake)
-		p.wake = make(chan struct{})
+	p.fetchBack(item)
+	item.client.hold(-footprint(item.request), -1)
+	delete(p.byDigest, item.request.Digest())
+	client := [32]byte(item.request.Client)
+	if p.keys[client]--; p.keys[client] == 0 {
+		delete(p.keys, client)
 	}
+}
+
+// rateOver is the time over which the rate is averaged.
+const rateOver = 2 * time.Second
+
+// measure takes note of so much weight that was ordered.
+func (p *pool) measure(ordered int, now time.Time) {
+	if since := now.Sub(p.settled).Seconds(); !p.settled.IsZero() && since > 0 {
+		p.rate += (float64(ordered)/since - p.rate) * (1 - math.Exp(-since/rateOver.Seconds()))
+	}
+	p.settled = now
 }
 
 // release makes every request eligible again: the blocks that carried them are gone with their epoch.
 func (p *pool) release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for e := p.queue.Front(); e != nil; e = e.Next() {
-		e.Value.(*pooled).inFlight = 0
+	for _, item := range p.byDigest {
+		p.back(item)
 	}
+	clear(p.blocks)
+	p.absent = nil
 }
 
-// overdue returns the requests that clients gave to this replica and that have waited since before the given time.
-func (p *pool) overdue(before time.Time, limit int) []*request.Request {
+// begin begins the turn of a leader: what leaders before had and did not put into a block waits here again.
+func (p *pool) begin(turn uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if turn == p.turn {
+		return
+	}
+	p.turn = turn
+	for _, item := range p.absent {
+		if item.away {
+			p.back(item)
+		}
+	}
+	p.absent = p.absent[:0]
+}
+
+// hand returns the requests of this replica's clients that the leader of the turn is to be given now, in fair order. What it was given before it has, and does not
+// need again. There are no more than it can put into one block: the rest waits here, for a later one or for this replica's own turn.
+func (p *pool) hand(turn uint64, leader bft.ReplicaID, now time.Time) []*request.Request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []*request.Request
-	for e := p.queue.Front(); e != nil && len(out) < limit; e = e.Next() {
-		item := e.Value.(*pooled)
-		if !item.since.Before(before) {
+	for turn == p.turn {
+		item := p.mine.next()
+		if item == nil || p.weight > 0 && p.weight+weight(item.request) > awayWeight {
 			break
 		}
-		if item.own {
+		item.client.remove(item, weight(item.request))
+		item.away = true
+		p.weight += weight(item.request)
+		p.absent = append(p.absent, item)
+		if item.give(leader, now) {
 			out = append(out, item.request)
 		}
 	}
 	return out
 }
 
-// giveBack makes requests that were taken for a block that was not made eligible again.
-func (p *pool) giveBack(requests []*request.Request) {
-	p.carried(0, requests)
+// give notes that a peer is given a request, unless it is taken to have it.
+func (item *pooled) give(peer bft.ReplicaID, now time.Time) bool {
+	g, before := item.given[peer]
+	if before && now.Sub(g.at) < g.holds {
+		return false
+	}
+	if item.given == nil {
+		item.given = make(map[bft.ReplicaID]giving)
+	}
+	item.given[peer] = giving{now, max(againAfter, 2*g.holds)}
+	return true
+}
+
+// notGiven notes that a peer did not get requests after all.
+func (p *pool) notGiven(peer bft.ReplicaID, requests []*request.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range requests {
+		if item := p.byDigest[r.Digest()]; item != nil {
+			delete(item.given, peer)
+		}
+	}
 }

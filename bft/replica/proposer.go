@@ -23,7 +23,7 @@ func (e *epochRun) propose(p bft.Propose) {
 		if p.Empty {
 			wait(ctx, p.MayIdle)
 		} else {
-			requests = e.r.pool.take(ctx, p.Header.Height, p.MayIdle)
+			requests = e.r.pool.take(ctx, p.Header.View, p.MayIdle)
 		}
 		if ctx.Err() != nil {
 			e.r.pool.giveBack(requests)
@@ -31,6 +31,7 @@ func (e *epochRun) propose(p bft.Propose) {
 		}
 		block := e.makeBlock(p, requests)
 		e.r.parsed.add(block.Digest(), block.Height, requests)
+		e.noteProposed(block.View)
 		e.events.put(bft.Proposed{Block: block})
 		return nil
 	})

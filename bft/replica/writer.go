@@ -7,9 +7,6 @@ import (
 	"github.com/reseal-bft/reseal/bft/store"
 )
 
-// frameRequest begins a frame that hands a client's request on. All other frames are messages of the core, which begin with smaller bytes.
-const frameRequest byte = 0xff
-
 // guardedViews is how far below the last final view the guard remembers.
 const guardedViews = store.VotedBelow
 

@@ -38,8 +38,8 @@ func newCallers(limit, budget int, log *slog.Logger) *callers {
 	return &callers{limit: limit, budget: budget, log: log, conns: make(map[*caller]struct{})}
 }
 
-// caller is the connection of a client. What is read from it and is not part of a complete request counts as held, as do answers that wait to be sent; but
-// what was held for longer than callTime counts no more, since no call lasts that long without ending the connection.
+// caller is the connection of a client. What is read from it counts as held until the request that it is part of is served, as do answers that wait to be sent. What is on
+// its way for longer than callTime counts no more, since nothing lasts that long without ending the connection.
 type caller struct {
 	net.Conn
 	of      *callers
@@ -48,6 +48,7 @@ type caller struct {
 	calls     int // requests that are complete and not answered
 	last      time.Time
 	held      [2]int // bytes: since turned, and in the time before that
+	serving   int    // bytes of requests that are complete and not answered
 	turned    time.Time
 	connected bool
 }
@@ -80,11 +81,19 @@ func (c *callers) admit(conn net.Conn) (*caller, error) {
 	return k, nil
 }
 
+// host is the address without the port; of IPv6 the network of 64 bits, which is what one subscriber has.
 func host(address net.Addr) string {
-	if tcp, ok := address.(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap().String()
+	tcp, ok := address.(*net.TCPAddr)
+	if !ok {
+		return address.String()
 	}
-	return address.String()
+	ip := tcp.AddrPort().Addr().Unmap()
+	if ip.Is6() && !ip.IsLoopback() {
+		if network, err := ip.Prefix(64); err == nil {
+			return network.String()
+		}
+	}
+	return ip.String()
 }
 
 // least returns the connection that is to make room for another one; nil when that one has to go without. Connections without a call go first; among these, and
@@ -127,7 +136,7 @@ func (c *callers) drop(k *caller) {
 	if k.connected {
 		k.connected = false
 		delete(c.conns, k)
-		c.held -= k.held[0] + k.held[1]
+		c.held -= k.holds()
 	}
 }
 
@@ -147,15 +156,21 @@ func (c *callers) report(now time.Time) {
 	c.refused, c.ended, c.reported = 0, 0, now
 }
 
-// hold counts bytes of a connection, or lets go of some, and ends the connections that hold most while all hold too much.
+// hold counts bytes of a connection that arrive, or wait to be sent, or lets go of some.
 func (c *callers) hold(k *caller, bytes int) {
-	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.count(k, bytes, 0)
+}
+
+// count counts bytes of a connection that are under way, and of its complete requests; or, negative, lets go of some. It ends the connections that hold most while
+// all hold too much. The lock is held.
+func (c *callers) count(k *caller, bytes, serving int) {
 	if !k.connected {
 		return
 	}
-	before := k.held[0] + k.held[1]
+	now := time.Now()
+	before := k.holds()
 	if now.Sub(k.turned) > callTime {
 		k.held[1], k.held[0], k.turned = k.held[0], 0, now
 	}
@@ -163,15 +178,16 @@ func (c *callers) hold(k *caller, bytes int) {
 	if k.held[0] < 0 {
 		k.held[1], k.held[0] = max(0, k.held[1]+k.held[0]), 0
 	}
-	c.held += k.held[0] + k.held[1] - before
+	k.serving += serving
+	c.held += k.holds() - before
 	for c.held > c.budget {
-		most := slices.MaxFunc(slices.Collect(maps.Keys(c.conns)), func(a, b *caller) int {
-			return cmp.Compare(a.held[0]+a.held[1], b.held[0]+b.held[1])
-		})
-		c.end(most)
+		c.end(slices.MaxFunc(slices.Collect(maps.Keys(c.conns)), func(a, b *caller) int { return cmp.Compare(a.holds(), b.holds()) }))
 		c.report(now)
 	}
 }
+
+// holds is what counts of a connection.
+func (k *caller) holds() int { return k.held[0] + k.held[1] + k.serving }
 
 // Read counts what arrives.
 func (k *caller) Read(p []byte) (int, error) {
@@ -180,20 +196,21 @@ func (k *caller) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// began says that a request has arrived whole.
+// began says that a request has arrived whole. It counts until the call is done, however long that takes.
 func (k *caller) began(bytes int) {
-	k.of.hold(k, -bytes)
 	k.of.mu.Lock()
 	defer k.of.mu.Unlock()
 	k.calls++
+	k.of.count(k, -bytes, bytes)
 }
 
-// done says that a call was answered.
-func (k *caller) done() {
+// done says that a call was served.
+func (k *caller) done(bytes int) {
 	k.of.mu.Lock()
 	defer k.of.mu.Unlock()
 	k.calls--
 	k.last = time.Now()
+	k.of.count(k, 0, -bytes)
 }
 
 // overdue ends the connection if the returned function is not called in time.

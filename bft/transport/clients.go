@@ -1,14 +1,14 @@
 package transport
 
 import (
+	"errors"
 	"net"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	grpcpeer "google.golang.org/grpc/peer"
-	"google.golang.org/grpc/status"
 
 	"github.com/reseal-bft/reseal/bft"
 )
@@ -19,6 +19,11 @@ const (
 	clientWindow  = 256 << 10
 	clientStreams = 128
 )
+
+// crowdedAway is how long a client stays away when too many calls are in flight.
+const crowdedAway = 500 * time.Millisecond
+
+var errCalls = errors.New("too many calls of clients are in flight")
 
 // clientServer serves the calls of clients, on connections that the gate has let in.
 type clientServer struct {
@@ -111,16 +116,17 @@ func (s *clientServer) serve(_ any, stream grpc.ServerStream) error {
 		return err
 	}
 	k.began(len(request))
-	defer k.done()
 	select {
 	case s.calls <- struct{}{}:
-		defer func() { <-s.calls }()
 	default:
-		return status.Error(codes.Unavailable, "too many calls of clients are in flight: try another replica")
+		k.done(len(request))
+		return refusal(&BusyError{After: crowdedAway, Err: errCalls})
 	}
 	reply, err := m.serve(stream.Context(), nil, request)
+	<-s.calls
+	k.done(len(request))
 	if err != nil {
-		return status.Error(codes.Unknown, err.Error())
+		return refusal(err)
 	}
 	answer, settle := k.answer(reply)
 	err = stream.SendMsg(answer)

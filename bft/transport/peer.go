@@ -240,6 +240,9 @@ func call(ctx context.Context, conn *grpc.ClientConn, to bft.ReplicaID, method s
 	}
 	s := status.Convert(err)
 	err = fmt.Errorf("call %s of replica %d: %s", method, to, s.Message())
+	if b := busy(s, err); b != nil {
+		return nil, b
+	}
 	if s.Code() == codes.Unavailable || s.Code() == codes.Canceled || s.Code() == codes.DeadlineExceeded {
 		err = Unreachable(err)
 	}

@@ -164,7 +164,7 @@ func (t *Transport) serve(_ any, stream grpc.ServerStream) error {
 	}
 	reply, err := m.serve(stream.Context(), from, request)
 	if err != nil {
-		return status.Error(codes.Unknown, err.Error())
+		return refusal(err)
 	}
 	return stream.SendMsg(reply)
 }

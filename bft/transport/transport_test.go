@@ -259,7 +259,9 @@ func TestClientsAreBounded(t *testing.T) {
 	second := dialClient(t, cluster, members[0].peer)
 	_, err := second.Call(t.Context(), "reseal/ping", nil)
 	require.ErrorContains(t, err, "too many calls")
-	require.True(t, Unavailable(err))
+	var busy *BusyError
+	require.ErrorAs(t, err, &busy)
+	require.Equal(t, crowdedAway, busy.After, "the client hears when to come back")
 	third := dialClient(t, cluster, members[0].peer)
 	_, err = third.Call(t.Context(), "reseal/ping", nil)
 	require.Error(t, err, "there is no place for a third client")

@@ -208,7 +208,7 @@ func (a *attack) bytes(n int) []byte {
 // receiving hears what a peer sends; it reports whether the replica does too.
 func (a *attack) receiving(from transport.Sender, frame []byte) bool {
 	a.mu.Lock()
-	relays := a.does("relay") && len(frame) > 0 && frame[0] != 0xff && a.chance(50)
+	relays := a.does("relay") && len(frame) > 0 && a.chance(50)
 	to := bft.ReplicaID(a.rng.IntN(len(a.c.machines)) + 1)
 	a.mu.Unlock()
 	if relays && to != from.ID && to != a.m.id {

@@ -142,9 +142,6 @@ func (j *judge) key(m *machine, key string) {
 // sent hears every frame that a correct replica sends.
 func (j *judge) sent(m *machine, frame []byte) {
 	j.c.hear(m, frame)
-	if len(frame) == 0 || frame[0] == 0xff {
-		return // a client's request, handed on
-	}
 	message, err := bft.ParseMessage(frame)
 	if j.c.options.Trace != nil && err == nil {
 		j.c.options.Trace(j.c.line(m, "sends %s", words(message)))

@@ -1,0 +1,291 @@
+package replica
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/request"
+	"github.com/reseal-bft/reseal/bft/transport"
+)
+
+// unsigned makes a request of a client that is named by a number. The pool looks at no signature.
+func unsigned(t require.TestingT, client uint64, sequence uint64, size int) *request.Request {
+	raw := make([]byte, ed25519.PublicKeySize, size+128)
+	binary.BigEndian.PutUint64(raw, client)
+	raw = binary.BigEndian.AppendUint64(raw, sequence)
+	raw = append(raw, byte(request.Application), 0, 1, byte(size>>16), byte(size>>8), byte(size))
+	raw = append(raw, make([]byte, size+ed25519.SignatureSize)...)
+	r, err := request.Parse(raw)
+	require.NoError(t, err)
+	return r
+}
+
+var start = time.Unix(1, 0)
+
+// fill adds requests of one client, the first so many that there is room for, and returns them.
+func fill(t testing.TB, p *pool, o origin, client uint64, count, size int) (in []*request.Request) {
+	for i := range count {
+		r := unsigned(t, client, uint64(i+1), size)
+		if err := p.add(r, o, start); err == nil {
+			in = append(in, r)
+		}
+	}
+	return in
+}
+
+func (p *pool) block(view bft.View) []*request.Request {
+	taken, _ := p.tryTake(view)
+	return taken
+}
+
+// bytesOf counts the bytes that blocks carry of each client.
+func bytesOf(blocks ...[]*request.Request) map[uint64]int {
+	of := make(map[uint64]int)
+	for _, block := range blocks {
+		for _, r := range block {
+			of[binary.BigEndian.Uint64(r.Client)] += len(r.Raw())
+		}
+	}
+	return of
+}
+
+const large = 1<<20 - 1<<12
+
+// Whoever asks for little is in the next block, whatever others have waiting: large requests, many small ones, many keys, or what peers have handed on.
+func TestLittleIsServedAtOnce(t *testing.T) {
+	for name, greedy := range map[string]func(*pool){
+		"large requests": func(p *pool) { fill(t, p, origin{address: "greedy"}, 1, 64, large) },
+		"many requests":  func(p *pool) { fill(t, p, origin{address: "greedy"}, 1, 64, 100<<10) },
+		"many keys": func(p *pool) {
+			for client := range uint64(4096) {
+				fill(t, p, origin{address: "greedy"}, 100+client, 1, 100)
+			}
+		},
+		"what a peer hands on": func(p *pool) {
+			for client := range uint64(4096) {
+				fill(t, p, origin{peer: 3}, 100+client, 1, 1000)
+			}
+		},
+		"at the same address": func(p *pool) { fill(t, p, origin{address: "modest"}, 1, 64, large) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPool()
+			greedy(p)
+			p.block(1) // the greedy one has been served before
+			modest := fill(t, p, origin{address: "modest"}, 2, 1, 100)
+			fill(t, p, origin{peer: 4}, 3, 1, 100)
+			require.Len(t, modest, 1, "there is room for it")
+			got := bytesOf(p.block(2))
+			require.Contains(t, got, uint64(2))
+			require.Contains(t, got, uint64(3), "that of another replica's client too")
+		})
+	}
+}
+
+// Those who have always something waiting share blocks alike, in bytes, however large their requests are and however many keys they have.
+func TestSharesAreInBytes(t *testing.T) {
+	p := newPool()
+	fill(t, p, origin{address: "a"}, 1, 60, 300<<10)
+	fill(t, p, origin{address: "b"}, 2, 60, 100<<10)
+	for client := range uint64(3000) {
+		fill(t, p, origin{address: "c"}, 100+client, 1, 2000)
+	}
+	var blocks [][]*request.Request
+	for view := range bft.View(12) {
+		block := p.block(view + 1)
+		payload := request.AppendPayload(nil, block)
+		require.LessOrEqual(t, len(payload), blockWeight)
+		blocks = append(blocks, block)
+	}
+	got := map[string]int{}
+	for client, bytes := range bytesOf(blocks...) {
+		got[map[bool]string{true: fmt.Sprint(client), false: "many"}[client < 100]] += bytes
+	}
+	require.Len(t, got, 3)
+	for who, bytes := range got {
+		require.InDelta(t, 3<<20, bytes, 1<<20, "%s: %v", who, got)
+	}
+}
+
+// One that takes all it gets leaves as much as it has, and hears when to come back; one key leaves room for the others at its address.
+func TestThereIsAlwaysRoomForSomebodyElse(t *testing.T) {
+	p := newPool()
+	requests := 0
+	for client := range uint64(200) {
+		requests += len(fill(t, p, origin{address: "greedy"}, client, 64, large))
+	}
+	require.Greater(t, requests, 20)
+	require.LessOrEqual(t, p.root.bytes, poolBytes/2)
+	err := p.add(unsigned(t, 1, 1000, large), origin{address: "greedy"}, start)
+	var busy *transport.BusyError
+	require.ErrorAs(t, err, &busy)
+	require.Equal(t, mostAway, busy.After, "nothing is ordered")
+	require.Error(t, p.admits(unsigned(t, 1, 1000, large), origin{address: "greedy"}))
+	for i := range uint64(8) {
+		require.NoError(t, p.add(unsigned(t, 1000+i, 1, large), origin{address: fmt.Sprint("other", i)}, start), "another address")
+		require.NoError(t, p.add(unsigned(t, 2000+i, 1, large), origin{peer: bft.ReplicaID(i + 1)}, start), "another replica")
+	}
+	require.NoError(t, p.add(unsigned(t, 1, 9, bft.MaxOperation), origin{}, start), "this process's own is never refused")
+
+	p = newPool()
+	fill(t, p, origin{address: "shared"}, 1, 64, large)
+	require.Less(t, len(p.byDigest), 64)
+	require.NoError(t, p.add(unsigned(t, 2, 1, large), origin{address: "shared"}, start), "another key at the same address")
+
+	p = newPool()
+	fill(t, p, origin{address: "a"}, 1, 2*poolPerClient, 10)
+	require.Len(t, p.byDigest, poolPerClient, "no more than a session can have outstanding")
+}
+
+// Who is refused comes back when what waits is ordered.
+func TestWhenToComeBack(t *testing.T) {
+	p, now := newPool(), start
+	in := fill(t, p, origin{address: "greedy"}, 1, 64, large)
+	p.settle(1, in[:1], now)
+	for i, r := range in[1:11] {
+		now = now.Add(250 * time.Millisecond)
+		p.settle(bft.View(i+2), []*request.Request{r}, now)
+	}
+	fill(t, p, origin{address: "greedy"}, 2, 64, large)
+	var busy *transport.BusyError
+	require.ErrorAs(t, p.add(unsigned(t, 2, 1000, large), origin{address: "greedy"}, now), &busy)
+	want := float64(p.root.bytes) / (4 << 20)
+	require.InDelta(t, want, busy.After.Seconds(), want/2)
+}
+
+// What a leader is given and does not put into a block goes to the next one at once; each peer gets a body once; and no more is given than fits into a block.
+func TestHandOn(t *testing.T) {
+	p := newPool()
+	small := fill(t, p, origin{address: "a"}, 1, 2, 100)
+	foreign := fill(t, p, origin{peer: 4}, 9, 1, 100)
+	p.begin(1)
+	require.ElementsMatch(t, small, p.hand(1, 2, start))
+	require.Empty(t, p.hand(1, 2, start), "it has them")
+	require.Equal(t, foreign, p.block(5), "what is with another leader is not proposed here; what peers handed on goes no further")
+	p.carried(6, small[:1])
+	p.begin(2)
+	require.Equal(t, small[1:], p.hand(2, 3, start), "the next leader gets what is in no block, at once")
+	p.settle(7, foreign, start) // of view 6 nothing became final
+	require.Equal(t, small[:1], p.hand(2, 3, start))
+	p.begin(3)
+	require.Empty(t, p.hand(3, 2, start), "it was given them before")
+	require.Empty(t, p.block(8))
+	p.begin(4)
+	require.ElementsMatch(t, small, p.block(9), "in this replica's own turn they are proposed here")
+	p.giveBack(small)
+	p.begin(5)
+	require.ElementsMatch(t, small, p.hand(5, 2, start.Add(againAfter)), "who has put them into no block for long may have lost them")
+	p.notGiven(2, small[:1])
+	p.begin(6)
+	require.Equal(t, small[:1], p.hand(6, 2, start.Add(againAfter)), "and who refused one is given it again")
+
+	p = newPool()
+	fill(t, p, origin{address: "a"}, 1, 64, 100<<10)
+	given := p.hand(0, 2, start)
+	require.Len(t, given, awayWeight/(100<<10+1<<9+200))
+	require.Empty(t, p.hand(0, 2, start))
+	p.carried(1, given[:3])
+	require.Len(t, p.hand(0, 2, start), 3, "what is seen in a block makes room")
+	require.Empty(t, p.hand(1, 2, start), "the turn has not begun")
+	fill(t, p, origin{address: "b"}, 2, 1, large)
+	p.begin(1)
+	require.NotEmpty(t, p.hand(1, 2, start))
+}
+
+// Whatever is done with it, the pool loses nothing, keeps nothing that is ordered, and counts right.
+func TestPoolKeepsWhatItIsGiven(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p, now := newPool(), start
+		waiting := make(map[bft.Digest]*request.Request)
+		var next uint64
+		view, turn := bft.View(1), uint64(0)
+		some := func() (out []*request.Request) {
+			for _, r := range waiting {
+				out = append(out, r)
+			}
+			slices.SortFunc(out, func(a, b *request.Request) int { return bytes.Compare(a.Raw()[:40], b.Raw()[:40]) })
+			if len(out) == 0 {
+				return nil
+			}
+			from := rapid.IntRange(0, len(out)-1).Draw(t, "from")
+			return out[from:min(len(out), from+rapid.IntRange(0, 4).Draw(t, "count"))]
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"add": func(t *rapid.T) {
+				next++
+				r := unsigned(t, rapid.Uint64Range(1, 5).Draw(t, "client"), next, rapid.SampledFrom([]int{1, 1000, 300 << 10, 1 << 20}).Draw(t, "size"))
+				o := rapid.SampledFrom([]origin{{}, {address: "a"}, {address: "b"}, {peer: 2}, {peer: 3}}).Draw(t, "origin")
+				if p.add(r, o, now) == nil {
+					waiting[r.Digest()] = r
+				} else if o == (origin{}) {
+					t.Fatal("this process's own was refused")
+				}
+			},
+			"add again": func(t *rapid.T) {
+				for _, r := range some() {
+					if err := p.add(r, rapid.SampledFrom([]origin{{address: "c"}, {peer: 4}}).Draw(t, "origin"), now); err != nil {
+						t.Fatal(err)
+					}
+				}
+			},
+			"block":   func(*rapid.T) { view++; p.block(view) },
+			"refuse":  func(*rapid.T) { view++; p.giveBack(p.block(view)) },
+			"carried": func(t *rapid.T) { p.carried(view+bft.View(rapid.IntRange(0, 2).Draw(t, "ahead")), some()) },
+			"settle": func(t *rapid.T) {
+				now = now.Add(time.Millisecond)
+				final := some()
+				p.settle(view, final, now)
+				for _, r := range final {
+					delete(waiting, r.Digest())
+				}
+			},
+			"begin":   func(*rapid.T) { turn++; p.begin(turn) },
+			"hand":    func(t *rapid.T) { p.hand(turn, bft.ReplicaID(rapid.IntRange(2, 4).Draw(t, "to")), now) },
+			"release": func(*rapid.T) { p.release() },
+			"": func(t *rapid.T) {
+				bytes, away := 0, 0
+				for _, item := range p.byDigest {
+					bytes += footprint(item.request)
+					if item.away {
+						away += weight(item.request)
+					}
+					places := 0
+					for _, in := range []bool{item.queued != nil, item.view != 0, item.away} {
+						if in {
+							places++
+						}
+					}
+					if places != 1 {
+						t.Fatalf("a request is in %d places", places)
+					}
+				}
+				if len(p.byDigest) != len(waiting) || p.root.bytes != bytes || p.weight != away {
+					t.Fatalf("%d requests of %d, %d bytes of %d, %d away of %d", len(p.byDigest), len(waiting), p.root.bytes, bytes, p.weight, away)
+				}
+			},
+		})
+		p.release()
+		for p.block(1) != nil {
+		}
+		for _, item := range p.byDigest {
+			if item.view != 1 {
+				t.Fatal("a request is never taken")
+			}
+		}
+		for _, r := range waiting {
+			p.settle(0, []*request.Request{r}, now)
+		}
+		if p.root.bytes != 0 || len(p.byDigest) != 0 || len(p.keys) != 0 || len(p.mine.children) != 0 || len(p.root.children) != 1 {
+			t.Fatalf("something is left: %d bytes, %d keys", p.root.bytes, len(p.keys))
+		}
+	})
+}
