@@ -5,7 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -18,14 +18,18 @@ import (
 
 // submitter puts system operations of this node into requests, under a client key of this process. The operations authenticate themselves.
 type submitter struct {
-	cluster  bft.ClusterID
-	key      ed25519.PrivateKey
-	sequence atomic.Uint64
+	cluster bft.ClusterID
+	key     ed25519.PrivateKey
+	height  func() bft.Height // of the executed log
+
+	mu   sync.Mutex
+	slot uint64
+	last [request.Window]uint64 // sequence numbers, by slot
 }
 
 func newSubmitter(n *Node) (*submitter, error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
-	return &submitter{cluster: n.cluster, key: key}, err
+	return &submitter{cluster: n.cluster, key: key, height: func() bft.Height { return n.replica.Load().Status().Height }}, err
 }
 
 func (s *submitter) request(op governance.Operation) (*request.Request, error) {
@@ -33,7 +37,17 @@ func (s *submitter) request(op governance.Operation) (*request.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	return request.New(s.cluster, s.key, s.sequence.Add(1), request.System, [][]byte{raw})
+	return request.New(s.cluster, s.key, s.sequence(), request.System, [][]byte{raw})
+}
+
+// sequence numbers the next request: the slots in turn.
+func (s *submitter) sequence() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := &s.last[s.slot]
+	*last = request.NextSequence(*last, s.slot, s.height(), time.Now())
+	s.slot = (s.slot + 1) % request.Window
+	return *last
 }
 
 // order submits a system operation through this replica. Whether it took effect, the state will show.

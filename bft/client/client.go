@@ -72,13 +72,23 @@ type Client struct {
 	seen      atomic.Uint64       // height of the newest state that was written or read
 	heard     []atomic.Int64      // when each replica gave a proven answer last, since began; 0: never
 	began     time.Time
+	bound     atomic.Pointer[anchored]
 	room      *semaphore.Weighted // bytes of requests that may be under way
 	heights   heights
 	usual     atomic.Int64 // what requests took lately, a moving average in nanoseconds
 }
 
-// slot is one slot of the session: its requests come one after the other.
-type slot struct{ next uint64 }
+// slot is one slot of the session: its requests come one after the other. Last is the sequence number of the last one, 0 if there was none.
+type slot struct{ index, last uint64 }
+
+// anchored is a height that was proven to be final a moment ago: requests are bound to it.
+type anchored struct {
+	height bft.Height
+	at     time.Time
+}
+
+// anchorAge is how old the proof of a height may be that a request is bound to. Sessions last longer, however crowded they are.
+const anchorAge = 10 * time.Second
 
 // New makes a client. It connects when it is used.
 func New(cfg Config) (*Client, error) {
@@ -95,9 +105,8 @@ func New(cfg Config) (*Client, error) {
 		cfg: cfg, slots: make(chan *slot, request.Window), heard: make([]atomic.Int64, len(cfg.Peers)), began: time.Now(),
 		room: semaphore.NewWeighted(inFlight),
 	}
-	base := uint64(time.Now().UnixMicro()) / request.Window * request.Window
 	for i := range uint64(request.Window) {
-		c.slots <- &slot{next: base + i}
+		c.slots <- &slot{index: i}
 	}
 	// Keys are random: so clients spread over the replicas.
 	c.seen.Store(uint64(cfg.Seen))
@@ -143,11 +152,16 @@ func (c *Client) submit(ctx context.Context, space request.Space, operations [][
 		return nil, fmt.Errorf("submit: %d requests are outstanding: %w", request.Window, ctx.Err())
 	}
 	defer func() { c.slots <- s }()
-	r, err := request.New(c.cfg.Cluster, c.cfg.Key, s.next, space, operations)
+	bound, err := c.anchor(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("submit: learn a recent height: %w", err)
+	}
+	next := request.NextSequence(s.last, s.index, bound, time.Now())
+	r, err := request.New(c.cfg.Cluster, c.cfg.Key, next, space, operations)
 	if err != nil {
 		return nil, err
 	}
-	s.next += request.Window
+	s.last = next
 
 	if err := c.room.Acquire(ctx, int64(len(r.Raw()))); err != nil {
 		return nil, fmt.Errorf("submit: requests of %d bytes are outstanding: %w", inFlight, err)
@@ -170,13 +184,58 @@ func (c *Client) submit(ctx context.Context, space request.Space, operations [][
 		return nil
 	})
 	if err != nil {
+		c.bound.Store(nil) // it may have been bound to a height that is long past
 		return nil, fmt.Errorf("submit: %w", err)
 	}
+	c.bindTo(reply.Header.StateHeight)
 	if reply.Record.Height <= seen {
 		return nil, fmt.Errorf("submit: the operations were executed at height %d, but %w", reply.Record.Height, &WentBackError{reply.Record.Height, seen})
 	}
 	c.saw(reply.Record.Height)
 	return reply.Results, nil
+}
+
+// anchor returns a height that was proven lately to be final: by a reply, or else by what a replica proves now. States that are old by the clock, or behind what this
+// client has seen, are taken only when no replica has a better one.
+func (c *Client) anchor(ctx context.Context) (bft.Height, error) {
+	if b := c.bound.Load(); b != nil && time.Since(b.at) < anchorAge {
+		return b.height, nil
+	}
+	tries := 0
+	var height bft.Height
+	err := c.ask(ctx, methodHeight, nil, func(answer []byte) error {
+		a, err := request.ParseAnchor(answer)
+		if err != nil {
+			return err
+		}
+		if err := a.Verify(c.cfg.Cluster, c.cfg.GroupKey); err != nil {
+			return err
+		}
+		age := time.Since(time.UnixMilli(a.Header.Time))
+		if tries++; tries <= len(c.conns) && (age > anchorAge || a.Header.StateHeight < c.Seen()) {
+			return fmt.Errorf("its last state is of height %d, %s old", a.Header.StateHeight, age.Round(time.Millisecond))
+		}
+		height = a.Header.StateHeight
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return c.bindTo(height), nil
+}
+
+// bindTo notes a height that requests can be bound to from now on, and returns the one that they are.
+func (c *Client) bindTo(height bft.Height) bft.Height {
+	now := time.Now()
+	for {
+		b := c.bound.Load()
+		if b != nil && b.height > height && now.Sub(b.at) < anchorAge {
+			return b.height
+		}
+		if c.bound.CompareAndSwap(b, &anchored{height, now}) {
+			return height
+		}
+	}
 }
 
 // Seen returns the height of the newest state that was proven to this client. Kept, and given to a later client, it shows whether the cluster was put back in

@@ -300,13 +300,16 @@ func TestBusyReplicaIsLeftAlone(t *testing.T) {
 	c := newClient(t, s, r.peers, time.Hour)
 	c.preferred.Store(0)
 	const after = 100 * time.Millisecond
-	r.behave(0, func(context.Context, string, []byte) ([]byte, error) {
+	r.behave(0, func(_ context.Context, method string, answer []byte) ([]byte, error) {
+		if method == methodHeight {
+			return answer, nil
+		}
 		return nil, &transport.BusyError{After: after, Err: errors.New("busy")}
 	})
 	began := time.Now()
 	put(t, c, "a", "1")
 	require.GreaterOrEqual(t, time.Since(began), after)
-	require.EqualValues(t, 1, r.calls[0].Load())
+	require.EqualValues(t, 2, r.calls[0].Load(), "for a height, and once for the request")
 	require.EqualValues(t, 1, r.calls[1].Load())
 }
 
@@ -338,7 +341,10 @@ func TestBytesInFlight(t *testing.T) {
 	r := start(t, s, 1)
 	most, now := atomic.Int64{}, atomic.Int64{}
 	release := make(chan struct{})
-	r.behave(0, func(_ context.Context, _ string, answer []byte) ([]byte, error) {
+	r.behave(0, func(_ context.Context, method string, answer []byte) ([]byte, error) {
+		if method != methodSubmit {
+			return answer, nil
+		}
 		for n := now.Add(1); ; {
 			m := most.Load()
 			if n <= m || most.CompareAndSwap(m, n) {

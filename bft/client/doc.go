@@ -7,9 +7,12 @@
 //
 // # Sessions
 //
-// A client key has [request.Window] slots, so as many calls of [Client.Submit] may be under way at once; more wait. The sequence
-// numbers of a slot start at the time of day in microseconds, so that a key can be used again by a later process. Two processes must not use one key at once,
-// and a clock that was set back makes the replicas pass over what is sent until it has caught up.
+// A client key has [request.Window] slots, so as many calls of [Client.Submit] may be under way at once; more wait. Each request is bound to a height that was proven to
+// be final a moment before: by the last reply, or else by a replica that is asked for it first. It is executed at most once, and only while the session lasts that was begun there: one that
+// could not be ordered for long is refused, and Submit goes on until its context ends without knowing whether it was executed. A key can be used again by a later process; two processes must
+// not use one key at once.
+//
+// A replica that is busy says when to come back, and is left alone for so long. At most 8 MiB of requests are under way at a time.
 //
 // # Reads
 //

@@ -23,15 +23,13 @@ func (r *Replica) Receive(from transport.Sender, frame []byte) {
 	}
 }
 
-// executed reports whether the request's session has reached it.
-func (r *Replica) executed(req *request.Request) bool {
-	return req.Sequence <= lastSequence(r.ledger.latest.Load().sessions, req)
-}
-
-// admit verifies a request and puts it into the pool, unless it is executed already.
+// admit verifies a request and puts it into the pool. One that will not be executed any more it lets be: see ledger.passed.
 func (r *Replica) admit(req *request.Request, o origin) error {
-	if r.executed(req) {
+	if _, why := r.ledger.passed(req); why != nil {
 		return nil
+	}
+	if bound, height := request.Bound(req.Sequence), r.ledger.latest.Load().height; bound > height+request.SessionBlocks {
+		return fmt.Errorf("the request is bound to height %d, and this replica is at %d: number requests by request.NextSequence", bound, height)
 	}
 	if err := r.pool.admits(req, o); err != nil { // what is refused need not be verified
 		return err

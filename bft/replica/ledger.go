@@ -56,6 +56,8 @@ type ledger struct {
 	held    []heldBlock // whose results are held, oldest first
 	bytes   int         // of these
 	waiters map[sessionKey][]chan<- *request.Reply
+
+	sessions sessions
 }
 
 // sessionKey names a request by client and sequence number.
@@ -77,7 +79,7 @@ func newLedger(cluster bft.ClusterID, app bft.Application, system System) *ledge
 		cluster: cluster, app: app, system: system, news: make(chan struct{}),
 		states:  make(map[bft.Height]*state),
 		results: make(map[sessionKey]outcome),
-		waiters: make(map[sessionKey][]chan<- *request.Reply),
+		waiters: make(map[sessionKey][]chan<- *request.Reply), sessions: newSessions(),
 	}
 	l.adopt(0, merkle.Map{})
 	return l
@@ -128,12 +130,14 @@ func (l *ledger) execute(block *bft.Block, digest bft.Digest, requests []*reques
 		outcomes[i] = outcome{records[i], results[i]}
 		changes = append(changes, merkle.Change{Key: request.SessionLeaf(r.Client, r.Sequence), Value: records[i].MarshalBinary()})
 	}
-	next := l.adopt(block.Height, before.sessions.Update(changes))
+	next := l.adopt(block.Height, l.sessions.update(before.sessions, block.Height, changes))
 	l.remember(block.Height, fresh, outcomes)
+	l.turnAway(requests)
 	return next, nil
 }
 
-// fresh returns the requests that are to be executed: each (client, sequence) once, and none that its session has passed.
+// fresh returns the requests that are to be executed: each (client, sequence) once, none that its session has passed or that is of a session that has ended, and none
+// that is bound to a height that nobody could know.
 func (l *ledger) fresh(sessions merkle.Map, requests []*request.Request, height bft.Height) ([]*request.Request, []request.Record) {
 	type slot struct {
 		client [32]byte
@@ -144,11 +148,10 @@ func (l *ledger) fresh(sessions merkle.Map, requests []*request.Request, height 
 	var records []request.Record
 	for _, r := range requests {
 		at := slot{[32]byte(r.Client), r.Sequence % request.Window}
-		last := lastSequence(sessions, r)
-		if i, ok := inBlock[at]; ok {
-			last = records[i].Sequence
+		if i, ok := inBlock[at]; ok && r.Sequence <= records[i].Sequence {
+			continue
 		}
-		if r.Sequence <= last {
+		if l.sessions.passed(sessions, r, height) != nil || request.Bound(r.Sequence) >= height {
 			continue
 		}
 		inBlock[at] = len(fresh)
@@ -156,19 +159,6 @@ func (l *ledger) fresh(sessions merkle.Map, requests []*request.Request, height 
 		records = append(records, request.Record{Sequence: r.Sequence, Height: height})
 	}
 	return fresh, records
-}
-
-// lastSequence returns the sequence number that the request's session slot has reached, 0 if none.
-func lastSequence(sessions merkle.Map, r *request.Request) uint64 {
-	value, ok := sessions.Get(request.SessionLeaf(r.Client, r.Sequence))
-	if !ok {
-		return 0
-	}
-	record, err := request.ParseRecord(value)
-	if err != nil {
-		panic("replica: the ledger wrote a session record that it cannot read: " + err.Error())
-	}
-	return record.Sequence
 }
 
 // apply hands the operations to the application and to the system, each in order, and returns the results by request.
@@ -223,6 +213,17 @@ func (l *ledger) remember(height bft.Height, requests []*request.Request, outcom
 		l.bytes -= l.held[0].bytes
 		l.held[0] = heldBlock{}
 		l.held = l.held[1:]
+	}
+}
+
+// turnAway tells those who wait for requests that were in a block and were not executed, now or lately, that they wait in vain.
+func (l *ledger) turnAway(requests []*request.Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range requests {
+		if _, held := l.results[keyOf(r)]; !held {
+			l.tell(keyOf(r), nil)
+		}
 	}
 }
 
@@ -305,12 +306,16 @@ func (l *ledger) tell(key sessionKey, c *certifiedState) {
 // longer held.
 func (l *ledger) reply(c *certifiedState, key sessionKey) *request.Reply {
 	out, ok := l.results[key]
+	leaf := request.SessionLeaf(key.client[:], key.sequence)
 	if !ok || out.record.Height > c.height {
+		return nil
+	}
+	if value, there := c.sessions.Get(leaf); !there || recordOf(value) != out.record {
 		return nil
 	}
 	return &request.Reply{
 		Results: out.results, Record: out.record,
-		Proof:   c.sessions.Prove(request.SessionLeaf(key.client[:], key.sequence)),
+		Proof:   c.sessions.Prove(leaf),
 		AppRoot: c.appRoot, SystemRoot: c.systemRoot,
 		Header: c.header, Certificate: c.certificate,
 	}
@@ -348,15 +353,14 @@ func (l *ledger) forget(key sessionKey, ch chan *request.Reply) {
 	l.waiters[key] = waiting
 }
 
-// stale reports whether the request's session has passed it and its outcome is no longer held.
-func (l *ledger) stale(r *request.Request) bool {
-	if r.Sequence > lastSequence(l.latest.Load().sessions, r) {
-		return false
-	}
+// passed says why a request will not be executed any more, nil if it may be. Held says that its outcome is.
+func (l *ledger) passed(r *request.Request) (held bool, why error) {
+	latest := l.latest.Load()
+	why = l.sessions.passed(latest.sessions, r, latest.height+1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, held := l.results[keyOf(r)]
-	return !held
+	_, held = l.results[keyOf(r)]
+	return held, why
 }
 
 // stateAt returns the state after the block at a height, nil when it is not held.

@@ -3,7 +3,6 @@ package replica
 import (
 	"cmp"
 	"context"
-	"errors"
 
 	"github.com/reseal-bft/reseal/bft/request"
 	"github.com/reseal-bft/reseal/bft/transport"
@@ -37,9 +36,6 @@ func (r *Replica) serveSubmit(ctx context.Context, _ *transport.Sender, raw []by
 	return reply.MarshalBinary()
 }
 
-// ErrStale says that a request's session has moved on, and its outcome is no longer held.
-var ErrStale = errors.New("the request was executed, or passed over, some time ago: its outcome is no longer held")
-
 // Submit orders a request and returns its proven results. It waits until they are certified or the context ends. It returns a [transport.BusyError] when too
 // much waits to be ordered.
 func (r *Replica) Submit(ctx context.Context, req *request.Request) (*request.Reply, error) {
@@ -47,7 +43,7 @@ func (r *Replica) Submit(ctx context.Context, req *request.Request) (*request.Re
 	if err := r.admit(req, o); err != nil {
 		return nil, err
 	}
-	if !r.pool.has(req.Digest()) { // it was executed; the outcome is for its client alone
+	if !r.pool.has(req.Digest()) { // it was passed over or executed; the outcome is for its client alone
 		if err := req.Verify(r.cfg.Cluster); err != nil {
 			return nil, err
 		}
@@ -55,8 +51,8 @@ func (r *Replica) Submit(ctx context.Context, req *request.Request) (*request.Re
 	key := keyOf(req)
 	ch := r.ledger.await(key)
 	defer r.ledger.forget(key, ch)
-	if r.ledger.stale(req) {
-		return nil, ErrStale
+	if held, why := r.ledger.passed(req); why != nil && !held {
+		return nil, why
 	}
 	select {
 	case reply := <-ch:

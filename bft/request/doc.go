@@ -9,10 +9,11 @@
 //
 // # Exactly once
 //
-// A client numbers its requests from 1, in rising order, and may have [Window] of them outstanding. Its session is a
-// row of Window slots; request s belongs to slot s mod Window and is executed exactly if s exceeds the last number that the slot
-// has seen. So a request is executed at most once however often it is sent, and the slot's [Record] proves the outcome
-// until the slot is used again.
+// A client may have [Window] requests outstanding. Its session is a row of Window slots; each request belongs to one, and is numbered by [NextSequence]: bound to a height
+// that the client knows to be final, and above the numbers that the slot has seen. It is executed exactly if it is above the last number that the slot has a [Record] of, is bound below the block that
+// carries it, and the sessions of that height have not ended. Records are forgotten in the order of the blocks that made them, and nothing is executed from then on that is bound below such a
+// block: so a request is executed at most once however often and late it is sent. The record proves the outcome until the slot is used again or the session ends. docs/protocol.md,
+// "Sessions", has the rule.
 //
 // # Encodings
 //

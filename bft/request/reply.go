@@ -22,14 +22,6 @@ var errUnproven = errors.New("the reply is not proven")
 
 func unproven(why string) error { return fmt.Errorf("%w: %s; ask another replica", errUnproven, why) }
 
-// verifyState checks the certificate of a header, and that the header binds the state made of the three roots.
-func verifyState(cluster bft.ClusterID, key GroupKey, h *bft.Header, c *bft.Certificate, application, sessions, system bft.Digest) error {
-	if StateRoot(h.StateHeight, application, sessions, system) != h.StateRoot {
-		return unproven("its state is not the certified one")
-	}
-	return verifyAnchor(cluster, key, h, c)
-}
-
 // verifyAnchor checks the certificate of a header.
 func verifyAnchor(cluster bft.ClusterID, key GroupKey, h *bft.Header, c *bft.Certificate) error {
 	switch {
@@ -42,6 +34,14 @@ func verifyAnchor(cluster bft.ClusterID, key GroupKey, h *bft.Header, c *bft.Cer
 		return unproven("its certificate does not verify under the group key")
 	}
 	return nil
+}
+
+// verifyState checks the certificate of a header, and that the header binds the state made of the three roots.
+func verifyState(cluster bft.ClusterID, key GroupKey, h *bft.Header, c *bft.Certificate, application, sessions, system bft.Digest) error {
+	if StateRoot(h.StateHeight, application, sessions, system) != h.StateRoot {
+		return unproven("its state is not the certified one")
+	}
+	return verifyAnchor(cluster, key, h, c)
 }
 
 // Reply is the outcome of a request, with its proof.

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
+	"time"
 
 	"golang.org/x/crypto/cryptobyte"
 
@@ -15,9 +16,43 @@ const Window = 64
 
 const (
 	sessionDomain = "reseal/v1/session\x00"
+	floorDomain   = "reseal/v1/session-floor\x00"
 	resultsDomain = "reseal/v1/results\x00"
 	stateDomain   = "reseal/v1/state\x00"
 )
+
+// A sequence number is made of a height that was final when the request was made, 40 bits; a counter, 18; and the slot, 6.
+const (
+	boundShift   = 24
+	counterTicks = 1 << 17 // where the counter begins; each slot has as many more
+	tick         = 4 * time.Millisecond
+)
+
+// Bound is the height that a sequence number is bound to: the request is executed above that height, and while the session lasts that was begun there.
+func Bound(sequence uint64) bft.Height { return bft.Height(sequence >> boundShift) }
+
+// NextSequence returns a number for the next request of a slot, bound to a height that the client knows to be final: greater than the last one of the slot, 0 if there
+// is none. By the time of day it is greater, too, than those of an earlier process with the same key that was bound to the same height.
+func NextSequence(last, slot uint64, height bft.Height, now time.Time) uint64 {
+	count := uint64(now.UnixMilli()) / uint64(tick.Milliseconds()) % counterTicks
+	next := uint64(height)<<boundShift | count*Window | slot%Window
+	if last > 0 {
+		next = max(next, last+Window)
+	}
+	if next == 0 { // numbers begin at 1
+		next = Window
+	}
+	return next
+}
+
+// Sessions are ended by the log, the oldest first: those that executed nothing for [SessionBlocks] blocks, and while there are more than [SessionRecords] records.
+const (
+	SessionBlocks  = 1 << 16
+	SessionRecords = 1 << 17
+)
+
+// SessionFloor is the key, in the map of sessions, of the least height that requests may be bound to, 8 bytes; it is absent while no session was ended for want of room.
+func SessionFloor() bft.Digest { return sha256.Sum256([]byte(floorDomain)) }
 
 // SessionLeaf returns the key, in the map of sessions, of the slot that a request belongs to. The value there is a [Record].
 func SessionLeaf(client ed25519.PublicKey, sequence uint64) bft.Digest {
