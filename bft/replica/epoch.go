@@ -76,6 +76,7 @@ func (r *Replica) runEpoch(ctx context.Context, m *Membership, keys EpochKeys) e
 	e.group.Go(e.watch)
 	e.group.Go(e.keepMark)
 	e.group.Go(e.askAgain)
+	signal(e.turned) // for what waits already
 	e.group.Go(e.handOnLoop)
 	err = e.group.Wait()
 	r.run.Store(nil)
@@ -87,8 +88,8 @@ func (r *Replica) runEpoch(ctx context.Context, m *Membership, keys EpochKeys) e
 	if failed := e.writeMark(&exact); failed != nil {
 		r.log.Error("the mark beside the store cannot be written: a store that is put back may go unnoticed", "error", failed)
 	}
+	r.pool.release() // the views that carried its requests may be over when another run begins
 	if errors.Is(err, errEpochEnded) {
-		r.pool.release()
 		return nil
 	}
 	return err
