@@ -18,6 +18,7 @@ import (
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/kv"
+	"github.com/reseal-bft/reseal/bft/monitor"
 	"github.com/reseal-bft/reseal/bft/replica"
 	"github.com/reseal-bft/reseal/bft/request"
 	"github.com/reseal-bft/reseal/bft/scheme"
@@ -40,7 +41,7 @@ func (f fixed) Root() bft.Digest                { return bft.Digest{1} }
 func (f fixed) Snapshot() []byte                { return []byte("fixed") }
 func (f fixed) Restore([]byte) error            { return nil }
 
-// cluster is a group of replicas in this process, over real connections on loopback and real stores.
+// cluster is a group of replicas in this process, over real connections on loopback and real stores. A monitor judges all that they do.
 type cluster struct {
 	t          testing.TB
 	id         bft.ClusterID
@@ -134,6 +135,7 @@ func (c *cluster) tryStart(i int) error {
 		},
 		Verifier: func(*replica.Membership) (bft.Scheme, error) { return scheme.Verifier(c.sharing.GroupKey()), nil },
 		Window:   4, Timeouts: testTimeouts, Log: log,
+		Observe: monitor.Observe(func(cfg bft.Config, sentence string) { t.Errorf("replica %d %s", cfg.Self, sentence) }),
 	})
 	if err != nil {
 		n.transport.Close()

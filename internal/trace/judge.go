@@ -57,9 +57,13 @@ func (v *Verdict) judgeFile(path string) error {
 // judge judges one life. Each core has a monitor of its own. A last record that is cut off belongs to a process that was killed.
 func (v *Verdict) judge(in io.Reader) error {
 	in = bufio.NewReader(in)
-	var judge *monitor.Monitor
-	var cfg bft.Config
+	var watch func(bft.Now, bft.Event, []bft.Effect)
 	steps := 0
+	begin := monitor.Observe(func(cfg bft.Config, sentence string) {
+		if len(v.Faults) < maxFaults {
+			v.Faults = append(v.Faults, fmt.Sprintf("replica %d, epoch %d, core %d of this life, step %d: it %s", cfg.Self, cfg.Epoch, v.Cores, steps, sentence))
+		}
+	})
 	for {
 		x, err := read(in)
 		switch {
@@ -69,20 +73,11 @@ func (v *Verdict) judge(in io.Reader) error {
 			return fmt.Errorf("after %d steps: %w", v.Steps, err)
 		case x.Start != nil:
 			v.Cores++
-			cfg, steps = x.Start.Config, 0
-			judge = monitor.New(cfg, x.Start.Restored, func(sentence string) {
-				if len(v.Faults) < maxFaults {
-					v.Faults = append(v.Faults, fmt.Sprintf("replica %d, epoch %d, core %d of this life, step %d: it %s", cfg.Self, cfg.Epoch, v.Cores, steps, sentence))
-				}
-			})
-		case judge == nil || x.Step == nil:
+			steps, watch = 0, begin(x.Start.Config, x.Start.Restored)
+		case watch == nil || x.Step == nil:
 			return errDamaged
 		default:
-			s := x.Step
-			if steps > 0 {
-				judge.Observe(s.Now, s.Event)
-			}
-			judge.Judge(s.Now, s.Effects)
+			watch(x.Step.Now, x.Step.Event, x.Step.Effects)
 			steps++
 			v.Steps++
 		}

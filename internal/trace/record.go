@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -88,13 +89,17 @@ func (r *Recorder) Close() error {
 	return err
 }
 
-// signedMark stands for a partial signature.
-var signedMark = []byte{1}
+// barePartial tells partial signatures apart, and is none.
+func barePartial(partial []byte) []byte {
+	if len(partial) == 0 {
+		return partial
+	}
+	digest := sha256.Sum256(partial)
+	return digest[:8]
+}
 
 func bareVote(v bft.Vote) bft.Vote {
-	if v.Partial != nil {
-		v.Partial = signedMark
-	}
+	v.Partial = barePartial(v.Partial)
 	return v
 }
 
@@ -157,8 +162,8 @@ func bareEffect(effect bft.Effect) bft.Effect {
 		return bft.Send{To: e.To, Message: bareMessage(e.Message)}
 	case bft.Combine:
 		partials := make(map[bft.ReplicaID][]byte, len(e.Partials))
-		for id := range e.Partials {
-			partials[id] = signedMark
+		for id, partial := range e.Partials {
+			partials[id] = barePartial(partial)
 		}
 		return bft.Combine{Statement: e.Statement, Partials: partials}
 	case bft.StoreBlock:
