@@ -115,7 +115,8 @@ func (r *Replica) askHeads(ctx context.Context) ([]*offer, error) {
 	var offers []*offer
 	others := 0
 	for i := range peers {
-		if i >= len(peers)-m.Size.F && others == 0 {
+		// Before the group key is known, f + 1 have to name it: a liar that is always the first to answer must not stand in the way.
+		if i >= len(peers)-m.Size.F && others == 0 && (m.Epoch > 0 || agreedKey(offers, m.Size.F) != nil) {
 			break
 		}
 		o := <-answers
