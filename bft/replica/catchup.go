@@ -28,10 +28,10 @@ const farBehind = 256
 // given more time: so a slow network has its way too.
 func (r *Replica) catchUp(ctx context.Context) (agreed bool, err error) {
 	for limit := firstPatience; ; limit *= 2 {
-		if err := r.leap(ctx, limit); err != nil {
+		if _, err := r.leap(ctx, limit, r.cfg.Retention.Leap); err != nil {
 			return false, err
 		}
-		agree, slow := 0, 0
+		agree, slow, failed := 0, 0, 0
 		for _, peer := range r.askOrder(nil) {
 			err := r.followLog(ctx, peer, newPatience(limit))
 			switch {
@@ -46,11 +46,22 @@ func (r *Replica) catchUp(ctx context.Context) (agreed bool, err error) {
 				r.merits.blame(peer)
 				r.log.Warn("a replica serves the log too slowly; asking another", "replica", peer)
 			case !transport.Unavailable(err):
+				failed++
 				r.merits.blame(peer)
 				r.log.Warn("catching up failed; asking another", "replica", peer, "error", err)
 			}
 			if agree > r.Membership().Size.F {
 				return true, nil
+			}
+		}
+		if failed > 0 { // they may have cut the log: it is cut by bytes, so a snapshot may be nearer than is worth a leap
+			leapt, err := r.leap(ctx, limit, 1)
+			if err != nil {
+				return false, err
+			}
+			if leapt {
+				limit /= 2
+				continue
 			}
 		}
 		if slow == 0 || limit >= lastPatience {

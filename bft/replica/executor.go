@@ -47,6 +47,7 @@ func (r *Replica) executeParsed(block *bft.Block, digest bft.Digest, requests []
 	if err != nil {
 		return nil, err
 	}
+	r.snapshots.logged.Add(int64(len(block.Payload)))
 	if last {
 		if err := r.noteBaseRoot(r.cfg.System.Membership()); err != nil {
 			return nil, err

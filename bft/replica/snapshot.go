@@ -7,31 +7,37 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/request"
+	"github.com/reseal-bft/reseal/bft/store"
 )
 
-// Distance between snapshots: what a restart has to execute again.
+// Distance between snapshots: what a restart has to execute again. A large state is written when the log has grown by half its size, so that the disk has no more
+// to write for snapshots than twice what it has for the log; but after farthestSnapshot blocks in any case.
 const (
-	snapshotBlocks = 4096
-	snapshotPause  = 10 * time.Second
+	snapshotBlocks   = 4096
+	snapshotPause    = 10 * time.Second
+	farthestSnapshot = 1 << 16
 )
 
 // Retention says how much of the log a replica keeps, and from where on it fetches a snapshot rather than the log, in blocks. The zero value stands for what is in use; a
 // simulator has less of both, so that minutes show what otherwise takes days.
 type Retention struct {
-	Kept bft.Height // below the last snapshot. A replica that is further behind needs a snapshot
-	Leap bft.Height // the distance from which a snapshot is fetched; less than Kept
+	Kept bft.Height // at most, below the older one of the two snapshots on disk. A replica that is further behind needs a snapshot
+	Leap bft.Height // the distance from which a snapshot is fetched; less than Kept. Where the log is cut, a nearer one is
 }
 
-// The retention in use.
+// The retention in use. Of the log below the older snapshot keptBytes are kept, but not fewer blocks than others may want one by one.
 const (
 	keptBlocks = 1 << 16
 	leapBlocks = 1 << 13
+	keptBytes  = 256 << 20
+	keptLeast  = farBehind + littleBehind
 )
 
 // snapshots writes a certified state to disk now and then, beside everything else.
@@ -39,18 +45,31 @@ type snapshots struct {
 	wanted chan *certifiedState // holds one at most: the next to be written
 	height bft.Height
 	at     time.Time
+	bytes  int64 // of the log, since the last one
+
+	logged atomic.Int64 // bytes of the log since the start
+	size   atomic.Int64 // of the last one
 }
 
 // consider has a snapshot of a certified state written if the last one is far behind. It is called by one goroutine at a time.
 func (s *snapshots) consider(c *certifiedState) {
-	if c.height < s.height+snapshotBlocks && (time.Since(s.at) < snapshotPause || c.height < s.height+64) {
+	s.bytes += s.logged.Swap(0)
+	if !s.due(c.height, time.Now()) {
 		return
 	}
 	select {
 	case s.wanted <- c:
-		s.height, s.at = c.height, time.Now()
+		s.height, s.at, s.bytes = c.height, time.Now(), 0
 	default: // the one before is still being written
 	}
+}
+
+func (s *snapshots) due(height bft.Height, now time.Time) bool {
+	if height >= s.height+farthestSnapshot {
+		return true
+	}
+	some := height >= s.height+snapshotBlocks || now.Sub(s.at) >= snapshotPause && height >= s.height+64
+	return some && s.bytes >= s.size.Load()/2
 }
 
 // snapshotLoop writes the snapshots that are wanted. It ends with ctx, a write under way included: nothing of it outlives [Replica.Run].
@@ -79,10 +98,14 @@ func (r *Replica) forget(c *certifiedState) {
 	if err != nil {
 		r.log.Error("forgetting old votes failed; the disk keeps more than it needs", "error", err)
 	}
-	if kept := r.cfg.Retention.Kept; c.height > kept {
-		if err := r.cfg.Store.PruneBelow(c.height - kept); err != nil {
-			r.log.Error("cutting the log failed; the disk keeps more than it needs", "error", err)
-		}
+	oldest, size, err := r.cfg.Store.OldestSnapshot()
+	if err == nil && oldest > 0 {
+		r.snapshots.size.Store(size)
+		kept := r.cfg.Retention.Kept
+		err = r.cfg.Store.CutLog(store.Cut{Below: oldest, Bytes: keptBytes, Least: min(keptLeast, kept), Most: kept})
+	}
+	if err != nil {
+		r.log.Error("cutting the log failed; the disk keeps more than it needs", "error", err)
 	}
 }
 

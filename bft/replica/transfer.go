@@ -174,28 +174,31 @@ func agreedKey(offers []*offer, f int) []byte {
 	return nil
 }
 
-// leap fetches a snapshot if that is less work than the log, or the log is cut. A peer that fails is left for the next; if all do, the log remains.
-func (r *Replica) leap(ctx context.Context, limit time.Duration) error {
+// leap fetches a snapshot if one is offered that is so many blocks ahead, and reports whether it did. A peer that fails is left for the next; if all do, the log
+// remains.
+func (r *Replica) leap(ctx context.Context, limit time.Duration, blocks bft.Height) (leapt bool, err error) {
 	offers, err := r.askHeads(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, o := range offers {
-		if o.block.Height < r.ledger.latest.Load().height+r.cfg.Retention.Leap {
+		if o.block.Height < r.ledger.latest.Load().height+blocks {
 			continue
 		}
 		err := r.fetchSnapshot(ctx, o, limit)
 		switch {
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return leapt, ctx.Err()
 		case errors.Is(err, errFatal):
-			return err
+			return leapt, err
 		case err != nil:
 			r.merits.blame(o.peer)
 			r.log.Warn("fetching a snapshot failed; trying another", "replica", o.peer, "error", err)
+		default:
+			leapt = true
 		}
 	}
-	return nil
+	return leapt, nil
 }
 
 // fetchSnapshot makes an offered snapshot this replica's state if it proves right. It is examined as it comes; what is bad leaves neither state nor file behind.

@@ -479,3 +479,48 @@ func checkMerits(t testing.TB) error {
 	}
 	return nil
 }
+
+// The log is cut by bytes, so that of large blocks few are kept. A replica that needs an older one takes a snapshot, however near that is.
+func TestASnapshotIsTakenWhereTheLogIsCut(t *testing.T) {
+	w := newWorld(t, bft.Size{F: 1}, 1)
+	for range 30 {
+		w.order(10)
+	}
+	honest, err := w.replica(w.store(), &peers{serve: map[bft.ReplicaID]serve{2: w.honest(100), 3: w.honest(100)}})
+	require.NoError(t, err)
+	_, err = honest.catchUp(t.Context())
+	require.NoError(t, err)
+	certified := honest.ledger.certified.Load()
+	require.NoError(t, honest.saveSnapshot(t.Context(), certified))
+	require.NoError(t, honest.cfg.Store.CutLog(store.Cut{Below: certified.height, Most: 1}))
+	f := &far{w, honest}
+	r, err := w.replica(w.store(), &peers{serve: map[bft.ReplicaID]serve{2: f.good, 3: f.good, 4: f.good}})
+	require.NoError(t, err)
+	agreed, err := r.catchUp(t.Context())
+	require.NoError(t, err)
+	require.True(t, agreed)
+	require.Equal(t, honest.ledger.latest.Load().root, r.ledger.latest.Load().root)
+}
+
+// A large state is written when the log has grown by half its size, a small one now and then, and any after very many blocks.
+func TestWhenASnapshotIsDue(t *testing.T) {
+	now := time.Now()
+	for _, test := range []struct {
+		blocks    bft.Height
+		age       time.Duration
+		log, size int64
+		due       bool
+	}{
+		{snapshotBlocks, 0, 0, 0, true},
+		{snapshotBlocks - 1, 0, 1 << 30, 0, false},
+		{64, snapshotPause, 0, 0, true},
+		{63, snapshotPause, 1 << 30, 0, false},
+		{snapshotBlocks, snapshotPause, 1<<29 - 1, 1 << 30, false},
+		{snapshotBlocks, snapshotPause, 1 << 29, 1 << 30, true},
+		{farthestSnapshot, 0, 0, 1 << 40, true},
+	} {
+		s := snapshots{height: 100, at: now.Add(-test.age), bytes: test.log}
+		s.size.Store(test.size)
+		require.Equal(t, test.due, s.due(100+test.blocks, now), "%+v", test)
+	}
+}

@@ -66,6 +66,41 @@ func (s *Store) PruneBelow(h bft.Height) error {
 	return b.finish(err)
 }
 
+// Cut says how much of the log is kept below a height.
+type Cut struct {
+	// Below is the height from which on all is kept.
+	Below bft.Height
+	// Below it, the newest blocks are kept that take so many bytes, and at least, and at most, so many of them.
+	Bytes       int64
+	Least, Most bft.Height
+}
+
+// CutLog forgets the oldest final blocks, as [Store.PruneBelow] does.
+func (s *Store) CutLog(cut Cut) error {
+	oldest, found := cut.Below, false
+	var bytes int64
+	err := s.scan([]byte{prefixBlock}, heightKey(prefixBlock, cut.Below), func(it *pebble.Iterator) error {
+		for ok := it.Last(); ok; ok = it.Prev() {
+			height, _, ok := splitHeightDigest(it.Key())
+			if !ok {
+				return s.corrupt("the key of a block")
+			}
+			value := it.LazyValue() // its size is known without reading it
+			bytes += int64(value.Len())
+			kept := cut.Below - height
+			if found = kept > cut.Most || kept > cut.Least && bytes > cut.Bytes; found {
+				break
+			}
+			oldest = height
+		}
+		return it.Error()
+	})
+	if err != nil || !found {
+		return err
+	}
+	return s.PruneBelow(oldest)
+}
+
 // dropOpen deletes the blocks below a height that are not final, and their notarizations.
 func (s *Store) dropOpen(b *Batch, below bft.Height) error {
 	return s.each([]byte{prefixOpen}, heightKey(prefixOpen, below), func(it *pebble.Iterator) error {

@@ -177,6 +177,19 @@ func (s *Store) heights() ([]bft.Height, error) {
 	return heights, nil
 }
 
+// OldestSnapshot returns the height of the oldest snapshot, from which a start may have to go on, and the size of the newest in bytes; both are 0 without two of them.
+func (s *Store) OldestSnapshot() (oldest bft.Height, size int64, err error) {
+	heights, err := s.heights()
+	if err != nil || len(heights) < keptSnapshots {
+		return 0, 0, err
+	}
+	info, err := s.fs.Stat(s.path(snapshotDir, snapshotName(heights[0])))
+	if err != nil {
+		return 0, 0, explain(s.dir, err)
+	}
+	return heights[len(heights)-1], info.Size(), nil
+}
+
 // dropSnapshots removes all but the newest snapshots, of which the last is of the given height: one above it is of another life of this disk, or somebody put it there, and
 // would take the place of one that is good.
 func (s *Store) dropSnapshots(last bft.Height) error {

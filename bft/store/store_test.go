@@ -343,3 +343,36 @@ func BenchmarkCommit(b *testing.B) {
 		require.NoError(b, batch.Commit(true))
 	}
 }
+
+// The log is cut behind a height by bytes, between a least and a most number of blocks.
+func TestTheLogIsCutByBytes(t *testing.T) {
+	const size = 10 << 10
+	for _, test := range []struct {
+		cut    Cut
+		oldest bft.Height
+	}{
+		{Cut{Below: 10, Bytes: 4 * size, Most: 100}, 7}, // 3 of them are less, with their headers
+		{Cut{Below: 10, Bytes: 4 * size, Least: 5, Most: 100}, 5},
+		{Cut{Below: 10, Bytes: 4 * size, Most: 2}, 8},
+		{Cut{Below: 10, Most: 100}, 10},
+		{Cut{Below: 10, Bytes: 100 * size, Most: 100}, 1},
+	} {
+		s := open(t, vfs.NewMem(), "dir")
+		blocks := chain(1, 1, 12)
+		for _, block := range blocks {
+			block.Payload = make([]byte, size)
+			block.Header.Payload = bft.PayloadDigest(block.Payload)
+		}
+		for i := 1; i < len(blocks); i++ {
+			blocks[i].Parent = blocks[i-1].Digest()
+		}
+		fill(t, s, blocks, len(blocks))
+		require.NoError(t, s.Flush())
+		require.NoError(t, s.CutLog(test.cut))
+		for _, block := range blocks {
+			final, err := s.BlockAt(block.Height)
+			require.NoError(t, err)
+			require.Equal(t, block.Height >= test.oldest, final != nil, "%+v: block %d", test.cut, block.Height)
+		}
+	}
+}
