@@ -33,7 +33,7 @@ func TestMoreThanMemory(t *testing.T) {
 	opts := Options{}
 	if *memoryMiB > 0 {
 		opts.Memory = *memoryMiB << 20 / 4
-		debug.SetMemoryLimit(*memoryMiB<<20 - opts.Memory/4 - 32<<20) // the database's, and what is no heap
+		debug.SetMemoryLimit(*memoryMiB<<20 - opts.Memory/4 - 64<<20) // the database's, and what is no heap
 	}
 	s, err := Open(filepath.Join(t.TempDir(), "state"), opts)
 	require.NoError(t, err)

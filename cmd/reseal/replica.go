@@ -89,11 +89,14 @@ func runReplica(ctx context.Context, dir cluster.ReplicaDir, logs io.Writer, tra
 	return errors.Join(running.Wait(), running.Close())
 }
 
+// outsideGo is what the process takes beside Go's heap and the databases' budgets, in bytes: its code, and what the allocator of the databases leaves unused.
+const outsideGo = 64 << 20
+
 // openState opens the built-in store, and divides the memory: a quarter to the store, and to Go what the databases do not need, which do not take theirs from Go.
 func openState(dir cluster.ReplicaDir, config *cluster.Config, log *slog.Logger) (*kv.Store, error) {
 	limit := config.MemoryLimitMiB << 20
 	if limit > 0 {
-		debug.SetMemoryLimit(max(limit/2, limit-limit/4/4-store.Memory))
+		debug.SetMemoryLimit(max(limit/2, limit-limit/4/4-store.Memory-outsideGo))
 	}
 	return kv.Open(dir.State(), kv.Options{Memory: limit / 4, Log: log})
 }
