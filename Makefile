@@ -72,6 +72,10 @@ drill: ## Rehearse all attacks and accidents on clusters of this machine
 	@.ci/packages $(TEST_PACKAGES)
 	go run ./cmd/reseal drill all $(ARGS)
 
+.PHONY: soak
+soak: ## Run a cluster for an hour at four fifths of what it bears, with bad clients, kills and rounds: nothing may grow; ARGS='--duration 10m'
+	go run ./cmd/reseal drill soak $(ARGS)
+
 SEED ?= 1
 SEEDS ?= 200
 KEYSTORE ?= file

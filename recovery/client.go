@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
+	"runtime"
 	"sync"
 	"time"
 
@@ -93,16 +94,18 @@ type Info struct {
 	replica.Status
 	Keystore string `json:"keystore"`
 	// Holds is what this process holds, whatever the state says that it should.
-	Holds     handoff.Holding  `json:"holds"`
-	Connected []bft.ReplicaID  `json:"connected"`
-	View      *governance.View `json:"state"`
+	Holds     handoff.Holding `json:"holds"`
+	Connected []bft.ReplicaID `json:"connected"`
+	// Goroutines are those of the process: flat while the load is.
+	Goroutines int              `json:"goroutines"`
+	View       *governance.View `json:"state"`
 }
 
 // Info returns where the node stands.
 func (n *Node) Info() Info {
 	return Info{
 		Replica: n.cfg.Self, Status: n.replica.Load().Status(), Keystore: n.keystoreKind, Holds: n.keeper.Holding(),
-		Connected: n.transport.Connected(), View: n.state.View(),
+		Connected: n.transport.Connected(), Goroutines: runtime.NumGoroutine(), View: n.state.View(),
 	}
 }
 

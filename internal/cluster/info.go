@@ -24,6 +24,7 @@ type Info struct {
 	Amnesia         bool       `json:"amnesia"`
 	AmnesiaReason   string     `json:"amnesia_reason"`
 	Keystore        string     `json:"keystore"`
+	Goroutines      int        `json:"goroutines"`
 	// State is the replicated state of the cluster: the same bytes from every replica that has come as far.
 	State json.RawMessage `json:"state"`
 }

@@ -63,7 +63,7 @@ type Options struct {
 }
 
 // All lists the drills in the order in which they are played.
-func All() []Drill { return slices.Concat(intruders, devices, tokens, faults, crashes, liars) }
+func All() []Drill { return slices.Concat(intruders, devices, tokens, faults, crashes, liars, overloads) }
 
 // Find returns the drills of the given names; "all" stands for every one.
 func Find(names []string) ([]Drill, error) {
