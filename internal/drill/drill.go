@@ -29,7 +29,9 @@ type Drill struct {
 	deadline time.Duration
 	// actors says that every replica is an actor, whose conduct the drill directs.
 	actors bool
-	play   func(context.Context, *Rehearsal) error
+	// untraced leaves out the trace of every replica, which a long drill would fill the disk with.
+	untraced bool
+	play     func(context.Context, *Rehearsal) error
 }
 
 // Result is what came of a drill. Its JSON names do not change.
@@ -63,7 +65,9 @@ type Options struct {
 }
 
 // All lists the drills in the order in which they are played.
-func All() []Drill { return slices.Concat(intruders, devices, tokens, faults, crashes, liars, overloads) }
+func All() []Drill {
+	return slices.Concat(intruders, devices, tokens, faults, crashes, liars, overloads)
+}
 
 // Find returns the drills of the given names; "all" stands for every one.
 func Find(names []string) ([]Drill, error) {
@@ -133,7 +137,7 @@ func (d *Drill) rehearse(ctx context.Context, options Options, show *progress.Di
 		size = bft.Size{F: 1, C: 1}
 	}
 	s, err := stage.New(stage.Options{
-		Size: size, Keystore: d.keystore, Keep: options.Keep, Program: options.Program, RoundDeadline: d.deadline, Traces: true, Show: show,
+		Size: size, Keystore: d.keystore, Keep: options.Keep, Program: options.Program, RoundDeadline: d.deadline, Traces: !d.untraced, Show: show,
 	})
 	if err != nil {
 		return err
@@ -146,7 +150,9 @@ func (d *Drill) rehearse(ctx context.Context, options Options, show *progress.Di
 	if err := r.boot(d.actors); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.judge()) }()
+	if !d.untraced {
+		defer func() { err = errors.Join(err, r.judge()) }()
+	}
 	if _, err := s.AwaitGroupKey(ctx); err != nil {
 		return s.Explain(ctx, err)
 	}

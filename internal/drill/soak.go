@@ -20,7 +20,7 @@ import (
 // handles and goroutines are where they were. It is none of those that [All] lists.
 func Soak(duration time.Duration) Drill {
 	return Drill{
-		Name: "soak", keystore: cluster.File, size: bft.Size{F: 1, C: 1},
+		Name: "soak", keystore: cluster.File, size: bft.Size{F: 1, C: 1}, untraced: true,
 		Summary: fmt.Sprintf("%v under load, with kills, rounds and a client of each bad kind: nothing grows", duration),
 		play:    func(ctx context.Context, r *Rehearsal) error { return r.soak(ctx, duration) },
 	}
