@@ -100,7 +100,7 @@ func (r *Rehearsal) beside(ctx context.Context, what string, bad func(context.Co
 	defer stop()
 	var group errgroup.Group
 	group.Go(func() error { return bad(spoiling, r) })
-	if err := r.Pass(ctx, 2*time.Second); err != nil {
+	if err := r.Pass(ctx, 10*time.Second); err != nil { // it is under way by then, its connections made
 		return err
 	}
 	during, err := r.measure(ctx, span)
