@@ -14,10 +14,13 @@ import (
 // crashes are the drills of processes that are killed where it hurts.
 var crashes = []Drill{
 	{
-		Name: "crash-at-every-step", keystore: cluster.SWTPM, actors: true, play: crashAtEveryStep,
+		Name: "crash-at-every-step", keystore: cluster.SWTPM, actors: true, play: crashAtEveryStep, deadline: twoBoots,
 		Summary: "a replica is killed before every step of a handoff in turn, first as one of the others, then as the one that is due: the epoch changes, and it votes in the next",
 	},
 }
+
+// twoBoots is a deadline by which who is due may be killed and boot once more, also on a machine with much else to do.
+const twoBoots = 80 * time.Second
 
 // mostSteps bounds the steps of a handoff that are played: there are fewer.
 const mostSteps = 100
