@@ -164,6 +164,9 @@ func TestPatience(t *testing.T) {
 			require.Equal(t, want*labTimeouts.View, core.clock.patience(core), "%d failures", failures)
 		}
 	}
+	core.cfg.Timeouts.ViewMax = 10 * time.Second
+	require.Equal(t, 10*time.Second, core.clock.patience(core), "not above the maximum")
+	core.cfg.Timeouts.ViewMax = labTimeouts.ViewMax
 	core.clock.suspected[core.cfg.LeaderOf(core.View())] = true
 	require.Equal(t, 16*labTimeouts.View, suspectedShare*core.clock.patience(core))
 	core.view += strainViews
