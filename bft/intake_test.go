@@ -99,7 +99,6 @@ func TestHowManyBlocksOfAViewAreKept(t *testing.T) {
 	require.Equal(t, View(2), core.View())
 
 	next := emptyBlocks(core.cfg, 2)[1]
-	core.Step(Now{1, 1}, Verified{nullification(3, 2), 2, false})
 	say(3, nullification(3, 2))
 	core.Step(Now{1, 1}, Verified{nullification(3, 2), 3, true})
 	require.Equal(t, View(3), core.View())
