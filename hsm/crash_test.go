@@ -7,10 +7,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/miekg/pkcs11"
@@ -211,13 +211,17 @@ func (c *crashing) requireOver(s *hsm.Store, epoch uint64) {
 	require.NoError(c.t, stolen.Close())
 }
 
-// TestFullDisk: Seal fails, and the present share still opens. A directory in
-// the way of the file stands for a disk that takes nothing.
+// TestFullDisk: when the disk takes nothing more, Seal and Advance fail and say so, and the present share still opens.
 func TestFullDisk(t *testing.T) {
-	s, _, dir := newStore(t, "full")
-	require.NoError(t, os.Mkdir(filepath.Join(dir, "sealed-00000000000000000002.tmp"), 0o700))
-	require.Error(t, s.Seal(2, []byte("next")))
-	requireOpens(t, s)
+	c := newCrashing(t, newToken(t, "full"))
+	s, err := hsm.OpenOn(keystoretest.Full(c.w.FS()), c.uri, options("k"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	require.ErrorIs(t, s.Seal(3, []byte("next")), syscall.ENOSPC)
+	require.ErrorIs(t, s.Advance(2), syscall.ENOSPC)
+	got, err := s.Unseal(1)
+	require.NoError(t, err)
+	require.Equal(t, "one", string(got))
 }
 
 // rawSigner signs with the module alone, as a measure of what the keystore adds.

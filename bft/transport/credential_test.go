@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"math/big"
 	"net"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,11 +22,13 @@ import (
 func TestCheckCredential(t *testing.T) {
 	m := newMembers(t, 1)[0]
 	m.epochKey = newEpochKey(t)
+	term := Term{Epoch: 7, Base: bft.Digest{0xab, 2, 3}}
+	base := fmt.Sprintf("%x", term.Base[:])
 	now := time.Now()
 	good := func() *x509.Certificate {
 		return &x509.Certificate{
 			SerialNumber: big.NewInt(1), NotBefore: now.Add(-CredentialLife), NotAfter: now.Add(CredentialLife),
-			URIs: []*url.URL{replicaURI(cluster, 2, 7)},
+			URIs: []*url.URL{replicaURI(cluster, 2, term)},
 		}
 	}
 	issue := func(leaf *x509.Certificate, key any) *x509.Certificate {
@@ -37,7 +41,7 @@ func TestCheckCredential(t *testing.T) {
 	check := func(leaf *x509.Certificate) error {
 		sender, err := CheckCredential(cluster, 2, m.peer.Identity, leaf, now)
 		if err == nil {
-			require.Equal(t, Sender{ID: 2, Epoch: 7, EpochKey: m.epochKey.Public().(ed25519.PublicKey)}, sender)
+			require.Equal(t, Sender{ID: 2, Term: term, EpochKey: m.epochKey.Public().(ed25519.PublicKey)}, sender)
 		}
 		return err
 	}
@@ -47,15 +51,18 @@ func TestCheckCredential(t *testing.T) {
 	}
 	for name, alter := range map[string]func(*x509.Certificate){
 		"no name":               func(c *x509.Certificate) { c.URIs = nil },
-		"two names":             func(c *x509.Certificate) { c.URIs = append(c.URIs, replicaURI(cluster, 3, 7)) },
-		"another replica":       func(c *x509.Certificate) { c.URIs[0] = replicaURI(cluster, 3, 7) },
-		"another cluster":       func(c *x509.Certificate) { c.URIs[0] = replicaURI(bft.ClusterID{9}, 2, 7) },
+		"two names":             func(c *x509.Certificate) { c.URIs = append(c.URIs, replicaURI(cluster, 3, term)) },
+		"another replica":       func(c *x509.Certificate) { c.URIs[0] = replicaURI(cluster, 3, term) },
+		"another cluster":       func(c *x509.Certificate) { c.URIs[0] = replicaURI(bft.ClusterID{9}, 2, term) },
 		"another scheme":        func(c *x509.Certificate) { c.URIs[0].Scheme = "https" },
-		"a number spelt anew":   named("/replica/02/epoch/7"),
-		"an epoch spelt anew":   named("/replica/2/epoch/+7"),
+		"a number spelt anew":   named("/replica/02/epoch/7/" + base),
+		"an epoch spelt anew":   named("/replica/2/epoch/+7/" + base),
+		"a block spelt anew":    named("/replica/2/epoch/7/" + strings.ToUpper(base)),
 		"no epoch":              named("/replica/2"),
-		"replica 0":             named("/replica/0/epoch/7"),
-		"a path that goes on":   named("/replica/2/epoch/7/x"),
+		"no block":              named("/replica/2/epoch/7"),
+		"a block cut short":     named("/replica/2/epoch/7/" + base[2:]),
+		"replica 0":             named("/replica/0/epoch/7/" + base),
+		"a path that goes on":   named("/replica/2/epoch/7/" + base + "/x"),
 		"a query":               func(c *x509.Certificate) { c.URIs[0].RawQuery = "x" },
 		"not valid yet":         func(c *x509.Certificate) { c.NotBefore = now.Add(time.Minute) },
 		"valid no more":         func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Minute) },
@@ -140,9 +147,9 @@ func TestWhatAConnectionHeldEndsWithIt(t *testing.T) {
 	require.Zero(t, c.held, "it has ended")
 }
 
-// A client's port says nothing of who it is, nor does the way in which its address is written.
+// A client's port says nothing of who it is, nor does the way in which its address is written, nor which address of its IPv6 network it takes.
 func TestTheHostOfAnAddress(t *testing.T) {
-	for text, host4 := range map[string]string{"192.0.2.1:5": "192.0.2.1", "[::ffff:192.0.2.1]:77": "192.0.2.1", "[2001:db8::1]:7": "2001:db8::1"} {
+	for text, host4 := range map[string]string{"192.0.2.1:5": "192.0.2.1", "[::ffff:192.0.2.1]:77": "192.0.2.1", "[2001:db8::1]:7": "2001:db8::/64", "[::1]:7": "::1"} {
 		address, err := net.ResolveTCPAddr("tcp", text)
 		require.NoError(t, err)
 		require.Equal(t, host4, host(address))

@@ -21,7 +21,7 @@ import (
 func TestANewConnectionTakesOverInOrder(t *testing.T) {
 	members := newMembers(t, 2)
 	synctest.Test(t, func(t *testing.T) {
-		certificate, err := Credential(members[1].identity, cluster, 2, 0, newEpochKey(t))
+		certificate, err := Credential(members[1].identity, cluster, 2, Term{}, newEpochKey(t))
 		require.NoError(t, err)
 		handled, release := []string(nil), make(chan struct{})
 		callee := &Transport{

@@ -48,7 +48,7 @@ func TestWrongArguments(t *testing.T) {
 		{[]string{"replica"}, `"dir" not set`},
 		{[]string{"replica", "--dir", "/nonexistent"}, "`reseal init`"},
 		{[]string{"launch", "--dir", "/nonexistent"}, "`reseal init`"},
-		{[]string{"put", "--dir", "/nonexistent", "key"}, "accepts 2 arg"},
+		{[]string{"put", "--dir", "/nonexistent", "key"}, "put needs a key and a value"},
 		{[]string{"put", "--dir", "/nonexistent", "key", "value"}, "`reseal init`"},
 		{[]string{"get", "--dir", "/nonexistent", "key"}, "`reseal init`"},
 		{[]string{"get", "--dir", "/nonexistent", "--timeout", "0s", "key"}, "--timeout"},

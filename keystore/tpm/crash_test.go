@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-tpm/tpm2"
 	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/keystore/keystoretest"
 	"github.com/reseal-bft/reseal/keystore/statedir"
 	"github.com/reseal-bft/reseal/keystore/swtpm"
 	"github.com/stretchr/testify/require"
@@ -267,7 +268,7 @@ func TestFullDisk(t *testing.T) {
 	uri := startTPM(t).URI()
 	w := &world{disk: vfs.NewCrashableMem()}
 	prepareKeystore(t, w, uri)
-	dir, err := statedir.NewFS(fullFS{worldFS{w}}, "keystore")
+	dir, err := statedir.NewFS(keystoretest.Full(worldFS{w}), "keystore")
 	require.NoError(t, err)
 	s, err := open(t.Context(), w.device(t, uri), dir, 0, keystore.NewOptions(keystore.WithOperatorKey(w.operator)))
 	require.NoError(t, err)
@@ -277,18 +278,6 @@ func TestFullDisk(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, share(1), got)
 }
-
-// fullFS is a disk that creates files but has no room for their content.
-type fullFS struct{ worldFS }
-
-func (f fullFS) Create(name string) (statedir.File, error) {
-	file, err := f.worldFS.Create(name)
-	return fullFile{file}, err
-}
-
-type fullFile struct{ statedir.File }
-
-func (fullFile) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 // TestResetInTheMiddle takes the TPM's power at every command of an operation.
 // The operation fails or succeeds, and the next one works.
