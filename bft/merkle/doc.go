@@ -5,7 +5,7 @@
 // hash is zero; a subtree with one key is that leaf, at whatever depth it stands; any other is an inner node with four children. So
 // the shape, and with it the root, depends on the content alone and not on its history. With SHA-256:
 //
-//	leaf  = H(0x00 || key || H(value))
+//	leaf  = H(0x00 || key || H(value) || size of the value in four bytes)
 //	inner = H(0x01 || child 0 || child 1 || child 2 || child 3)
 //
 // A proof is the list of siblings on the way to a key. It ends in the key's leaf (membership), or in an empty subtree or the leaf

@@ -20,11 +20,11 @@ func TestForgedProofs(t *testing.T) {
 	valueHash := bft.Digest(sha256.Sum256(value))
 
 	own := m.Prove(key)
-	own.Other = &OtherLeaf{Key: key, ValueHash: valueHash}
+	own.Other = &OtherLeaf{Key: key, ValueHash: valueHash, Size: uint32(len(value))}
 	require.ErrorIs(t, VerifyProof(m.Root(), key, nil, false, own), ErrProof, "a key is absent because its own leaf is in the way")
 	require.ErrorIs(t, VerifyProof(m.Root(), key, value, true, own), ErrProof, "a key is there, and its leaf in the way")
 
-	elsewhere := Proof{Siblings: m.Prove(absent).Siblings, Other: &OtherLeaf{Key: key, ValueHash: valueHash}}
+	elsewhere := Proof{Siblings: m.Prove(absent).Siblings, Other: &OtherLeaf{Key: key, ValueHash: valueHash, Size: uint32(len(value))}}
 	require.NotEqual(t, digit(&key, 0), digit(&absent, 0))
 	_, err := elsewhere.Root(absent, nil, false)
 	require.ErrorIs(t, err, ErrProof, "a leaf that stands nowhere on the way")
@@ -37,20 +37,21 @@ func TestForgedProofs(t *testing.T) {
 
 // A proof has one encoding.
 func TestProofHasOneEncoding(t *testing.T) {
-	sibling, zero := bytes.Repeat([]byte{7}, 32), make([]byte, 32)
+	sibling, zero, size := bytes.Repeat([]byte{7}, 32), make([]byte, 32), []byte{0, 0, 0, 9}
 	for name, c := range map[string]struct {
 		data []byte
 		good bool
 	}{
 		"a sibling":                   {slices.Concat([]byte{1, 1}, sibling, []byte{0}), true},
 		"no sibling":                  {[]byte{1, 0, 0}, true},
-		"another leaf":                {slices.Concat([]byte{0, 1}, sibling, sibling), true},
+		"another leaf":                {slices.Concat([]byte{0, 1}, sibling, sibling, size), true},
 		"an empty sibling, spelt out": {slices.Concat([]byte{1, 1}, zero, []byte{0}), false},
 		"a fourth sibling":            {slices.Concat([]byte{1, 1 | 8}, sibling, []byte{0}), false},
 		"a fifth, and its hash":       {slices.Concat([]byte{1, 16}, sibling, []byte{0}), false},
 		"neither leaf nor none":       {[]byte{0, 2}, false},
-		"another leaf of kind 2":      {slices.Concat([]byte{0, 2}, sibling, sibling), false},
+		"another leaf of kind 2":      {slices.Concat([]byte{0, 2}, sibling, sibling, size), false},
 		"half a leaf":                 {slices.Concat([]byte{0, 1}, sibling), false},
+		"a leaf of no size":           {slices.Concat([]byte{0, 1}, sibling, sibling), false},
 		"more than a proof":           {[]byte{0, 0, 0}, false},
 		"as deep as a key":            {append(append([]byte{maxDepth}, make([]byte, maxDepth)...), 0), true},
 		"deeper than a key":           {append(append([]byte{maxDepth + 1}, make([]byte, maxDepth+1)...), 0), false},

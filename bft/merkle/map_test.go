@@ -58,7 +58,7 @@ func oracleRoot(plain map[bft.Digest][]byte, depth int) bft.Digest {
 	case 1:
 		for key, value := range plain {
 			valueHash := sha256.Sum256(value)
-			return sha256.Sum256(slices.Concat([]byte{0}, key[:], valueHash[:]))
+			return sha256.Sum256(binary.BigEndian.AppendUint32(slices.Concat([]byte{0}, key[:], valueHash[:]), uint32(len(value))))
 		}
 	}
 	quarters := [4]map[bft.Digest][]byte{{}, {}, {}, {}}

@@ -2,6 +2,7 @@ package merkle
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 
 	"github.com/reseal-bft/reseal/bft"
 )
@@ -59,11 +60,13 @@ const (
 	domainInner = 1
 )
 
-func hashLeaf(key, valueHash *bft.Digest) bft.Digest {
-	var buf [1 + 2*32]byte
+// hashLeaf covers the size too, which is used where the value is not read.
+func hashLeaf(key, valueHash *bft.Digest, size uint32) bft.Digest {
+	var buf [1 + 2*32 + 4]byte
 	buf[0] = domainLeaf
 	copy(buf[1:], key[:])
 	copy(buf[33:], valueHash[:])
+	binary.BigEndian.PutUint32(buf[65:], size)
 	return sha256.Sum256(buf[:])
 }
 
@@ -78,7 +81,8 @@ func hashInner(children *[Arity]bft.Digest) bft.Digest {
 
 func newLeaf(key bft.Digest, value []byte) ref {
 	valueHash := bft.Digest(sha256.Sum256(value))
-	return ref{hash: hashLeaf(&key, &valueHash), leaf: &leaf{key: key, value: value, size: uint32(len(value))}}
+	size := uint32(len(value))
+	return ref{hash: hashLeaf(&key, &valueHash, size), leaf: &leaf{key: key, value: value, size: size}}
 }
 
 // seal makes a finished node a subtree: one that holds a single leaf is that leaf, one that holds nothing is empty.

@@ -22,7 +22,10 @@ type Proof struct {
 }
 
 // OtherLeaf is what a proof of absence tells of the leaf in the way.
-type OtherLeaf struct{ Key, ValueHash bft.Digest }
+type OtherLeaf struct {
+	Key, ValueHash bft.Digest
+	Size           uint32 // of the value, in bytes
+}
 
 // Prove returns the proof of what the map holds under key: its value, or nothing.
 func (m Map) Prove(key bft.Digest) Proof {
@@ -49,7 +52,7 @@ func (p *Proof) descend(node *inner, key *bft.Digest, depth int) *ref {
 // end notes what is where the path to key ends.
 func (p *Proof) end(at *ref, key *bft.Digest) {
 	if at.leaf != nil && at.leaf.key != *key {
-		p.Other = &OtherLeaf{Key: at.leaf.key, ValueHash: at.leaf.valueHash()}
+		p.Other = &OtherLeaf{Key: at.leaf.key, ValueHash: at.leaf.valueHash(), Size: at.leaf.size}
 	}
 }
 
@@ -73,12 +76,12 @@ func (p Proof) Root(key bft.Digest, value []byte, present bool) (bft.Digest, err
 		return bft.Digest{}, ErrProof
 	case present:
 		valueHash := bft.Digest(sha256.Sum256(value))
-		h = hashLeaf(&key, &valueHash)
+		h = hashLeaf(&key, &valueHash, uint32(len(value)))
 	case p.Other != nil:
 		if p.Other.Key == key || !sharesDigits(&p.Other.Key, &key, len(p.Siblings)) {
 			return bft.Digest{}, ErrProof
 		}
-		h = hashLeaf(&p.Other.Key, &p.Other.ValueHash)
+		h = hashLeaf(&p.Other.Key, &p.Other.ValueHash, p.Other.Size)
 	}
 	for depth := len(p.Siblings) - 1; depth >= 0; depth-- {
 		towards := int(digit(&key, depth))
@@ -103,7 +106,7 @@ func VerifyProof(root, key bft.Digest, value []byte, present bool, p Proof) erro
 }
 
 // MaxProof is the size of the largest encoded proof, in bytes.
-const MaxProof = 1 + maxDepth*(1+(Arity-1)*32) + 1 + 64
+const MaxProof = 1 + maxDepth*(1+(Arity-1)*32) + 1 + 68
 
 // MarshalBinary returns the canonical encoding: the number of inner nodes (1 byte); for each of them a byte that tells which of
 // the siblings are not zero, and these; and the other leaf if there is one.
@@ -133,6 +136,7 @@ func (p Proof) MarshalBinary() ([]byte, error) {
 		b.AddUint8(1)
 		b.AddBytes(p.Other.Key[:])
 		b.AddBytes(p.Other.ValueHash[:])
+		b.AddUint32(p.Other.Size)
 	}
 	return b.Bytes()
 }
@@ -168,7 +172,7 @@ func readProof(s *cryptobyte.String) (p Proof, ok bool) {
 	}
 	if other == 1 {
 		p.Other = new(OtherLeaf)
-		return p, s.CopyBytes(p.Other.Key[:]) && s.CopyBytes(p.Other.ValueHash[:])
+		return p, s.CopyBytes(p.Other.Key[:]) && s.CopyBytes(p.Other.ValueHash[:]) && s.ReadUint32(&p.Other.Size)
 	}
 	return p, true
 }

@@ -108,7 +108,7 @@ func decodeNode(data []byte) (*inner, bool) {
 		case kind == childLeaf && len(data) >= 68:
 			l := &leaf{key: bft.Digest(data[:32]), value: append([]byte(nil), data[32:64]...), stored: true, size: binary.BigEndian.Uint32(data[64:])}
 			hash := bft.Digest(l.value)
-			n[d] = ref{hash: hashLeaf(&l.key, &hash), leaf: l}
+			n[d] = ref{hash: hashLeaf(&l.key, &hash, l.size), leaf: l}
 			data = data[68:]
 		default:
 			return nil, false

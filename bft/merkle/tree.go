@@ -62,7 +62,7 @@ func (t Tree) Get(key bft.Digest) (value []byte, ok bool, err error) {
 	return value, err == nil, err
 }
 
-// Size returns the size of a key's value, which is not read: what is wrong with it is found out when it is.
+// Size returns the size of a key's value, which is not read; the leaf proves it.
 func (t Tree) Size(key bft.Digest) (size int, ok bool, err error) {
 	l, err := t.find(key)
 	if l == nil || err != nil {

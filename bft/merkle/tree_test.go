@@ -163,7 +163,8 @@ func TestATreeBelievesNothing(t *testing.T) {
 	names := slices.Sorted(maps.Keys(whole))
 	for i, name := range names {
 		for what, damaged := range map[string][]byte{
-			"flipped":     flip(whole[name]),
+			"flipped":     flip(whole[name], len(whole[name])/2),
+			"end flipped": flip(whole[name], len(whole[name])-1), // of a node, often the size of a value
 			"empty":       {},
 			"cut":         whole[name][:len(whole[name])-1],
 			"longer":      append(bytes.Clone(whole[name]), 0),
@@ -175,9 +176,12 @@ func TestATreeBelievesNothing(t *testing.T) {
 			found := 0
 			bad := tree.After(tree, disk)
 			for _, key := range keys {
+				want, _ := plain.Get(key)
+				if size, _, err := bad.Size(key); err == nil {
+					require.Equal(t, len(want), size)
+				}
 				value, _, err := bad.Get(key)
 				if err == nil {
-					want, _ := plain.Get(key)
 					require.Equal(t, want, value)
 				} else {
 					require.ErrorIs(t, err, ErrDamaged)
@@ -198,9 +202,9 @@ func TestATreeBelievesNothing(t *testing.T) {
 	}
 }
 
-func flip(data []byte) []byte {
+func flip(data []byte, at int) []byte {
 	out := bytes.Clone(data)
-	out[len(out)/2] ^= 4
+	out[at] ^= 4
 	return out
 }
 
