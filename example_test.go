@@ -46,7 +46,8 @@ func (t total) Query([]byte) (answer, proof []byte, err error) { return t.bytes(
 func (t total) WriteTo(w io.Writer) (int64, error)             { return 8, binary.Write(w, binary.BigEndian, t) }
 func (t total) bytes() []byte                                  { return binary.BigEndian.AppendUint64(nil, uint64(t)) }
 
-// serve runs one replica of the counter until ctx ends. Recovery rounds, attestation and new shares are the node's business.
+// serve runs one replica of the counter until ctx ends. Recovery rounds, attestation and new shares
+// are the node's business.
 func serve(ctx context.Context, genesisFile, keystoreURI, dir string, self bft.ReplicaID) error {
 	genesis, err := governance.Load(genesisFile)
 	if err != nil {
@@ -67,7 +68,8 @@ func serve(ctx context.Context, genesisFile, keystoreURI, dir string, self bft.R
 
 // example: what README.md shows ends here.
 
-// TestEmbedding runs four replicas of the counter in this process, and a client that verifies what they answer.
+// TestEmbedding runs four replicas of the counter in this process, and a client that verifies what
+// they answer.
 func TestEmbedding(t *testing.T) {
 	dir := cluster.Dir(filepath.Join(t.TempDir(), "cluster"))
 	_, err := cluster.Create(t.Context(), cluster.Plan{

@@ -7,26 +7,29 @@ import (
 
 // Operation is one operation of a client, authenticated and ordered.
 type Operation struct {
-	// Client is the Ed25519 key that signed the request. The operation must not keep or change it, nor Data.
+	// Client is the Ed25519 key that signed the request. The operation must not keep or change it,
+	// nor Data.
 	Client ed25519.PublicKey
 	// Data is the operation in the application's own encoding.
 	Data []byte
 }
 
-// Application is the service that is replicated. The replica calls it from one goroutine. Apply must be
-// deterministic: the same operations from the same state give the same results and the same state on every machine; so no
-// clock (the block's time is given), no randomness, no iteration over maps.
+// Application is the service that is replicated. The replica calls it from one goroutine. Apply
+// must be deterministic: the same operations from the same state give the same results and the same
+// state on every machine; so no clock (the block's time is given), no randomness, no iteration over
+// maps.
 type Application interface {
-	// Apply executes the operations of one final block, in order, and adds a result for each to results. What is wrong with an operation is said in its
-	// result. A client chooses how many large results a block asks for: so each is added as it is made, and none is made that
-	// results has no room for. An error means that this machine cannot go on, because its disk fails or holds what was not written there: the replica stops
-	// with it, and says no more.
+	// Apply executes the operations of one final block, in order, and adds a result for each to
+	// results. What is wrong with an operation is said in its result. A client chooses how many
+	// large results a block asks for: so each is added as it is made, and none is made that results
+	// has no room for. An error means that this machine cannot go on, because its disk fails or
+	// holds what was not written there: the replica stops with it, and says no more.
 	Apply(height Height, time int64, operations []Operation, results *Results) error
-	// State returns the state after the last Apply or Restore. It is immutable and may be read concurrently, also while
-	// later blocks are applied; the replica holds the last few.
+	// State returns the state after the last Apply or Restore. It is immutable and may be read
+	// concurrently, also while later blocks are applied; the replica holds the last few.
 	State() State
-	// Restore replaces the state by what [State.WriteTo] wrote. The replica checks the root afterwards: the stream need not
-	// be trusted.
+	// Restore replaces the state by what [State.WriteTo] wrote. The replica checks the root
+	// afterwards: the stream need not be trusted.
 	Restore(r io.Reader) error
 }
 

@@ -9,7 +9,8 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// mill runs cores in one thread, with a scheme without cryptography: it answers every effect at once and delivers every message in order.
+// mill runs cores in one thread, with a scheme without cryptography: it answers every effect at
+// once and delivers every message in order.
 type mill struct {
 	cores   []*bft.Core
 	inboxes [][]bft.Event
@@ -90,8 +91,8 @@ func (m *mill) round() {
 	}
 }
 
-// BenchmarkBlocks orders blocks of one 128-byte operation among four cores in one thread. Counted are blocks that are final at every core, and
-// all steps of all cores.
+// BenchmarkBlocks orders blocks of one 128-byte operation among four cores in one thread. Counted
+// are blocks that are final at every core, and all steps of all cores.
 func BenchmarkBlocks(b *testing.B) {
 	m := newMill(b, bft.Size{F: 1}, 128)
 	b.ReportAllocs()

@@ -8,8 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// cut is a partition in which the f last replicas are Byzantine: they run the protocol, but send no first and no finalize votes, and no vote in a view before
-// every isolated replica has given it up, to which they then show the certificate. So blocks are notarized, and none can become final.
+// cut is a partition in which the f last replicas are Byzantine: they run the protocol, but send no
+// first and no finalize votes, and no vote in a view before every isolated replica has given it up,
+// to which they then show the certificate. So blocks are notarized, and none can become final.
 type cut struct {
 	*lab
 	isolated, evil []ReplicaID
@@ -97,8 +98,8 @@ func (c *cut) feed() {
 // open returns how many views the cluster has open.
 func (c *cut) open() View { return c.nodes[1].core.View() - c.nodes[1].core.finalView }
 
-// Whatever a partition left behind, a good network and correct leaders bring finality, in a time that does not depend on how: the time for the views of as
-// many leaders as can fail.
+// Whatever a partition left behind, a good network and correct leaders bring finality, in a time
+// that does not depend on how: the time for the views of as many leaders as can fail.
 func TestFinalityAfterPartition(t *testing.T) {
 	for _, run := range []struct {
 		size    Size
@@ -134,7 +135,8 @@ func TestFinalityAfterPartition(t *testing.T) {
 	}
 }
 
-// A replica comes back to a cluster that needs its vote, and hundreds of views have passed without a block.
+// A replica comes back to a cluster that needs its vote, and hundreds of views have passed without
+// a block.
 func TestReturnAfterManyNullifiedViews(t *testing.T) {
 	for _, views := range []View{70, 700} {
 		t.Run(fmt.Sprint(views), func(t *testing.T) {
@@ -162,8 +164,8 @@ func TestReturnAfterManyNullifiedViews(t *testing.T) {
 	}
 }
 
-// Views beyond every bound pass without a block: memory stays bounded, a restart finds the core where it was, and the first block that becomes final sets it
-// free.
+// Views beyond every bound pass without a block: memory stays bounded, a restart finds the core
+// where it was, and the first block that becomes final sets it free.
 func TestBoundOfViews(t *testing.T) {
 	cfg := Config{Size: Size{1, 0}, Self: 4, Leaders: ids(1, 4), Window: 4, Voter: true, Timeouts: labTimeouts}
 	core, err := New(cfg, Restored{})
@@ -197,7 +199,8 @@ func TestBoundOfViews(t *testing.T) {
 	}
 }
 
-// The waits grow with the views that pass, so that with the shortest timeouts, in ten years, fewer pass than are held.
+// The waits grow with the views that pass, so that with the shortest timeouts, in ten years, fewer
+// pass than are held.
 func TestViewsNeverRunOut(t *testing.T) {
 	core := &Core{cfg: Config{Timeouts: Timeouts{Idle: time.Millisecond}}}
 	passed, views := time.Duration(0), View(0)

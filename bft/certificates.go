@@ -2,13 +2,15 @@ package bft
 
 import "slices"
 
-// maxVerifying bounds the certificates of one statement that are checked at a time: a forged one must not keep out a good one for long.
+// maxVerifying bounds the certificates of one statement that are checked at a time: a forged one
+// must not keep out a good one for long.
 const maxVerifying = 2
 
 // maxPeerVerifying bounds the certificates of one peer that are checked at a time.
 const maxPeerVerifying = maxProofs
 
-// onCertificate has a peer's certificate verified when it is news and no answer is awaited that would make it superfluous.
+// onCertificate has a peer's certificate verified when it is news and no answer is awaited that
+// would make it superfluous.
 func (c *Core) onCertificate(from ReplicaID, cert Certificate) {
 	if c.peers[from].forged || c.peers[from].verifying >= maxPeerVerifying || cert.View < c.views.low || len(cert.Signature) == 0 {
 		return
@@ -62,8 +64,8 @@ func (c *Core) verified(ev Verified) {
 	}
 }
 
-// page asks a peer for more certificates on the way through a gap: first when its certificate shows that there is one, then when what it
-// could answer is used up.
+// page asks a peer for more certificates on the way through a gap: first when its certificate shows
+// that there is one, then when what it could answer is used up.
 func (c *Core) page(peer ReplicaID, cert Certificate) {
 	first := c.unresolved()
 	if cert.Kind == Nullify && first < c.view && !c.stopped && (c.paged == 0 || first < c.paged || first >= c.paged+maxProofs) {
@@ -132,8 +134,8 @@ func (c *Core) nullified(r *round, cert Certificate) {
 	}
 }
 
-// relay sends a certificate on to all when it ends the current view, or when the view has another certificate already: a leader
-// may build on either.
+// relay sends a certificate on to all when it ends the current view, or when the view has another
+// certificate already: a leader may build on either.
 func (c *Core) relay(r *round, cert Certificate) {
 	others := 0
 	for i := range r.tallies {
@@ -157,7 +159,8 @@ func (c *Core) enter(v View) {
 	c.clock.enter(c)
 }
 
-// finalized acts on a finalization: its block and all before it are final, and there is a proof for everybody.
+// finalized acts on a finalization: its block and all before it are final, and there is a proof for
+// everybody.
 func (c *Core) finalized(r *round, cert Certificate) {
 	if cert.View > c.proof.View {
 		c.proof = cert

@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Tests of what certificates change, and what follows from each. The core is replica 4 of four in view 1, which replica 1 leads.
+// Tests of what certificates change, and what follows from each. The core is replica 4 of four in
+// view 1, which replica 1 leads.
 
 // Certificates that come late, or out of order, take nothing back.
 func TestCertificatesTakeNothingBack(t *testing.T) {
@@ -30,7 +31,8 @@ func TestCertificatesTakeNothingBack(t *testing.T) {
 	}
 }
 
-// A view has two certificates: a leader may build on either, so all get both. What is late does not count against a leader.
+// A view has two certificates: a leader may build on either, so all get both. What is late does not
+// count against a leader.
 func TestTheSecondCertificateOfAViewIsShown(t *testing.T) {
 	core, _ := fresh(t)
 	b := emptyBlocks(core.cfg, 1)[0]
@@ -82,7 +84,8 @@ func TestNothingIsMissingBelowAFinalBlock(t *testing.T) {
 	require.Equal(t, View(10), core.View())
 }
 
-// A notarization that comes after its block has been linked proves the state that the block certifies, as one that came before does.
+// A notarization that comes after its block has been linked proves the state that the block
+// certifies, as one that came before does.
 func TestALateNotarizationProvesTheState(t *testing.T) {
 	core, blocks := ending(t)
 	core.cfg.Leaders = []ReplicaID{1}
@@ -92,7 +95,8 @@ func TestALateNotarizationProvesTheState(t *testing.T) {
 	require.Len(t, those[Finalized](proves(core, about(Notarize, blocks[3]))), 2)
 }
 
-// So that the proof of finality is never old, some views get finalize votes though nothing asks for them.
+// So that the proof of finality is never old, some views get finalize votes though nothing asks for
+// them.
 func TestSomeViewsAreFinalizedInAnyCase(t *testing.T) {
 	for _, v := range []View{finalizeEvery - 1, finalizeEvery} {
 		core, _ := fresh(t)
@@ -154,7 +158,8 @@ func TestHowFarBelowAFinalBlockVotesAreRemembered(t *testing.T) {
 	require.Nil(t, core.at(8))
 }
 
-// Leaders that fail one after the other get twice the time each, up to the maximum; a success of a view before the last failure changes nothing.
+// Leaders that fail one after the other get twice the time each, up to the maximum; a success of a
+// view before the last failure changes nothing.
 func TestPatience(t *testing.T) {
 	core := failedViews(t, 12)
 	core.clock.suspected = [MaxReplicas + 1]bool{}

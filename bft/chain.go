@@ -6,11 +6,13 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// This file says what a valid chain of one epoch is, and what proves blocks of it final. Everybody asks here: the rules for a first vote, the tree
-// of blocks, catching up over the log, replay from disk, snapshots.
+// This file says what a valid chain of one epoch is, and what proves blocks of it final. Everybody
+// asks here: the rules for a first vote, the tree of blocks, catching up over the log, replay from
+// disk, snapshots.
 
-// MaxStateLag bounds how many blocks a header's certified state may lie behind a block with operations: a cluster that executes slower than it orders
-// must slow down. Empty blocks are not bounded: they bring finality when nothing else can.
+// MaxStateLag bounds how many blocks a header's certified state may lie behind a block with
+// operations: a cluster that executes slower than it orders must slow down. Empty blocks are not
+// bounded: they bring finality when nothing else can.
 const MaxStateLag = 128
 
 var (
@@ -32,7 +34,8 @@ var (
 
 // Tip is the end of a valid chain of one epoch.
 type Tip struct {
-	// Header is that of the last block. Of the block below the epoch only height, time and state are known.
+	// Header is that of the last block. Of the block below the epoch only height, time and state
+	// are known.
 	Header Header
 	Digest Digest
 	// Epoch is the chain's; Base says that the tip is the block below it.
@@ -59,9 +62,11 @@ func (t *Tip) View() View {
 	return t.Header.View
 }
 
-// Follows says why a header may not stand on the tip; nil if it may. Views, heights, times and certified states go forward only. EpochEnd belongs to the
-// certified state: it is the same where the state is the same, and the state below an epoch never asks for its end. From the epoch's last block on
-// blocks are empty, and certify states of this epoch only, since the last block begins the next.
+// Follows says why a header may not stand on the tip; nil if it may. Views, heights, times and
+// certified states go forward only. EpochEnd belongs to the certified state: it is the same where
+// the state is the same, and the state below an epoch never asks for its end. From the epoch's last
+// block on blocks are empty, and certify states of this epoch only, since the last block begins the
+// next.
 func (t *Tip) Follows(h *Header) error { return forgiven(t.follows(h)) }
 
 func (t *Tip) follows(h *Header) error {
@@ -106,19 +111,22 @@ func (t *Tip) extend(h *Header, digest Digest) error {
 // MaxProof bounds the headers of a [Proof]: no more views pass without a final block.
 const MaxProof = maxViews
 
-// Proof proves blocks of one epoch final to anybody who can verify certificates. Above are the headers that follow the last block proven, up to the one
-// that the certificate is of; there are none when it is of that block itself.
+// Proof proves blocks of one epoch final to anybody who can verify certificates. Above are the
+// headers that follow the last block proven, up to the one that the certificate is of; there are
+// none when it is of that block itself.
 //
-// A finalization proves its block and all ancestors. So an epoch's last block is proven by its own finalization, or by that of one of the fillers above
-// it, which are then in Above. A notarization proves the state that its header certifies: a correct replica, one at least, first-voted for it, and had
-// executed that state's block as final.
+// A finalization proves its block and all ancestors. So an epoch's last block is proven by its own
+// finalization, or by that of one of the fillers above it, which are then in Above. A notarization
+// proves the state that its header certifies: a correct replica, one at least, first-voted for it,
+// and had executed that state's block as final.
 type Proof struct {
 	Above       []Header
 	Certificate Certificate
 }
 
-// Prove checks that the blocks with these headers make a valid chain on tip, and are final if the proof's certificate is good, whose signature the
-// caller verifies. It returns the chain's end: the certified header, and whether the epoch's last block is among the blocks (it is then the last of
+// Prove checks that the blocks with these headers make a valid chain on tip, and are final if the
+// proof's certificate is good, whose signature the caller verifies. It returns the chain's end: the
+// certified header, and whether the epoch's last block is among the blocks (it is then the last of
 // them: fillers are never final blocks of the log).
 func (p *Proof) Prove(tip Tip, blocks []*Header) (Tip, error) {
 	if len(p.Above) > MaxProof {
@@ -155,7 +163,8 @@ func (p *Proof) proves(tip *Tip, height Height) error {
 	return nil
 }
 
-// MarshalBinary returns the canonical encoding: the number of headers (2 bytes), the headers, the certificate.
+// MarshalBinary returns the canonical encoding: the number of headers (2 bytes), the headers, the
+// certificate.
 func (p *Proof) MarshalBinary() ([]byte, error) {
 	if len(p.Above) > MaxProof {
 		return nil, errProofLong
@@ -193,7 +202,8 @@ func ParseProof(data []byte) (*Proof, error) {
 	return p, err
 }
 
-// LeaderOf returns the leader of a view, under a schedule in which each leader serves window views in a row. It is 0 for view 0.
+// LeaderOf returns the leader of a view, under a schedule in which each leader serves window views
+// in a row. It is 0 for view 0.
 func LeaderOf(leaders []ReplicaID, window int, v View) ReplicaID {
 	if v == 0 {
 		return 0

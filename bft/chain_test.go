@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// chainOf makes a valid chain of an epoch on height 10: an ordinary block each, the epoch's last block, fillers.
+// chainOf makes a valid chain of an epoch on height 10: an ordinary block each, the epoch's last
+// block, fillers.
 func chainOf(ordinary, fillers int) (Tip, []*Header) {
 	base := BaseTip(3, Base{Height: 10, Digest: Digest{10}, Time: 100, Root: stateRoot(10)})
 	tip, view := base, View(0)
@@ -52,7 +53,8 @@ type chainFault struct {
 	want  error
 }
 
-// Of chainOf(4, 2): blocks 0 to 3 are ordinary (heights 11 to 14), 4 is the epoch's last, 5 and 6 are fillers.
+// Of chainOf(4, 2): blocks 0 to 3 are ordinary (heights 11 to 14), 4 is the epoch's last, 5 and 6
+// are fillers.
 var chainFaults = []chainFault{
 	{"another epoch", 1, func(h *Header) { h.Epoch++ }, errEpoch},
 	{"the epoch before", 0, func(h *Header) { h.Epoch-- }, errEpoch},
@@ -110,7 +112,8 @@ func TestEveryFaultOfAChainIsFound(t *testing.T) { require.NoError(t, checkChain
 
 func TestCertifiedStateIsNotTooOld(t *testing.T) { require.NoError(t, checkLag()) }
 
-// checkLag checks that the certified state of a block with operations lies at most MaxStateLag blocks back, and that empty blocks go on.
+// checkLag checks that the certified state of a block with operations lies at most MaxStateLag
+// blocks back, and that empty blocks go on.
 func checkLag() error {
 	tip := BaseTip(1, Base{Root: stateRoot(0)})
 	for i := range 3 * MaxStateLag {

@@ -2,10 +2,11 @@ package bft
 
 import "time"
 
-// clock keeps the deadlines of a core, by the monotonic clock, and watches the wall clock. A timer is set only when none is pending that
-// expires in time, so that views that go well cost none.
+// clock keeps the deadlines of a core, by the monotonic clock, and watches the wall clock. A timer
+// is set only when none is pending that expires in time, so that views that go well cost none.
 type clock struct {
-	// origin is the first reading of the monotonic clock, less one; offset the last distance of the wall clock from it.
+	// origin is the first reading of the monotonic clock, less one; offset the last distance of the
+	// wall clock from it.
 	origin, offset int64
 	// highest is the largest offset so far: how late it ever was by the wall clock.
 	highest int64
@@ -13,21 +14,24 @@ type clock struct {
 	// behind: the chain's time is ahead of the wall clock by more than a block's time may be.
 	behind bool
 
-	// deadline and pending are, by kind of timer, when it is due and when the pending timer expires; 0 for none.
+	// deadline and pending are, by kind of timer, when it is due and when the pending timer
+	// expires; 0 for none.
 	deadline, pending [TimerResend + 1]int64
 	// entered is when the current view began.
 	entered int64
 	// nullified counts the leaders that failed in a row, failed is the view in which the last did.
 	nullified int
 	failedIn  View
-	// suspected are the leaders whose last window failed and that have given no sign of life since: the next time they get less.
+	// suspected are the leaders whose last window failed and that have given no sign of life since:
+	// the next time they get less.
 	suspected [MaxReplicas + 1]bool
 	// seen and final are the view and the final height at the last resend.
 	seen  View
 	final Height
 }
 
-// clockJump is the change of the wall clock against the monotonic one, between two events, that is reported.
+// clockJump is the change of the wall clock against the monotonic one, between two events, that is
+// reported.
 const clockJump = int64(time.Second / time.Millisecond)
 
 // read takes a reading of both clocks, and reports what is wrong with the wall clock when that changes.
@@ -54,8 +58,10 @@ func (k *clock) read(c *Core, now Now) {
 	}
 }
 
-// latest is the wall clock's reading, had it never been set back. Who votes for a block as a fallback judges its time by that. Live: clocks that are all put right may be
-// so between one replica's first vote and the others' look at the block, which then come to find right what the first found right.
+// latest is the wall clock's reading, had it never been set back. Who votes for a block as a
+// fallback judges its time by that. Live: clocks that are all put right may be so between one
+// replica's first vote and the others' look at the block, which then come to find right what the
+// first found right.
 func (k *clock) latest(c *Core) int64 { return c.wall + k.highest - k.offset }
 
 // arm moves the deadline of a timer.
@@ -78,8 +84,9 @@ func (k *clock) enter(c *Core) {
 	k.arm(c, TimerView, c.now+milliseconds(k.patience(c)))
 }
 
-// patience is the time for the current view: doubled with every leader that failed in a row, up to ViewMax; less for a suspected leader; and
-// doubled again with every strainViews views without a final block.
+// patience is the time for the current view: doubled with every leader that failed in a row, up to
+// ViewMax; less for a suspected leader; and doubled again with every strainViews views without a
+// final block.
 func (k *clock) patience(c *Core) time.Duration {
 	t := c.cfg.Timeouts
 	after := t.View
@@ -92,8 +99,9 @@ func (k *clock) patience(c *Core) time.Duration {
 	return c.strained(min(after, t.ViewMax))
 }
 
-// strained doubles a wait with every strainViews views that have passed without a final block. Live: the wait stays a small part
-// of the time that has passed, since it took a thousand waits to double it; and of views that are held there are never maxViews.
+// strained doubles a wait with every strainViews views that have passed without a final block.
+// Live: the wait stays a small part of the time that has passed, since it took a thousand waits to
+// double it; and of views that are held there are never maxViews.
 func (c *Core) strained(d time.Duration) time.Duration {
 	const longest = 365 * 24 * time.Hour
 	for open := c.view - c.finalView; open >= strainViews && d < longest; open -= strainViews {
@@ -102,7 +110,8 @@ func (c *Core) strained(d time.Duration) time.Duration {
 	return d
 }
 
-// inFailedWindow reports whether the current view continues the window of a leader whose last view was nullified.
+// inFailedWindow reports whether the current view continues the window of a leader whose last view
+// was nullified.
 func (k *clock) inFailedWindow(c *Core) bool {
 	return (c.view-1)%View(c.cfg.Window) != 0 && c.isNullified(c.view-1)
 }
@@ -116,12 +125,15 @@ func (k *clock) failed(c *Core, v View) {
 	}
 }
 
-// suspectedShare divides the time of a leader whose last window failed, so that a crashed replica that is still scheduled costs the others little. Live:
-// it is a constant, what a leader waits for fits into its share ([Timeouts.Validate]), and the time doubles with every leader that fails in a row.
+// suspectedShare divides the time of a leader whose last window failed, so that a crashed replica
+// that is still scheduled costs the others little. Live: it is a constant, what a leader waits for
+// fits into its share ([Timeouts.Validate]), and the time doubles with every leader that fails in a
+// row.
 const suspectedShare = 4
 
-// succeeded takes note of a view in which a block was notarized, by whatever path that is learned: the certificate, the finality of the
-// block or of a descendant. What is older than the last failure says nothing about now.
+// succeeded takes note of a view in which a block was notarized, by whatever path that is learned:
+// the certificate, the finality of the block or of a descendant. What is older than the last
+// failure says nothing about now.
 func (k *clock) succeeded(c *Core, v View) {
 	if v > k.failedIn {
 		k.nullified = 0
@@ -129,7 +141,8 @@ func (k *clock) succeeded(c *Core, v View) {
 	}
 }
 
-// readmit takes any message on a replica's own channel for a sign of life: it gets a leader's full time again, at once if it leads.
+// readmit takes any message on a replica's own channel for a sign of life: it gets a leader's full
+// time again, at once if it leads.
 func (k *clock) readmit(c *Core, id ReplicaID) {
 	if !k.suspected[id] {
 		return
@@ -237,7 +250,8 @@ func (c *Core) signAgain(r *round) {
 	}
 }
 
-// basis is the first view whose certificates the others need to vote as this replica has in the current view: that of its block's parent.
+// basis is the first view whose certificates the others need to vote as this replica has in the
+// current view: that of its block's parent.
 func (c *Core) basis() View {
 	from := c.view - 1
 	for _, v := range c.at(c.view).own {
@@ -248,8 +262,9 @@ func (c *Core) basis() View {
 	return from
 }
 
-// unresolved returns the first view that is not known to be resolved, counted from the highest notarized block or the last final one: to build
-// on that block the nullifications of all views above it are needed. It is the current view when none is missing.
+// unresolved returns the first view that is not known to be resolved, counted from the highest
+// notarized block or the last final one: to build on that block the nullifications of all views
+// above it are needed. It is the current view when none is missing.
 func (c *Core) unresolved() View {
 	c.solid = max(c.solid, c.finalView+1)
 	for c.solid < c.view && c.at(c.solid).isResolved() {
@@ -304,8 +319,8 @@ func (c *Core) status() Status {
 	return Status{Epoch: c.cfg.Epoch, View: c.unresolved(), FinalView: c.firmView, FinalHeight: c.final.Height, WantFinality: c.hasOpen()}
 }
 
-// onStatus sends a peer what it lacks, at most so often: how far finality is proven, the highest notarized block, and what resolves the views above it
-// from the one that the peer asks for.
+// onStatus sends a peer what it lacks, at most so often: how far finality is proven, the highest
+// notarized block, and what resolves the views above it from the one that the peer asks for.
 func (c *Core) onStatus(from ReplicaID, s Status) {
 	p := &c.peers[from]
 	if p.answered != 0 && c.now-p.answered < milliseconds(c.cfg.Timeouts.Resend)/4 {
@@ -347,7 +362,8 @@ func (r *round) prove(say func(Message)) {
 	}
 }
 
-// lendRecent answers a peer that holds notarized blocks which it does not know to be final, in the highest of them.
+// lendRecent answers a peer that holds notarized blocks which it does not know to be final, in the
+// highest of them.
 func (c *Core) lendRecent(to ReplicaID) {
 	views := 0
 	for v := c.view; v > 0 && v >= c.views.low && views < lentViews; v-- {

@@ -34,8 +34,8 @@ func TestTimersIgnoreTheWallClock(t *testing.T) {
 	}
 }
 
-// All clocks are wrong, blocks are made, the clocks are put right: blocks go on at once, their time stands still until the clocks have caught up, and that is
-// reported.
+// All clocks are wrong, blocks are made, the clocks are put right: blocks go on at once, their time
+// stands still until the clocks have caught up, and that is reported.
 func TestBlocksGoOnWhenClocksArePutRight(t *testing.T) {
 	for _, ahead := range []time.Duration{2 * time.Minute, 3 * time.Hour, -time.Hour} {
 		t.Run(fmt.Sprint(ahead), func(t *testing.T) {
@@ -65,7 +65,8 @@ func TestBlocksGoOnWhenClocksArePutRight(t *testing.T) {
 	}
 }
 
-// Clocks that differ by hours keep nobody from going on: a leader with the slowest clock is always believed.
+// Clocks that differ by hours keep nobody from going on: a leader with the slowest clock is always
+// believed.
 func TestClocksThatDisagree(t *testing.T) {
 	for _, skews := range [][]time.Duration{{0, time.Hour, -time.Hour, 24 * time.Hour}, {-5 * time.Hour, 0, 0, 0}, {time.Hour, 2 * time.Hour, 3 * time.Hour, 0}} {
 		l := newLab(t, Size{1, 0}, 4)
@@ -77,8 +78,8 @@ func TestClocksThatDisagree(t *testing.T) {
 	}
 }
 
-// Byzantine leaders that advance the time of every block as far as they are believed get it no further than the bound above a correct clock, however many blocks
-// they make.
+// Byzantine leaders that advance the time of every block as far as they are believed get it no
+// further than the bound above a correct clock, however many blocks they make.
 func TestTimeIsNoRatchet(t *testing.T) {
 	size := Size{2, 0}
 	l := newLab(t, size, 4)
@@ -93,7 +94,8 @@ func TestTimeIsNoRatchet(t *testing.T) {
 
 func TestTimeOfABlock(t *testing.T) { require.NoError(t, checkTimes()) }
 
-// checkTimes checks that a block's time is never before its parent's, and never further ahead of the voter's clock than its parent or the bound.
+// checkTimes checks that a block's time is never before its parent's, and never further ahead of
+// the voter's clock than its parent or the bound.
 func checkTimes() error {
 	cfg := Config{Size: Size{1, 0}, Self: 2, Leaders: ids(1, 4), Window: 4, Voter: true, Timeouts: labTimeouts, Base: Base{Time: labStart}}
 	core, err := New(cfg, Restored{})
@@ -136,8 +138,9 @@ func TestTimeoutsAreInOrder(t *testing.T) {
 	}
 }
 
-// All clocks are ahead, a leader's block is under way, and all are put right before the others see it, at one moment. With c = 0 and f replicas down, what the leader
-// found valid the others must still come to find valid: one first vote keeps the view from being nullified (Lemma 5).
+// All clocks are ahead, a leader's block is under way, and all are put right before the others see
+// it, at one moment. With c = 0 and f replicas down, what the leader found valid the others must
+// still come to find valid: one first vote keeps the view from being nullified (Lemma 5).
 func TestClocksPutRightUnderABlock(t *testing.T) {
 	for _, size := range []Size{{1, 0}, {2, 0}, {1, 1}} {
 		for _, ahead := range []time.Duration{time.Minute, time.Hour, 100 * time.Hour} {

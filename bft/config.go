@@ -11,12 +11,13 @@ type Config struct {
 	Epoch   Epoch
 	Size    Size
 	Self    ReplicaID
-	// Leaders is the schedule: the members that lead in this epoch, in order. Replicas due for recovery are left out, so that a planned
-	// reboot never costs a timeout.
+	// Leaders is the schedule: the members that lead in this epoch, in order. Replicas due for
+	// recovery are left out, so that a planned reboot never costs a timeout.
 	Leaders []ReplicaID
 	// Window is the number of consecutive views that a leader serves.
 	Window int
-	// Voter is false for a replica without a share of this epoch: it follows and executes, and says nothing.
+	// Voter is false for a replica without a share of this epoch: it follows and executes, and says
+	// nothing.
 	Voter bool
 	// Base is the final block that the epoch builds on: the last of the epoch before, or the genesis.
 	Base Base
@@ -33,8 +34,8 @@ type Base struct {
 	Root Digest
 }
 
-// Timeouts are the time bounds of a view. The view timer doubles with consecutive nullified views up to ViewMax, and further only when no block
-// has become final for a thousand views.
+// Timeouts are the time bounds of a view. The view timer doubles with consecutive nullified views
+// up to ViewMax, and further only when no block has become final for a thousand views.
 type Timeouts struct {
 	View     time.Duration // a leader's time for a block that can be notarized
 	ViewMax  time.Duration
@@ -47,8 +48,9 @@ type Timeouts struct {
 // maxTimeout bounds every timeout.
 const maxTimeout = 24 * time.Hour
 
-// Validate reports timeouts whose order would keep the cluster from working: what a leader or a voter waits for in a view must
-// fit into half of the time that even a suspected leader gets, and the network has the other half. The error begins with the field's name.
+// Validate reports timeouts whose order would keep the cluster from working: what a leader or a
+// voter waits for in a view must fit into half of the time that even a suspected leader gets, and
+// the network has the other half. The error begins with the field's name.
 func (t Timeouts) Validate() error {
 	least := t.View / suspectedShare / 2
 	for _, x := range []struct {
@@ -78,6 +80,7 @@ type Restored struct {
 	// Final is the last final block that was executed and FinalView its view. Zero: the epoch's base.
 	Final     Base
 	FinalView View
-	// Executed are the last few states up to Final, in order of height: from the StateHeight of the final block on.
+	// Executed are the last few states up to Final, in order of height: from the StateHeight of the
+	// final block on.
 	Executed []Executed
 }

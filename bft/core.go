@@ -13,17 +13,20 @@ const (
 	blocksAhead = 8
 	// viewsBehind is how far below the final block's view it remembers what was voted.
 	viewsBehind = 32
-	// maxViews bounds the views that may pass without a final block. The time for a view and the wait for an empty block double with
-	// every strainViews of them, so that no cluster lives to see the last.
+	// maxViews bounds the views that may pass without a final block. The time for a view and the
+	// wait for an empty block double with every strainViews of them, so that no cluster lives to
+	// see the last.
 	maxViews    = 1 << 15
 	strainViews = 1 << 10
 	// maxFallback bounds the notarize votes counted of one replica in a view.
 	maxFallback = 4
-	// finalizeEvery is the interval of views that get finalize votes in any case, so that a proof of finality is never old.
+	// finalizeEvery is the interval of views that get finalize votes in any case, so that a proof
+	// of finality is never old.
 	finalizeEvery = 64
 	// maxProofs bounds the views whose certificates are in one answer to a Status.
 	maxProofs = 64
-	// recentViews bounds the views, below the current one, whose blocks get finalize votes when the fast path has failed.
+	// recentViews bounds the views, below the current one, whose blocks get finalize votes when the
+	// fast path has failed.
 	recentViews = 64
 	// lentViews bounds the views in which one peer's request for finality is answered at a time.
 	lentViews = 4
@@ -49,20 +52,23 @@ type Core struct {
 	// final is the last block that was announced as final; it is the root of the tree.
 	final     *node
 	finalView View
-	// fast, certain and implied are the highest blocks known to be final, by counting, by certificate and because a notarized block
-	// certifies the state after them, that cannot be announced yet.
+	// fast, certain and implied are the highest blocks known to be final, by counting, by
+	// certificate and because a notarized block certifies the state after them, that cannot be
+	// announced yet.
 	fast, certain, implied finality
 	// proof is the highest finalization certificate known.
 	proof Certificate
-	// provenHeight is the height of the last block that a finalization covers. firm is that of the last one of which anybody can be shown that it is
-	// final, in view firmView ([rules.mayClaim]); all final blocks, where that does not matter.
+	// provenHeight is the height of the last block that a finalization covers. firm is that of the
+	// last one of which anybody can be shown that it is final, in view firmView ([rules.mayClaim]);
+	// all final blocks, where that does not matter.
 	provenHeight, firm Height
 	firmView           View
 
 	executed []Executed // consecutive heights, ending with the last executed
 	claims   []Header   // notarized headers that certify a state not yet executed
 	missing  []request
-	// solid is a view below which, down to the highest notarized block or the final one, all views are known to be resolved.
+	// solid is a view below which, down to the highest notarized block or the final one, all views
+	// are known to be resolved.
 	solid View
 	// paged is the view from which certificates were last asked for on the way through a gap.
 	paged View
@@ -117,14 +123,15 @@ func (c *Core) View() View { return c.view }
 // Final returns height and view of the last block that was announced as final.
 func (c *Core) Final() (Height, View) { return c.final.Height, c.finalView }
 
-// Held returns how many views and blocks the core holds. Both are bounded, whatever peers send (docs/protocol.md, Bounds).
+// Held returns how many views and blocks the core holds. Both are bounded, whatever peers send
+// (docs/protocol.md, Bounds).
 func (c *Core) Held() (views, blocks int) {
 	c.eachRound(0, func(*round) { views++ })
 	return views, len(c.tree)
 }
 
-// Step takes in one event and returns the effects to be carried out, in order. The slice is valid until the next call. The monotonic clock
-// is taken to stand still when it runs backwards.
+// Step takes in one event and returns the effects to be carried out, in order. The slice is valid
+// until the next call. The monotonic clock is taken to stand still when it runs backwards.
 func (c *Core) Step(now Now, ev Event) []Effect {
 	if !c.begin(now) {
 		return nil
@@ -217,8 +224,8 @@ func (c *Core) onBlock(b *Block) {
 	c.advance(r)
 }
 
-// welcome reports whether a block that nobody was asked for may be kept: two of a view, while it can still get first votes, and any that is known to be
-// notarized.
+// welcome reports whether a block that nobody was asked for may be kept: two of a view, while it
+// can still get first votes, and any that is known to be notarized.
 func (c *Core) welcome(r *round, digest Digest) bool {
 	if t := r.find(Notarize, digest); t != nil && t.certificate != nil || c.isMissing(digest) {
 		return true

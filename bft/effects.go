@@ -4,18 +4,20 @@ import "time"
 
 // Now is a reading of two clocks, in milliseconds, taken when an event comes in.
 type Now struct {
-	// Mono never goes back and runs at the pace of time; where it begins means nothing. All durations are measured by it.
+	// Mono never goes back and runs at the pace of time; where it begins means nothing. All
+	// durations are measured by it.
 	Mono int64
-	// Wall is the time since 1970 as this machine believes it. It may be wrong and may jump: it dates blocks, and bounds how far a leader
-	// may move their time.
+	// Wall is the time since 1970 as this machine believes it. It may be wrong and may jump: it
+	// dates blocks, and bounds how far a leader may move their time.
 	Wall int64
 }
 
 // Event is an input of the core.
 type Event interface{ event() }
 
-// Receive is a message of an authenticated peer, validated at the gateway: sizes, epoch, leader's signature on
-// blocks and evidence, payload well-formed and matching its digest. Partial signatures and certificates are not yet verified.
+// Receive is a message of an authenticated peer, validated at the gateway: sizes, epoch, leader's
+// signature on blocks and evidence, payload well-formed and matching its digest. Partial signatures
+// and certificates are not yet verified.
 type Receive struct {
 	From    ReplicaID
 	Message Message
@@ -27,7 +29,8 @@ type Signed struct {
 	Err  error
 }
 
-// Combined answers [Combine]. Signature is nil when too few partial signatures were good; Bad names the bad ones.
+// Combined answers [Combine]. Signature is nil when too few partial signatures were good; Bad names
+// the bad ones.
 type Combined struct {
 	Statement Statement
 	Signature []byte
@@ -41,11 +44,12 @@ type Verified struct {
 	OK          bool
 }
 
-// Proposed answers [Propose] with the finished block: payload chosen, header filled in, signed by the epoch key.
+// Proposed answers [Propose] with the finished block: payload chosen, header filled in, signed by
+// the epoch key.
 type Proposed struct{ Block *Block }
 
-// Executed answers [Finalized]: the application has executed the block at Height and the state has this root. HandoffReady says
-// that this state asks for the end of the epoch.
+// Executed answers [Finalized]: the application has executed the block at Height and the state has
+// this root. HandoffReady says that this state asks for the end of the epoch.
 type Executed struct {
 	Height       Height
 	Root         Digest
@@ -67,10 +71,10 @@ func (Executed) event() {}
 func (Fetched) event()  {}
 func (Expired) event()  {}
 
-// Effect is an output of the core. The effects of a step are carried out in order; one that is durable
-// (StoreBlock, StoreCertificate, Sign) may be written in a group, but a vote is signed only when everything before it is on
-// disk, and nothing is sent before the blocks stored before it that this replica proposed are: a restart must find again what
-// others may have seen.
+// Effect is an output of the core. The effects of a step are carried out in order; one that is
+// durable (StoreBlock, StoreCertificate, Sign) may be written in a group, but a vote is signed only
+// when everything before it is on disk, and nothing is sent before the blocks stored before it that
+// this replica proposed are: a restart must find again what others may have seen.
 type Effect interface{ effect() }
 
 // Sign asks the guard to record the vote durably and the key to sign it; answered by [Signed].
@@ -97,9 +101,10 @@ type Verify struct {
 	From        ReplicaID
 }
 
-// Propose asks for a block on the given parent; answered by [Proposed]. The header comes filled in but for Payload and Time
-// (which must be at least MinTime). When there are no operations to order, the replica waits for some until MayIdle has passed
-// (zero: an empty block is wanted at once). A later Propose replaces one that is not yet answered.
+// Propose asks for a block on the given parent; answered by [Proposed]. The header comes filled in
+// but for Payload and Time (which must be at least MinTime). When there are no operations to order,
+// the replica waits for some until MayIdle has passed (zero: an empty block is wanted at once). A
+// later Propose replaces one that is not yet answered.
 type Propose struct {
 	Header  Header
 	MinTime int64
@@ -114,17 +119,17 @@ type StoreBlock struct{ Block *Block }
 // StoreCertificate makes a certificate durable.
 type StoreCertificate struct{ Certificate Certificate }
 
-// Finalized says that a block is final; they come in order of height, each once. The replica executes it and answers [Executed].
-// The epoch's last block has Last set, and comes only after its finalization certificate was stored and sent: after it the core
-// stands still.
+// Finalized says that a block is final; they come in order of height, each once. The replica
+// executes it and answers [Executed]. The epoch's last block has Last set, and comes only after its
+// finalization certificate was stored and sent: after it the core stands still.
 type Finalized struct {
 	Block *Block
 	Last  bool
 }
 
-// Fetch asks for the block with the given digest and those of its ancestors above Above that the replica lacks; answered by [Fetched].
-// It is asked again while the block is missing. A chain of more than [MaxFetch] blocks is the business of the replica's state
-// transfer.
+// Fetch asks for the block with the given digest and those of its ancestors above Above that the
+// replica lacks; answered by [Fetched]. It is asked again while the block is missing. A chain of
+// more than [MaxFetch] blocks is the business of the replica's state transfer.
 type Fetch struct {
 	Block Digest
 	View  View
@@ -152,29 +157,31 @@ type Timer struct {
 	Kind TimerKind
 }
 
-// SetTimer asks for [Expired] after a while, in place of the pending timer of the same kind. The core checks the time
-// again when it expires: an early or stale one does no harm.
+// SetTimer asks for [Expired] after a while, in place of the pending timer of the same kind. The
+// core checks the time again when it expires: an early or stale one does no harm.
 type SetTimer struct {
 	Timer Timer
 	After time.Duration
 }
 
-// Accuse makes evidence known to the replica, which submits it to the log (a culprit is scheduled for recovery).
+// Accuse makes evidence known to the replica, which submits it to the log (a culprit is scheduled
+// for recovery).
 type Accuse struct {
 	Replica  ReplicaID
 	Evidence Evidence
 }
 
-// Diverged says that a certified state root contradicts the local one: the replica's state cannot be trusted. The core casts no
-// more votes.
+// Diverged says that a certified state root contradicts the local one: the replica's state cannot
+// be trusted. The core casts no more votes.
 type Diverged struct {
 	Height          Height
 	Certified, Mine Digest
 }
 
-// ClockOff says that something is wrong with a wall clock: this replica's jumped by Jumped (negative: back), or it stands Behind the time of
-// the last final block by more than [Timeouts.Ahead], which then stands still until the clock has caught up. Both zero: it
-// is right again. It changes nothing but the time of blocks.
+// ClockOff says that something is wrong with a wall clock: this replica's jumped by Jumped
+// (negative: back), or it stands Behind the time of the last final block by more than
+// [Timeouts.Ahead], which then stands still until the clock has caught up. Both zero: it is right
+// again. It changes nothing but the time of blocks.
 type ClockOff struct{ Jumped, Behind time.Duration }
 
 func (Sign) effect()             {}

@@ -14,7 +14,8 @@ func newEvidence(a, b SignedHeader) Evidence {
 	return Evidence{a, b}
 }
 
-// Validate reports why the evidence proves nothing. The signatures of the headers' proposer remain to be checked.
+// Validate reports why the evidence proves nothing. The signatures of the headers' proposer remain
+// to be checked.
 func (e *Evidence) Validate() error {
 	if e.A.Epoch != e.B.Epoch || e.A.View != e.B.View || e.A.Proposer != e.B.Proposer {
 		return errors.New("evidence: the headers are not of one view and proposer")

@@ -7,8 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The tests in this file hold the two exhaustive checks against each other and against runs of whole clusters: whatever a replica comes to among real cores is
-// among the local states that it comes to when the others are inputs.
+// The tests in this file hold the two exhaustive checks against each other and against runs of
+// whole clusters: whatever a replica comes to among real cores is among the local states that it
+// comes to when the others are inputs.
 
 func TestEveryOrderIsCovered(t *testing.T) {
 	size := Size{1, 0}
@@ -67,7 +68,8 @@ func (m *model) randomRun(random *rand.Rand) *schedule {
 	return s
 }
 
-// randomStep delivers some message of the view, or a certificate to which the leader adds its vote, or fires a timer. It returns who received it.
+// randomStep delivers some message of the view, or a certificate to which the leader adds its vote,
+// or fires a timer. It returns who received it.
 func (s *schedule) randomStep(random *rand.Rand) int {
 	s.steps++
 	i := random.IntN(len(s.cores))
@@ -107,7 +109,8 @@ func (s *schedule) signers(statement Statement) (count int) {
 	return count
 }
 
-// ofFirstView reports whether a message is about the first view; blocks of the second would only end the run sooner.
+// ofFirstView reports whether a message is about the first view; blocks of the second would only
+// end the run sooner.
 func (s *schedule) ofFirstView(message int) bool {
 	switch x := s.m.messages[message].(type) {
 	case *Block:

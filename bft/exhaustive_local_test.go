@@ -9,9 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// This file and exhaustive_product_test.go check one view of a Byzantine, equivocating leader for all choices of the leader at once, with all n - f correct
-// replicas, on the real core. TestOneViewExhaustively delivers every message in every order and is out of reach at f = c = 1; this check is not, because
-// of these reductions:
+// This file and exhaustive_product_test.go check one view of a Byzantine, equivocating leader for
+// all choices of the leader at once, with all n - f correct replicas, on the real core.
+// TestOneViewExhaustively delivers every message in every order and is out of reach at f = c = 1;
+// this check is not, because of these reductions:
 //
 //   - Other replicas are inputs. What a replica does depends on what it has received. Of a correct replica that is its first vote, one in the view and the
 //     same to all, and its fallback votes, which only complete certificates (checked: closed). So one graph of local states, found once on the real core, is every
@@ -28,8 +29,9 @@ import (
 //
 // It is one view, and f = 1.
 
-// replica is everything that one correct replica can come to in a view of a Byzantine leader: the graph of its local states, on the real core, under every
-// order of inputs. An edge is one input. Other replicas appear only as inputs, so one graph serves every correct replica.
+// replica is everything that one correct replica can come to in a view of a Byzantine leader: the
+// graph of its local states, on the real core, under every order of inputs. An edge is one input.
+// Other replicas appear only as inputs, so one graph serves every correct replica.
 type replica struct {
 	m      *model
 	self   ReplicaID
@@ -37,8 +39,9 @@ type replica struct {
 	states []*localState
 	known  map[facts]int
 	inputs []offer
-	// combines is the least number of partial signatures with which a core asks for a certificate, finalizes that of first votes with
-	// which it announces a block as final: what the rules do, rather than what they should.
+	// combines is the least number of partial signatures with which a core asks for a certificate,
+	// finalizes that of first votes with which it announces a block as final: what the rules do,
+	// rather than what they should.
 	combines, finalizes int
 	steps               int
 }
@@ -50,13 +53,15 @@ type localState struct {
 	next []edge
 }
 
-// edge is an input that changes the state. vote is the kind of first vote of a correct replica that was received (0: of none).
+// edge is an input that changes the state. vote is the kind of first vote of a correct replica that
+// was received (0: of none).
 type edge struct {
 	to, vote int
 }
 
-// facts are what a core's further votes in the view depend on. What is left out: who sent which vote; the order in which they came; which replicas said what
-// after the view was left; votes to finalize, which here only ask for others.
+// facts are what a core's further votes in the view depend on. What is left out: who sent which
+// vote; the order in which they came; which replicas said what after the view was left; votes to
+// finalize, which here only ask for others.
 type facts struct {
 	left, final, slow, troubled, waits, late bool // late: the finalize timer runs
 	convicted                                bool
@@ -105,9 +110,11 @@ func newReplica(t *testing.T, size Size, self ReplicaID) *replica {
 	return r
 }
 
-// offerEverything lists the inputs. Everything that the Byzantine leader could have a part in is at hand at any moment: both
-// blocks, the evidence, a first vote of its own, all certificates. First votes of correct replicas come as long as there are replicas left. After it has left
-// the view, a replica's fallback votes are over; blocks, certificates, timers and requests for finality are what is left to move it.
+// offerEverything lists the inputs. Everything that the Byzantine leader could have a part in is at
+// hand at any moment: both blocks, the evidence, a first vote of its own, all certificates. First
+// votes of correct replicas come as long as there are replicas left. After it has left the view, a
+// replica's fallback votes are over; blocks, certificates, timers and requests for finality are
+// what is left to move it.
 func (r *replica) offerEverything() {
 	m := r.m
 	in := func(f facts) bool { return !f.left }
@@ -143,7 +150,8 @@ func (r *replica) offer(vote int, when func(facts) bool, event func(*localState)
 	r.inputs = append(r.inputs, offer{vote, when, event})
 }
 
-// awaits reports whether a block was asked for that one of the replicas with these first votes has, because it voted for it.
+// awaits reports whether a block was asked for that one of the replicas with these first votes has,
+// because it voted for it.
 func (f facts) awaits(up votes) bool { return f.asks&1 != 0 && up[1] > 0 || f.asks&2 != 0 && up[2] > 0 }
 
 // received is the number of correct replicas whose first votes were received.
@@ -178,8 +186,8 @@ func (r *replica) grow() error {
 	return nil
 }
 
-// checkHeld checks that whatever a core voted to notarize it holds, linked to what it builds on, and stored: a block is valid if a voter of any kind found it
-// so, and can be fetched from each.
+// checkHeld checks that whatever a core voted to notarize it holds, linked to what it builds on,
+// and stored: a block is valid if a voter of any kind found it so, and can be fetched from each.
 func (r *replica) checkHeld(core *Core) error {
 	v := core.at(1)
 	for _, own := range v.own {
@@ -193,7 +201,8 @@ func (r *replica) checkHeld(core *Core) error {
 	return nil
 }
 
-// hurried leaves out when finalize votes are due: once the view was left, a peer's finalize vote asks for them at any time.
+// hurried leaves out when finalize votes are due: once the view was left, a peer's finalize vote
+// asks for them at any time.
 func (f facts) hurried() facts {
 	f.slow, f.troubled, f.late = false, false, false
 	return f
@@ -291,8 +300,9 @@ func (r *replica) firstOf(v *round, id ReplicaID) uint8 {
 
 func (r *replica) bit(s Statement) uint8 { return 1 << slices.Index(r.m.statements[:], s) }
 
-// checkStep checks one step: a replica casts one first vote, at the latest when its timer expires, takes nothing back, leaves the view with a certificate that it passes
-// on, and does its part in spreading evidence (rule 6).
+// checkStep checks one step: a replica casts one first vote, at the latest when its timer expires,
+// takes nothing back, leaves the view with a certificate that it passes on, and does its part in
+// spreading evidence (rule 6).
 func (r *replica) checkStep(before facts, e Event, after facts, sent []posted) error {
 	if after.first&(after.first-1) != 0 {
 		return errors.New("two first votes")
@@ -341,8 +351,9 @@ func (r *replica) says(sent []posted, to ReplicaID, like Message) bool {
 	})
 }
 
-// closed checks what the reductions rest on. In the view, fallback votes do nothing but complete certificates, and q votes do complete them. After it, first
-// votes, fallback votes to nullify, and evidence change nothing, but for a block that becomes final.
+// closed checks what the reductions rest on. In the view, fallback votes do nothing but complete
+// certificates, and q votes do complete them. After it, first votes, fallback votes to nullify, and
+// evidence change nothing, but for a block that becomes final.
 func (r *replica) closed() error {
 	q := 2*r.m.size.F + r.m.size.C + 1
 	known := r.set()
@@ -385,7 +396,8 @@ func (r *replica) closedUnder(l *localState, v Vote, others []ReplicaID, known m
 	return nil
 }
 
-// measure sends a replica first votes for the block that it has, one after the other, until the block is final.
+// measure sends a replica first votes for the block that it has, one after the other, until the
+// block is final.
 func (r *replica) measure() {
 	core := r.replay([]Event{Receive{1, r.m.blocks[1]}})
 	for i, id := range append(r.peers, 1) {
@@ -406,7 +418,8 @@ func (r *replica) set() map[facts]bool {
 	return set
 }
 
-// reach returns the states that a replica can come to when correct replicas cast these first votes, itself left out.
+// reach returns the states that a replica can come to when correct replicas cast these first votes,
+// itself left out.
 func (r *replica) reach(others votes) []*localState {
 	seen := make([]bool, len(r.states))
 	seen[0] = true

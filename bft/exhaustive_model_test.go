@@ -201,8 +201,8 @@ func (m *model) step(id ReplicaID, at int, in input) transition {
 	return tr
 }
 
-// global is a state of the system. pending has, for each correct replica, the messages under way to it. A vote's partial signature names its
-// sender; other messages say the same whoever sends them.
+// global is a state of the system. pending has, for each correct replica, the messages under way to
+// it. A vote's partial signature names its sender; other messages say the same whoever sends them.
 type global struct {
 	at      [5]int32
 	pending [5]uint64
@@ -242,7 +242,8 @@ func (g *global) hash() uint64 {
 	return h
 }
 
-// explore visits every state that the leader's choices allow, and checks each: it is safe, and, when nothing more is to happen, the view is resolved.
+// explore visits every state that the leader's choices allow, and checks each: it is safe, and,
+// when nothing more is to happen, the view is resolved.
 func (m *model) explore(choices []choice) error {
 	start := global{}
 	for i, c := range choices {
@@ -274,7 +275,8 @@ func (m *model) explore(choices []choice) error {
 	return nil
 }
 
-// successors are the states one event away. It is empty when all was delivered and every timer has expired.
+// successors are the states one event away. It is empty when all was delivered and every timer has
+// expired.
 func (m *model) successors(g global) (next []global) {
 	for i, id := range m.correct {
 		for msg := range m.messages {
@@ -302,8 +304,9 @@ func (m *model) successors(g global) (next []global) {
 	return next
 }
 
-// hurry does at once what can only add to what the others see or what is signed: replicas that have left the view take in notarizations, and, when they
-// have voted in the view, cast their finalize votes.
+// hurry does at once what can only add to what the others see or what is signed: replicas that have
+// left the view take in notarizations, and, when they have voted in the view, cast their finalize
+// votes.
 func (m *model) hurry(g global) global {
 	for i, id := range m.correct {
 		l := m.locals[id][g.at[i]]
@@ -336,7 +339,8 @@ func (m *model) sender(msg int, receiver ReplicaID) ReplicaID {
 	return 2
 }
 
-// deliver applies an input to replica i and puts on the wire what it sends, and the certificates that the Byzantine replica can now complete.
+// deliver applies an input to replica i and puts on the wire what it sends, and the certificates
+// that the Byzantine replica can now complete.
 func (m *model) deliver(g global, i int, in input) global {
 	id := m.correct[i]
 	tr := m.step(id, int(g.at[i]), in)
@@ -391,9 +395,10 @@ func (m *model) fetch(g *global) {
 	}
 }
 
-// post puts a message under way to replica j, unless it can change nothing: finalize votes only do what the timer does, and to a replica that has left
-// the view only blocks and notarizations matter. What such a replica answers to a vote for another block, it answers at once: an answer that comes
-// early may still be delivered late.
+// post puts a message under way to replica j, unless it can change nothing: finalize votes only do
+// what the timer does, and to a replica that has left the view only blocks and notarizations
+// matter. What such a replica answers to a vote for another block, it answers at once: an answer
+// that comes early may still be delivered late.
 func (m *model) post(g *global, j, msg int) {
 	l := m.locals[m.correct[j]][g.at[j]]
 	core, left := l.core, l.left
@@ -431,7 +436,8 @@ func (m *model) count(g global, bits func(*local) uint8) (n [5]int) {
 	return n
 }
 
-// safe checks a state, in plain integers: if a block can be final, nothing that contradicts it can have a certificate.
+// safe checks a state, in plain integers: if a block can be final, nothing that contradicts it can
+// have a certificate.
 func (m *model) safe(g global) error {
 	f, c := m.size.F, m.size.C
 	q, n, p := 2*f+c+1, 3*f+2*c+1, c/2+1
@@ -463,8 +469,8 @@ func (m *model) resolved(g global) error {
 	return nil
 }
 
-// fingerprint is what a core's future in this check depends on: the order in which votes came is forgotten, and once it has left the view, so
-// are the votes.
+// fingerprint is what a core's future in this check depends on: the order in which votes came is
+// forgotten, and once it has left the view, so are the votes.
 func fingerprint(c *Core) string {
 	r := c.at(1)
 	if r == nil {

@@ -34,7 +34,8 @@ type product struct {
 	size    Size
 	reached map[votes][]*localState
 	covered *big.Float // states of the view
-	// moving and resting are the classes of states that were checked: of all states, and of those in which nothing is under way.
+	// moving and resting are the classes of states that were checked: of all states, and of those
+	// in which nothing is under way.
 	moving, resting int
 }
 
@@ -57,13 +58,15 @@ func (p *product) check() error {
 	return p.resolved()
 }
 
-// group is the correct replicas that cast the same first vote: how many there are, and what each of them may have signed.
+// group is the correct replicas that cast the same first vote: how many there are, and what each of
+// them may have signed.
 type group struct {
 	size   int
 	signed []uint8
 }
 
-// states returns the states, of those wanted, that a replica with a first vote of a kind can be in when all correct replicas cast these first votes.
+// states returns the states, of those wanted, that a replica with a first vote of a kind can be in
+// when all correct replicas cast these first votes.
 func (p *product) states(kind int, cast votes, want func(*localState) bool) (states []*localState) {
 	cast[kind]--
 	if cast[0] = 0; p.reached[cast] == nil {
@@ -91,7 +94,8 @@ func newGroup(size int, states []*localState) group {
 	return g
 }
 
-// safe checks every state of the view: each correct replica is in any state that the first votes cast so far allow.
+// safe checks every state of the view: each correct replica is in any state that the first votes
+// cast so far allow.
 func (p *product) safe() error {
 	return eachVotes(p.size.N()-p.size.F, p.size.N(), func(cast votes) error {
 		var groups []group
@@ -114,7 +118,8 @@ func (p *product) safe() error {
 
 var statementNames = [5]string{"notarize 1", "notarize 2", "nullify", "finalize 1", "finalize 2"}
 
-// contradiction reports what can be certified against each other, or without a reason. The Byzantine replica adds its vote to any.
+// contradiction reports what can be certified against each other, or without a reason. The
+// Byzantine replica adds its vote to any.
 func (p *product) contradiction(cast votes, signed [5]int) error {
 	certified := func(s int) bool { return signed[s]+p.size.F >= p.replica.combines }
 	for b := range 2 {
@@ -131,8 +136,10 @@ func (p *product) contradiction(cast votes, signed [5]int) error {
 	return nil
 }
 
-// resolved checks every state at rest: the correct replicas that are up, q or more, have cast their first votes and received each other's; those that are down
-// may have reached anybody with theirs before; a block that a replica has asked for and that a correct one holds and is up to serve has come; and nobody has left the view, for then its certificate would be under way. The votes of the
+// resolved checks every state at rest: the correct replicas that are up, q or more, have cast their
+// first votes and received each other's; those that are down may have reached anybody with theirs
+// before; a block that a replica has asked for and that a correct one holds and is up to serve has
+// come; and nobody has left the view, for then its certificate would be under way. The votes of the
 // replicas that are up must be enough for a certificate.
 func (p *product) resolved() error {
 	for down := 0; down <= p.size.C; down++ {
@@ -153,8 +160,9 @@ func (p *product) resolved() error {
 	return nil
 }
 
-// resolvedFor checks the states at rest with given first votes, with evidence or without. Without is impossible when replicas
-// that are up voted for both blocks: rule 6 gives both headers to one of them (checkStep), which tells all.
+// resolvedFor checks the states at rest with given first votes, with evidence or without. Without
+// is impossible when replicas that are up voted for both blocks: rule 6 gives both headers to one
+// of them (checkStep), which tells all.
 func (p *product) resolvedFor(up, gone votes, evidence bool) error {
 	if up[1] > 0 && up[2] > 0 && !evidence {
 		return nil
@@ -178,7 +186,8 @@ func (p *product) resolvedFor(up, gone votes, evidence bool) error {
 	})
 }
 
-// eachVotes calls f for all ways in which so many replicas can cast first votes; so many of them may have cast none.
+// eachVotes calls f for all ways in which so many replicas can cast first votes; so many of them
+// may have cast none.
 func eachVotes(replicas, silent int, f func(votes) error) error {
 	for one := 0; one <= replicas; one++ {
 		for two := 0; one+two <= replicas; two++ {
@@ -196,8 +205,8 @@ func eachVotes(replicas, silent int, f func(votes) error) error {
 	return nil
 }
 
-// eachClass calls f with the number of signers of each statement, for every choice of what the replicas of each group signed, up to permutation within
-// the group.
+// eachClass calls f with the number of signers of each statement, for every choice of what the
+// replicas of each group signed, up to permutation within the group.
 func eachClass(groups []group, signed [5]int, f func([5]int) error) error {
 	if len(groups) == 0 {
 		return f(signed)

@@ -8,13 +8,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// This file checks one view of a Byzantine leader exhaustively, message by message, on the real core. The leader signs two blocks; each correct replica
-// gets one of them or none, and one of the leader's four possible first votes. All that correct replicas send is delivered in every order, timers expire
-// at every moment, and every certificate that the Byzantine replica could complete is at hand. In every state safety holds; in every state in which nothing
-// more is to happen, every correct replica has left the view. exhaustive_local_test.go has a check that reaches further.
+// This file checks one view of a Byzantine leader exhaustively, message by message, on the real
+// core. The leader signs two blocks; each correct replica gets one of them or none, and one of the
+// leader's four possible first votes. All that correct replicas send is delivered in every order,
+// timers expire at every moment, and every certificate that the Byzantine replica could complete is
+// at hand. In every state safety holds; in every state in which nothing more is to happen, every
+// correct replica has left the view. exhaustive_local_test.go has a check that reaches further.
 //
-// A core is deterministic, so the check keeps for each replica the graph of its local states, each reached once by replaying events into
-// a new core, and explores tuples of them.
+// A core is deterministic, so the check keeps for each replica the graph of its local states, each
+// reached once by replaying events into a new core, and explores tuples of them.
 
 // exhaustive asks for more than a unit test should.
 var exhaustive = flag.Bool("exhaustive", false, "check more of what a Byzantine leader can do to a view (two minutes)")

@@ -21,8 +21,8 @@ func (c *Core) settle() {
 	}
 }
 
-// reach returns the node of a block when the chain down to the last final block is known; otherwise it asks for the
-// missing part.
+// reach returns the node of a block when the chain down to the last final block is known; otherwise
+// it asks for the missing part.
 func (c *Core) reach(f finality) *node {
 	n := c.tree[f.block]
 	if n == nil {
@@ -40,7 +40,8 @@ func (c *Core) reach(f finality) *node {
 	return c.tree[f.block]
 }
 
-// commitCertified announces a block that has its finalization, directly or through a descendant, and all before it.
+// commitCertified announces a block that has its finalization, directly or through a descendant,
+// and all before it.
 func (c *Core) commitCertified(n *node) {
 	if n.last == nil {
 		c.commit(n, false)
@@ -55,8 +56,9 @@ func (c *Core) commitCertified(n *node) {
 	c.commit(n.last, true)
 }
 
-// commitCounted announces a block that is final by counting, or by what a notarized block certifies, and all before it; but the epoch's last block waits
-// for its certificate, which the replicas of the next epoch need.
+// commitCounted announces a block that is final by counting, or by what a notarized block
+// certifies, and all before it; but the epoch's last block waits for its certificate, which the
+// replicas of the next epoch need.
 func (c *Core) commitCounted(n *node, f *finality) {
 	if n.last == nil {
 		c.commit(n, false)
@@ -66,8 +68,9 @@ func (c *Core) commitCounted(n *node, f *finality) {
 	c.commit(n.last.parent, false)
 }
 
-// certifies takes in what the header of a notarized block certifies: the state after an ancestor, which is final, because a correct replica
-// voted for the block after it had executed that ancestor (docs/protocol.md, Lemma 4). So whoever lacks the votes that made it final catches up.
+// certifies takes in what the header of a notarized block certifies: the state after an ancestor,
+// which is final, because a correct replica voted for the block after it had executed that ancestor
+// (docs/protocol.md, Lemma 4). So whoever lacks the votes that made it final catches up.
 func (c *Core) certifies(n *node) {
 	if p := n.parent; p == nil || p.notarized && !p.base && p.StateHeight == n.StateHeight {
 		return // the parent said it already
@@ -185,7 +188,8 @@ func (c *Core) executedAt(h Height) (Executed, bool) {
 	return c.executed[h-lowest], true
 }
 
-// checkClaim compares a certified state with this replica's own. One that differs proves that its state cannot be trusted.
+// checkClaim compares a certified state with this replica's own. One that differs proves that its
+// state cannot be trusted.
 func (c *Core) checkClaim(h *Header) {
 	if h.StateHeight > c.executedHeight() {
 		if len(c.claims) < MaxFetch {
@@ -206,7 +210,8 @@ type request struct {
 	view  View
 }
 
-// isIdle reports whether a block is wanted no longer: it was, for a vote in a view that is over, and it is not notarized.
+// isIdle reports whether a block is wanted no longer: it was, for a vote in a view that is over,
+// and it is not notarized.
 func (c *Core) isIdle(m request) bool {
 	r := c.at(m.view)
 	if r == nil || m.view >= c.view || len(c.orphans[m.block]) > 0 {
@@ -233,8 +238,8 @@ func (c *Core) request(block Digest, view View) {
 	c.fetch(request{block, view})
 }
 
-// seek asks for the blocks that are notarized and missing, or whose ancestors are: the highest ones, since what is lower and of use is among their
-// ancestors.
+// seek asks for the blocks that are notarized and missing, or whose ancestors are: the highest
+// ones, since what is lower and of use is among their ancestors.
 func (c *Core) seek() {
 	sought := 0
 	for v := c.view + votesAhead; v > c.finalView && sought < maxMissing; v-- {

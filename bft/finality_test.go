@@ -6,7 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Tests of what becomes final, in what order that is done, and what is kept of it. Certificates come from peers and are good.
+// Tests of what becomes final, in what order that is done, and what is kept of it. Certificates
+// come from peers and are good.
 
 // proves hands a core a good certificate and returns all that it does.
 func proves(core *Core, cert Certificate) []Effect {
@@ -14,7 +15,8 @@ func proves(core *Core, cert Certificate) []Effect {
 	return append(effects, core.Step(Now{1, 1}, Verified{cert, 3, true})...)
 }
 
-// ending is a core whose epoch's blocks are those of chainOf(4, 2): five, of which the last is the epoch's last, and two fillers.
+// ending is a core whose epoch's blocks are those of chainOf(4, 2): five, of which the last is the
+// epoch's last, and two fillers.
 func ending(t *testing.T) (*Core, []*Block) {
 	tip, headers := chainOf(4, 2)
 	cfg := keptConfig()
@@ -28,7 +30,8 @@ func ending(t *testing.T) (*Core, []*Block) {
 	return core, blocks
 }
 
-// What a replica announces as final it has stored before, and the epoch's last block only once it has told the others how to follow.
+// What a replica announces as final it has stored before, and the epoch's last block only once it
+// has told the others how to follow.
 func TestTheOrderOfAnEpochsEnd(t *testing.T) {
 	core, blocks := ending(t)
 	top := blocks[6]
@@ -81,7 +84,8 @@ func TestCountedBlocksEndNoEpoch(t *testing.T) {
 	}
 }
 
-// A notarized block proves the state that it certifies: the block of that height is final, and no block above it.
+// A notarized block proves the state that it certifies: the block of that height is final, and no
+// block above it.
 func TestANotarizedBlockMakesFinalWhatItCertifies(t *testing.T) {
 	core, blocks := ending(t)
 	proves(core, about(Notarize, blocks[3])) // of height 14, it certifies the state after 12
@@ -91,7 +95,8 @@ func TestANotarizedBlockMakesFinalWhatItCertifies(t *testing.T) {
 	require.Equal(t, Height(12), final[1].Block.Height)
 }
 
-// More than f replicas are Byzantine, and a fork has its finalization. What was announced stays; nothing of the fork is announced.
+// More than f replicas are Byzantine, and a fork has its finalization. What was announced stays;
+// nothing of the fork is announced.
 func TestAForkIsNotAnnounced(t *testing.T) {
 	core, say := fresh(t)
 	blocks := emptyBlocks(core.cfg, 3)
@@ -110,7 +115,8 @@ func TestAForkIsNotAnnounced(t *testing.T) {
 	require.Equal(t, Height(2), height)
 }
 
-// What a final block has decided is forgotten: blocks beside and below it, blocks that waited for others, what was asked for.
+// What a final block has decided is forgotten: blocks beside and below it, blocks that waited for
+// others, what was asked for.
 func TestWhatIsForgottenBelowAFinalBlock(t *testing.T) {
 	core, say := fresh(t)
 	blocks := emptyBlocks(core.cfg, 4)
@@ -171,7 +177,8 @@ func TestClaimsHaveABound(t *testing.T) {
 	require.Len(t, core.claims, MaxFetch)
 }
 
-// A block that is known to be final by its votes, and is missing, is asked for however far the views have gone on.
+// A block that is known to be final by its votes, and is missing, is asked for however far the
+// views have gone on.
 func TestAFinalBlockStaysAskedFor(t *testing.T) {
 	cfg := keptConfig()
 	cfg.Size, cfg.Self, cfg.Leaders = Size{1, 1}, 6, ids(1, 6)

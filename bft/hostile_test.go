@@ -40,7 +40,8 @@ func hostileMessage(t *rapid.T) Message {
 	}
 }
 
-// Whatever f peers send, and however certificates come out, nothing panics, memory is bounded, and without the votes of a quorum nothing is final.
+// Whatever f peers send, and however certificates come out, nothing panics, memory is bounded, and
+// without the votes of a quorum nothing is final.
 func TestHostilePeers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		core, err := New(Config{
@@ -74,7 +75,8 @@ func TestHostilePeers(t *testing.T) {
 	})
 }
 
-// grudgingAnswer signs, makes certificates only from a quorum, and finds that what a peer sent is forged.
+// grudgingAnswer signs, makes certificates only from a quorum, and finds that what a peer sent is
+// forged.
 func grudgingAnswer(t *rapid.T, e Effect) Event {
 	switch e := e.(type) {
 	case Sign:

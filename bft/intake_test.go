@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What one peer may say, and how much of it: a test for each check on what comes in. The core is replica 4 of four in view 1, which replica 1 leads.
+// What one peer may say, and how much of it: a test for each check on what comes in. The core is
+// replica 4 of four in view 1, which replica 1 leads.
 
 // fresh is such a core, and a function that hands it a message and returns what it does.
 func fresh(t *testing.T) (*Core, func(from ReplicaID, m Message) []Effect) {
@@ -57,7 +58,8 @@ func TestOnlyTheLeaderOfAViewMakesItsBlock(t *testing.T) {
 	require.True(t, core.at(2).convicted)
 }
 
-// Views ahead of the own one hold memory: blocks and headers count for a few of them, votes and evidence for more.
+// Views ahead of the own one hold memory: blocks and headers count for a few of them, votes and
+// evidence for more.
 func TestHowFarAheadPeersMaySpeak(t *testing.T) {
 	core, say := fresh(t)
 	at := func(v View) *Block {
@@ -86,7 +88,8 @@ func TestHowFarAheadPeersMaySpeak(t *testing.T) {
 	require.LessOrEqual(t, views, 2)
 }
 
-// A Byzantine leader makes as many blocks as it likes. Two of a view are kept, unless one is known to be notarized; of a view that is over, none.
+// A Byzantine leader makes as many blocks as it likes. Two of a view are kept, unless one is known
+// to be notarized; of a view that is over, none.
 func TestHowManyBlocksOfAViewAreKept(t *testing.T) {
 	core, say := fresh(t)
 	b := emptyBlocks(core.cfg, 1)[0]
@@ -133,7 +136,8 @@ func TestEvidenceProvesEquivocationOnly(t *testing.T) {
 	}
 }
 
-// To check a certificate costs a pairing. A peer that sent a bad one is not believed again; of one peer, and about one statement, so many are under way at most.
+// To check a certificate costs a pairing. A peer that sent a bad one is not believed again; of one
+// peer, and about one statement, so many are under way at most.
 func TestHowManyCertificatesAreChecked(t *testing.T) {
 	core, say := fresh(t)
 	b := emptyBlocks(core.cfg, 1)[0]
@@ -202,7 +206,8 @@ func TestHowManyVotesOfAPeerCount(t *testing.T) {
 	require.Len(t, core.at(1).tallies, maxFallback+1, "a vote without a signature")
 }
 
-// Only what was asked for is taken in from a peer's answer: the block with the digest, and ancestors that hang together with it.
+// Only what was asked for is taken in from a peer's answer: the block with the digest, and
+// ancestors that hang together with it.
 func TestFetchedBlocksAreThoseThatWereAskedFor(t *testing.T) {
 	core, say := fresh(t)
 	blocks := emptyBlocks(core.cfg, 5)

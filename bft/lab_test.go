@@ -9,8 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// lab runs real cores in virtual milliseconds, on a network that a test bends as it likes. Keys, disks and execution answer at once, or as the test
-// says. It is for hours and thousands of views; the simulator (bft/sim) is for breadth.
+// lab runs real cores in virtual milliseconds, on a network that a test bends as it likes. Keys,
+// disks and execution answer at once, or as the test says. It is for hours and thousands of views;
+// the simulator (bft/sim) is for breadth.
 type lab struct {
 	t      *testing.T
 	size   Size
@@ -95,7 +96,8 @@ func (m *machine) start() {
 	m.act(core.Start(m.reading()))
 }
 
-// noFinality are the rules of a replica that makes nothing final, so that its blocks certify what all others know.
+// noFinality are the rules of a replica that makes nothing final, so that its blocks certify what
+// all others know.
 type noFinality struct{ rules }
 
 func (r noFinality) fastQuorum() int               { return r.N() + 1 }

@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A replica was away. Once it is back it leads like the others, whether there is load or not, and timeouts are at their base.
+// A replica was away. Once it is back it leads like the others, whether there is load or not, and
+// timeouts are at their base.
 func TestReturningReplicaLeadsAgain(t *testing.T) {
 	for _, size := range []Size{{1, 0}, {1, 1}, {2, 0}} {
 		for _, away := range []time.Duration{2 * time.Second, 12 * time.Second, 10 * time.Minute} {
@@ -90,7 +91,8 @@ func feed(core *Core, effects []Effect) {
 	}
 }
 
-// After leaders have failed, one good view brings the timeouts back to their base, by whatever path its success is learned.
+// After leaders have failed, one good view brings the timeouts back to their base, by whatever path
+// its success is learned.
 func TestTimeoutsReturnToTheirBase(t *testing.T) {
 	block := func(core *Core, v View) (*Block, Statement) {
 		b := &Block{Header: Header{View: v, Height: 1, Proposer: core.cfg.LeaderOf(v), Time: 1, Payload: emptyPayload}, Signature: make([]byte, SignatureSize)}

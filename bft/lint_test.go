@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The core is pure: what it may import is listed here, and nothing else. "time" is for durations; time.Now would not be found by this test,
-// but by the simulator, which runs every seed twice.
+// The core is pure: what it may import is listed here, and nothing else. "time" is for durations;
+// time.Now would not be found by this test, but by the simulator, which runs every seed twice.
 func TestCoreImports(t *testing.T) {
 	allowed := map[string]bool{
 		"bytes": true, "cmp": true, "crypto/ed25519": true, "crypto/sha256": true, "encoding/binary": true, "encoding/hex": true, "errors": true,

@@ -7,13 +7,14 @@ import (
 	"slices"
 )
 
-// This file plants bugs: each overrides one rule. It is not part of any build but those with the tag mutants, which the simulator uses to
-// show that it finds them.
+// This file plants bugs: each overrides one rule. It is not part of any build but those with the
+// tag mutants, which the simulator uses to show that it finds them.
 
 // planted is the bug in force. It is set before any core is made.
 var planted string
 
-// Plant sets the bug of all cores made from now on, and reports whether the name is known. The empty name is no bug.
+// Plant sets the bug of all cores made from now on, and reports whether the name is known. The
+// empty name is no bug.
 func Plant(name string) bool {
 	planted = name
 	_, known := mutants[name]

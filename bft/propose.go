@@ -2,8 +2,8 @@ package bft
 
 import "time"
 
-// tryPropose asks for a block when this replica leads the current view, or the next one and its block of the current view is made: a leader
-// need not wait for its own block's notarization.
+// tryPropose asks for a block when this replica leads the current view, or the next one and its
+// block of the current view is made: a leader need not wait for its own block's notarization.
 func (c *Core) tryPropose() {
 	if !c.mayVote() || c.stopped {
 		return
@@ -33,8 +33,9 @@ func (r *round) gaveUp() bool {
 	return false
 }
 
-// parentFor returns the block to build on in a view: of the current view, the highest notarized block with nullifications from there on; of the
-// next, this replica's own block of the current view.
+// parentFor returns the block to build on in a view: of the current view, the highest notarized
+// block with nullifications from there on; of the next, this replica's own block of the current
+// view.
 func (c *Core) parentFor(v View) *node {
 	if v > c.view {
 		r := c.at(c.view)
@@ -84,8 +85,9 @@ func (c *Core) ask(v View, parent *node) {
 	}
 }
 
-// claim chooses the state that a block on the parent certifies: the newest one that the voters can be expected to have. After trouble that is one
-// that a finalization covers, or else what the parent certifies: whoever has the parent and its notarization can vote for that.
+// claim chooses the state that a block on the parent certifies: the newest one that the voters can
+// be expected to have. After trouble that is one that a finalization covers, or else what the
+// parent certifies: whoever has the parent and its notarization can vote for that.
 func (c *Core) claim(parent *node) Executed {
 	height := min(c.executedHeight(), parent.Height)
 	if !c.rules.mayClaim(height, c.firm) {
@@ -101,8 +103,9 @@ func (c *Core) claim(parent *node) Executed {
 	return state
 }
 
-// mayIdle says how long the leader may wait for operations. Not at all when the block helps clients to the proof of a result, or ends the epoch. Longer
-// while nothing becomes final: then blocks are made only so that one of them does.
+// mayIdle says how long the leader may wait for operations. Not at all when the block helps clients
+// to the proof of a result, or ends the epoch. Longer while nothing becomes final: then blocks are
+// made only so that one of them does.
 func (c *Core) mayIdle(parent *node, state Executed) time.Duration {
 	ends := state.HandoffReady && parent.last == nil
 	proves := parent.base || parent.StateHeight < parent.full && parent.full <= state.Height

@@ -23,7 +23,8 @@ func made(p Propose) *Block {
 	return b
 }
 
-// Others see a leader's block only once a restart would find it again: otherwise it would make another one.
+// Others see a leader's block only once a restart would find it again: otherwise it would make
+// another one.
 func TestALeadersBlockIsStoredBeforeItIsSent(t *testing.T) {
 	core, p := leading(t)
 	b := made(p)
@@ -117,7 +118,8 @@ func TestALeaderAsksForEmptyBlocksWhereOthersAreRefused(t *testing.T) {
 	}
 }
 
-// What a leader certifies is the newest state, but where voters may lack what proves it: then one that a finalization covers, or the parent's.
+// What a leader certifies is the newest state, but where voters may lack what proves it: then one
+// that a finalization covers, or the parent's.
 func TestWhatALeaderCertifies(t *testing.T) {
 	core, _ := leading(t)
 	core.executed = []Executed{{Height: 0}, {Height: 1, Root: labRoot(1)}, {Height: 2, Root: labRoot(2)}, {Height: 3, Root: labRoot(3)}}

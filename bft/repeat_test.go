@@ -7,9 +7,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Tests of what a replica says again when nothing moves, and to a peer that says where it stands. The core is replica 4 of four in view 1, which replica 1 leads.
+// Tests of what a replica says again when nothing moves, and to a peer that says where it stands.
+// The core is replica 4 of four in view 1, which replica 1 leads.
 
-// stands lets the resend timer expire, twice if the first must see that nothing moved, and returns what the core does then.
+// stands lets the resend timer expire, twice if the first must see that nothing moved, and returns
+// what the core does then.
 func stands(core *Core, times int) (effects []Effect) {
 	for range times {
 		core.clock.deadline[TimerResend] = core.now
@@ -93,7 +95,8 @@ func TestAReplicaThatGoesOnSaysWhatItLacks(t *testing.T) {
 	require.Empty(t, status(core), "nothing")
 }
 
-// The blocks that are asked for again include those that lie between a notarized block and the final one.
+// The blocks that are asked for again include those that lie between a notarized block and the
+// final one.
 func TestWhatIsMissingBelowABlockIsAskedForAgain(t *testing.T) {
 	core, _ := fresh(t)
 	blocks := emptyBlocks(core.cfg, 3)
@@ -116,7 +119,8 @@ func TestARefusedVoteIsSignedLater(t *testing.T) {
 	require.Empty(t, those[Sign](stands(core, 1)))
 }
 
-// A peer that is far behind is shown the highest notarized block and what lies above it: it needs nothing below.
+// A peer that is far behind is shown the highest notarized block and what lies above it: it needs
+// nothing below.
 func TestAPeerIsShownTheHighestNotarizedBlock(t *testing.T) {
 	core, say := fresh(t)
 	for v := View(1); v <= 9; v++ {
@@ -133,7 +137,8 @@ func TestAPeerIsShownTheHighestNotarizedBlock(t *testing.T) {
 	require.Equal(t, []Message{about(Notarize, b), nullification(3, 11), nullification(3, 11)}, shown)
 }
 
-// A peer that lacks finality is given finalize votes in the highest views of notarized blocks, in so many.
+// A peer that lacks finality is given finalize votes in the highest views of notarized blocks, in
+// so many.
 func TestFinalizeVotesAreLentInTheHighestViews(t *testing.T) {
 	core, say := fresh(t)
 	for v := View(1); v <= 2*lentViews; v++ {
@@ -170,7 +175,8 @@ func TestEachOpenViewIsFinalizedInItsTime(t *testing.T) {
 	require.Equal(t, View(2), signed[0].Vote.View)
 }
 
-// A fallback vote goes to a block that is held, extends a notarized parent, is stored before, and whose time others may have found right.
+// A fallback vote goes to a block that is held, extends a notarized parent, is stored before, and
+// whose time others may have found right.
 func TestWhatAFallbackVoteNeeds(t *testing.T) {
 	ahead := labTimeouts.Ahead.Milliseconds()
 	for name, c := range map[string]struct {
@@ -205,7 +211,8 @@ func TestWhatAFallbackVoteNeeds(t *testing.T) {
 	}
 }
 
-// A block on one that is not notarized gets no fallback vote, nor does a view that was left, whatever is learnt of it later.
+// A block on one that is not notarized gets no fallback vote, nor does a view that was left,
+// whatever is learnt of it later.
 func TestWhereNoFallbackVoteGoes(t *testing.T) {
 	core, say := fresh(t)
 	blocks := emptyBlocks(core.cfg, 2)

@@ -9,8 +9,9 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// A replica, or all of them, are restarted from disk after the first message, after the second, and so on through three blocks. No guard
-// refuses anything, nobody is accused, and the cluster goes on.
+// A replica, or all of them, are restarted from disk after the first message, after the second, and
+// so on through three blocks. No guard refuses anything, nobody is accused, and the cluster goes
+// on.
 func TestRestartAtEveryPoint(t *testing.T) {
 	for _, restarted := range [][]bft.ReplicaID{{1}, {2}, {1, 2, 3, 4}} {
 		points := 0

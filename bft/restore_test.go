@@ -69,7 +69,8 @@ func TestRestoredOfAnotherEpoch(t *testing.T) {
 	require.Zero(t, height)
 }
 
-// A replica stopped when it had stored a finalization, and had not executed the block: it becomes final at the start.
+// A replica stopped when it had stored a finalization, and had not executed the block: it becomes
+// final at the start.
 func TestRestoredFinalization(t *testing.T) {
 	cfg := keptConfig()
 	blocks := emptyBlocks(cfg, 3)
@@ -81,7 +82,8 @@ func TestRestoredFinalization(t *testing.T) {
 	require.Equal(t, View(3), core.proof.View, "the highest is shown to others")
 }
 
-// A finalization is one thing, and blocks that were counted final another: only the first makes a height proven.
+// A finalization is one thing, and blocks that were counted final another: only the first makes a
+// height proven.
 func TestRestoredFinalBlockIsProvenByItsCertificate(t *testing.T) {
 	cfg := keptConfig()
 	b := emptyBlocks(cfg, 1)[0]
@@ -118,7 +120,8 @@ func TestRestoredStatesLeadUpToTheFinalBlock(t *testing.T) {
 	}
 }
 
-// A gap in what was kept of the views is asked for: the first view that lacks a certificate above the highest notarized block.
+// A gap in what was kept of the views is asked for: the first view that lacks a certificate above
+// the highest notarized block.
 func TestRestoredGapIsAskedFor(t *testing.T) {
 	cfg := keptConfig()
 	b := emptyBlocks(cfg, 1)[0]
@@ -129,7 +132,8 @@ func TestRestoredGapIsAskedFor(t *testing.T) {
 	require.Contains(t, timers, SetTimer{Timer{4, TimerFinalize}, labTimeouts.Finalize}, "the block that is open gets finalize votes")
 }
 
-// A leader that signed one block before the restart and another one after it is convicted; one that was convicted is accused again.
+// A leader that signed one block before the restart and another one after it is convicted; one that
+// was convicted is accused again.
 func TestRestoredHeadersConvict(t *testing.T) {
 	cfg := keptConfig()
 	b := emptyBlocks(cfg, 1)[0]

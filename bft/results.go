@@ -1,15 +1,17 @@
 package bft
 
-// Limits on results, in bytes. What exceeds one is let go while the block is executed, the same at every replica.
+// Limits on results, in bytes. What exceeds one is let go while the block is executed, the same at
+// every replica.
 const (
 	MaxResult       = 1 << 20  // of one operation
 	MaxResults      = 8 << 20  // of the operations of one request together, so that a reply can travel
 	MaxBlockResults = 16 << 20 // of all operations of a block
 )
 
-// Results takes the results of a block's operations while they are made, in the operations' order, and keeps what there is room for. Half of
-// [MaxBlockResults] is shared out to the block's requests alike, so that requests with large results leave some to the others; the other half is taken by who
-// comes first. It is used by one goroutine.
+// Results takes the results of a block's operations while they are made, in the operations' order,
+// and keeps what there is room for. Half of [MaxBlockResults] is shared out to the block's requests
+// alike, so that requests with large results leave some to the others; the other half is taken by
+// who comes first. It is used by one goroutine.
 type Results struct {
 	requests [][][]byte
 	at       int // the request that the next result belongs to; len(requests) when all results are there
@@ -52,8 +54,9 @@ func (r *Results) Room() int {
 	return min(MaxResult, r.left, r.own+r.common)
 }
 
-// Add takes the result of the next operation; it may be kept and must not be changed. A result that there is no [Results.Room] for becomes empty, and its
-// client is told so by that. Results beyond the last operation's are let go.
+// Add takes the result of the next operation; it may be kept and must not be changed. A result that
+// there is no [Results.Room] for becomes empty, and its client is told so by that. Results beyond
+// the last operation's are let go.
 func (r *Results) Add(result []byte) {
 	if r.at == len(r.requests) {
 		return
@@ -75,7 +78,8 @@ func (r *Results) Add(result []byte) {
 // Of returns the results of a request, by operation. Those that nobody added are empty.
 func (r *Results) Of(request int) [][]byte { return r.requests[request][:cap(r.requests[request])] }
 
-// Missing is the number of operations whose results were not added: 0, but for an application that is wrong.
+// Missing is the number of operations whose results were not added: 0, but for an application that
+// is wrong.
 func (r *Results) Missing() (n int) {
 	for _, request := range r.requests {
 		n += cap(request) - len(request)

@@ -54,7 +54,8 @@ func TestGreedyRequestsLeaveTheOthersTheirShare(t *testing.T) {
 	}
 }
 
-// Whatever an application adds, what is kept is within all limits, each result is whole or empty, and one that there was room for is whole.
+// Whatever an application adds, what is kept is within all limits, each result is whole or empty,
+// and one that there was room for is whole.
 func TestResultsAreWithinTheirLimits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		counts := rapid.SliceOfN(rapid.IntRange(0, 20), 0, 40).Draw(t, "operations")

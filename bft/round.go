@@ -5,9 +5,11 @@ import "slices"
 // round is what a replica knows of one view.
 type round struct {
 	view View
-	// nodes are the view's blocks: what the leader proposed, and what was fetched because it is notarized.
+	// nodes are the view's blocks: what the leader proposed, and what was fetched because it is
+	// notarized.
 	nodes []*node
-	// own are this replica's votes in the order in which they were cast; without a partial signature until that is made.
+	// own are this replica's votes in the order in which they were cast; without a partial
+	// signature until that is made.
 	own []Vote
 	// first has, for each replica whose first vote was seen, the index of its tally plus one.
 	first []uint16
@@ -31,7 +33,8 @@ type round struct {
 	// spread: this replica's finalize vote is for all. Otherwise it is for those that asked.
 	spread bool
 	askers []ReplicaID
-	// shut: the view was left long ago, and what is left to count are finalize votes for a notarized block.
+	// shut: the view was left long ago, and what is left to count are finalize votes for a
+	// notarized block.
 	shut bool
 }
 
@@ -151,7 +154,8 @@ func (c *Core) ensure(v View) *round {
 // lastView is the highest view that a replica enters before another block is final.
 func (c *Core) lastView() View { return c.finalView + maxViews }
 
-// shutBelow shuts the views that lie so far below the current one that no vote in them changes what may be built upon.
+// shutBelow shuts the views that lie so far below the current one that no vote in them changes what
+// may be built upon.
 func (c *Core) shutBelow() {
 	for ; c.shut+blocksAhead < c.view; c.shut++ {
 		if r := c.at(c.shut); r != nil {
@@ -160,7 +164,8 @@ func (c *Core) shutBelow() {
 	}
 }
 
-// close lets go of what a view that was left long ago is not held for: votes but for finality, and blocks that are not notarized.
+// close lets go of what a view that was left long ago is not held for: votes but for finality, and
+// blocks that are not notarized.
 func (c *Core) close(r *round) {
 	r.shut = true
 	for i := range r.tallies {

@@ -12,9 +12,9 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// Scenarios are scripts that a person can read: testdata/scenarios. Each command prints what the replicas then do. Keys sign, certificates
-// combine and blocks execute at once; messages wait until they are delivered, and timers until they fire. Run with -rewrite to write
-// the outputs anew.
+// Scenarios are scripts that a person can read: testdata/scenarios. Each command prints what the
+// replicas then do. Keys sign, certificates combine and blocks execute at once; messages wait until
+// they are delivered, and timers until they fire. Run with -rewrite to write the outputs anew.
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
 		s := &stage{t: t}
@@ -172,7 +172,8 @@ func (s *stage) forge(d *datadriven.TestData) {
 	fmt.Fprintf(&s.out, "%s\n", s.name(b.Digest()))
 }
 
-// say from=ID [to=(IDs)] what a Byzantine replica says: block=NAME, or vote=KIND of=NAME view=V [first] [bad].
+// say from=ID [to=(IDs)] what a Byzantine replica says: block=NAME, or vote=KIND of=NAME view=V
+// [first] [bad].
 func (s *stage) say(d *datadriven.TestData) {
 	from := bft.ReplicaID(number(d, "from", 1))
 	var m bft.Message
@@ -197,7 +198,8 @@ func (s *stage) say(d *datadriven.TestData) {
 	s.deliver(d)
 }
 
-// deliver [from=(IDs)] [to=(IDs)] [what=block|vote|certificate|evidence|header|status] hands over what is under way, but not what that causes.
+// deliver [from=(IDs)] [to=(IDs)] [what=block|vote|certificate|evidence|header|status] hands over
+// what is under way, but not what that causes.
 func (s *stage) deliver(d *datadriven.TestData) {
 	due, rest := s.pick(d)
 	s.wire = rest
@@ -236,7 +238,8 @@ func (s *stage) pick(d *datadriven.TestData) (due, rest []envelope) {
 	return due, rest
 }
 
-// settle [not=(IDs)] [propose] delivers everything and what it causes, until nothing is under way, and prints only what becomes final.
+// settle [not=(IDs)] [propose] delivers everything and what it causes, until nothing is under way,
+// and prints only what becomes final.
 func (s *stage) settle(d *datadriven.TestData) {
 	rounds := number(d, "views", 0)
 	for range 200 {

@@ -7,12 +7,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// This file checks two consecutive views, a Byzantine leader's and a correct one's, in all schedules with a bounded number of deviations from the order in
-// which messages were sent (delay-bounded scheduling: Emmi, Qadeer, Rakamaric, POPL 2011). A deviation puts the next message behind all others, or
-// lets a view timer expire early. Each schedule runs on real cores from the start. Safety is checked at the end of each, over both views, and that both
-// views ended: no bounded mischief of the network keeps correct replicas in a view.
+// This file checks two consecutive views, a Byzantine leader's and a correct one's, in all
+// schedules with a bounded number of deviations from the order in which messages were sent
+// (delay-bounded scheduling: Emmi, Qadeer, Rakamaric, POPL 2011). A deviation puts the next message
+// behind all others, or lets a view timer expire early. Each schedule runs on real cores from the
+// start. Safety is checked at the end of each, over both views, and that both views ended: no
+// bounded mischief of the network keeps correct replicas in a view.
 
-// deviation happens at one step of a schedule: kind 0 postpones the next message, kind i > 0 fires the view timer of the i-th correct replica.
+// deviation happens at one step of a schedule: kind 0 postpones the next message, kind i > 0 fires
+// the view timer of the i-th correct replica.
 type deviation struct{ step, kind int }
 
 // schedule is one run.
@@ -115,8 +118,9 @@ func (s *schedule) over() bool {
 	return true
 }
 
-// check looks at the votes of all correct replicas in both views, in plain integers: where a block can be final, no view has a certificate that
-// contradicts it, and the blocks that can be notarized above it descend from it.
+// check looks at the votes of all correct replicas in both views, in plain integers: where a block
+// can be final, no view has a certificate that contradicts it, and the blocks that can be notarized
+// above it descend from it.
 func (s *schedule) check() error {
 	f, c := s.m.size.F, s.m.size.C
 	q, n, p := 2*f+c+1, 3*f+2*c+1, c/2+1

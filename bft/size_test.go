@@ -36,8 +36,8 @@ func TestSizeValidate(t *testing.T) {
 	}
 }
 
-// split is what the correct replicas that are up first-voted: votes for two blocks, and against both. More blocks make it easier to
-// rule them out.
+// split is what the correct replicas that are up first-voted: votes for two blocks, and against
+// both. More blocks make it easier to rule them out.
 type split struct{ a, b, nullify int }
 
 // eachSplit calls f for every way in which so many correct replicas can vote.
@@ -49,8 +49,8 @@ func eachSplit(correct int, f func(split)) {
 	}
 }
 
-// Whatever correct replicas vote and whatever each sees of the Byzantine ones, no correct replica rules out a block that is final by the fast
-// path at another.
+// Whatever correct replicas vote and whatever each sees of the Byzantine ones, no correct replica
+// rules out a block that is final by the fast path at another.
 func TestRuledOutIsSound(t *testing.T) {
 	eachSize(4, 5, func(s Size, r rules) {
 		for byzantine := 0; byzantine <= s.F; byzantine++ {
@@ -67,8 +67,9 @@ func TestRuledOutIsSound(t *testing.T) {
 	})
 }
 
-// Once the first votes of the correct replicas that are up have arrived, all of them vote for one block, or all to nullify: there are q of
-// them, so the view is resolved whatever the Byzantine replicas tell each of them.
+// Once the first votes of the correct replicas that are up have arrived, all of them vote for one
+// block, or all to nullify: there are q of them, so the view is resolved whatever the Byzantine
+// replicas tell each of them.
 func TestEverySplitIsResolved(t *testing.T) {
 	eachSize(4, 5, func(s Size, r rules) {
 		require.Emptyf(t, stuckSplits(s, r), "%+v", s)
@@ -96,8 +97,8 @@ type voting interface {
 	supported(count, proven int) bool
 }
 
-// stuckSplits returns the splits in which some correct replicas need not come together. Two blocks exist only when the leader is
-// Byzantine, and then there is evidence.
+// stuckSplits returns the splits in which some correct replicas need not come together. Two blocks
+// exist only when the leader is Byzantine, and then there is evidence.
 func stuckSplits(s Size, r voting) (stuck []split) {
 	up := s.N() - s.F - s.C // with more, more is seen
 	for correct := up; correct <= s.N()-s.F; correct++ {
@@ -114,7 +115,8 @@ func stuckSplits(s Size, r voting) (stuck []split) {
 	return stuck
 }
 
-// resolved reports whether all correct replicas vote to nullify, or all for one block, whatever they see of the Byzantine ones.
+// resolved reports whether all correct replicas vote to nullify, or all for one block, whatever
+// they see of the Byzantine ones.
 func resolved(s Size, r voting, v split, correct, proven int) bool {
 	nullify, forA, forB := true, true, true
 	eachView(s.F-proven, func(a, b, none int) {

@@ -2,9 +2,11 @@ package bft
 
 // Bounds on blocks that are not final.
 const (
-	// MaxFetch bounds the blocks that are accepted in one answer to [Fetch], and how far above the final block they may lie.
+	// MaxFetch bounds the blocks that are accepted in one answer to [Fetch], and how far above the
+	// final block they may lie.
 	MaxFetch = 512
-	// maxNodes bounds the blocks held above the final one: those that are notarized, one in a view, and few others.
+	// maxNodes bounds the blocks held above the final one: those that are notarized, one in a view,
+	// and few others.
 	maxNodes = maxViews + 2*votesAhead
 )
 
@@ -37,7 +39,8 @@ func (n *node) position() View {
 	return n.View
 }
 
-// add puts a block into the tree and its view, and returns its node. It is nil when the block cannot be of use or there is no room.
+// add puts a block into the tree and its view, and returns its node. It is nil when the block
+// cannot be of use or there is no room.
 func (c *Core) add(b *Block, digest Digest) *node {
 	if n := c.tree[digest]; n != nil {
 		return n

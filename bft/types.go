@@ -9,7 +9,8 @@ import (
 // ReplicaID names a replica, 1 to n. It is also the index of its share of the group key.
 type ReplicaID uint16
 
-// Epoch counts the handoffs of the group key. Epoch 0 is key generation: its certificates are lists of signatures.
+// Epoch counts the handoffs of the group key. Epoch 0 is key generation: its certificates are lists
+// of signatures.
 type Epoch uint64
 
 // View counts the views of one epoch, from 1. View 0 stands for the block that ended the epoch before.
@@ -36,20 +37,22 @@ type Header struct {
 	View     View
 	Height   Height
 	Proposer ReplicaID
-	// Parent is the digest of the parent's header, ParentView the view in which it was notarized (0: the block that ended
-	// the epoch before, or the genesis).
+	// Parent is the digest of the parent's header, ParentView the view in which it was notarized
+	// (0: the block that ended the epoch before, or the genesis).
 	Parent     Digest
 	ParentView View
-	// Time is the block's time in milliseconds since 1970: not before the parent's, and the parent's or at most a bound ahead of a voter's
-	// clock.
+	// Time is the block's time in milliseconds since 1970: not before the parent's, and the
+	// parent's or at most a bound ahead of a voter's clock.
 	Time int64
 	// Payload is the digest of the payload.
 	Payload Digest
-	// StateHeight and StateRoot certify the state after an ancestor: final, and executed by every first-voter.
+	// StateHeight and StateRoot certify the state after an ancestor: final, and executed by every
+	// first-voter.
 	StateHeight Height
 	StateRoot   Digest
-	// EpochEnd is set exactly when the state at StateHeight says that the handoff is ready. The first such block of a chain is
-	// the epoch's last; its descendants within the epoch are empty and never executed: they only help to make it final.
+	// EpochEnd is set exactly when the state at StateHeight says that the handoff is ready. The
+	// first such block of a chain is the epoch's last; its descendants within the epoch are empty
+	// and never executed: they only help to make it final.
 	EpochEnd bool
 }
 
@@ -85,8 +88,8 @@ func (h *Header) Digest() Digest {
 // PayloadDigest is the digest by which a header commits to its payload.
 func PayloadDigest(payload []byte) Digest { return sha256.Sum256(payload) }
 
-// Block is a proposal: a header, the leader's signature over it with its epoch key (64-byte Ed25519), and the
-// payload, opaque to the core. Immutable once made.
+// Block is a proposal: a header, the leader's signature over it with its epoch key (64-byte
+// Ed25519), and the payload, opaque to the core. Immutable once made.
 type Block struct {
 	Header
 	Signature []byte
@@ -159,8 +162,8 @@ type Certificate struct {
 	Signature []byte
 }
 
-// SignedHeader is a header with its leader's signature: half of a proof of equivocation. It is sent to a peer that voted for
-// another block of the view.
+// SignedHeader is a header with its leader's signature: half of a proof of equivocation. It is sent
+// to a peer that voted for another block of the view.
 type SignedHeader struct {
 	Header
 	Signature []byte
@@ -169,15 +172,19 @@ type SignedHeader struct {
 // Message is what replicas send each other: *Block, Vote, Certificate, SignedHeader, Evidence, Status.
 type Message interface{ message() }
 
-// Evidence proves a leader Byzantine: two different headers that it signed for the same view, the smaller digest first.
+// Evidence proves a leader Byzantine: two different headers that it signed for the same view, the
+// smaller digest first.
 type Evidence struct{ A, B SignedHeader }
 
-// Status tells peers where a replica stands, so that they send what it lacks. It is sent when a view makes no progress.
+// Status tells peers where a replica stands, so that they send what it lacks. It is sent when a
+// view makes no progress.
 type Status struct {
 	Epoch Epoch
-	// View asks for the certificates of this view and later ones: the first that the sender does not know to be resolved.
+	// View asks for the certificates of this view and later ones: the first that the sender does
+	// not know to be resolved.
 	View View
-	// FinalView is the view up to which the sender can show that blocks are final, FinalHeight the height of the last one that it knows to be.
+	// FinalView is the view up to which the sender can show that blocks are final, FinalHeight the
+	// height of the last one that it knows to be.
 	FinalView   View
 	FinalHeight Height
 	// WantFinality asks for finalize votes: the sender holds blocks that are notarized and not final.

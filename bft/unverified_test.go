@@ -9,8 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What one Byzantine replica says, and nobody has verified, changes nothing that the others do among themselves: the same blocks at the same pace, the
-// same votes to each other, whatever it floods them with.
+// What one Byzantine replica says, and nobody has verified, changes nothing that the others do
+// among themselves: the same blocks at the same pace, the same votes to each other, whatever it
+// floods them with.
 func TestOnePeersWordChangesNothing(t *testing.T) {
 	junk := map[string]func(v Vote) []Message{
 		"finalize votes ahead": func(v Vote) []Message {
@@ -37,7 +38,8 @@ func TestOnePeersWordChangesNothing(t *testing.T) {
 	}
 }
 
-// trace runs four replicas for a while, and returns what replicas 1 to 3 said to each other and when their blocks became final. Replica 4 says more than it should.
+// trace runs four replicas for a while, and returns what replicas 1 to 3 said to each other and
+// when their blocks became final. Replica 4 says more than it should.
 func trace(t *testing.T, more func(Vote) []Message) (said []string) {
 	l := newLab(t, Size{1, 0}, 4)
 	l.pass = func(from, to ReplicaID, m Message) Message {

@@ -2,8 +2,8 @@ package bft
 
 import "slices"
 
-// onVote counts a vote that came on its sender's own channel. Nothing else attributes a vote: any q partial
-// signatures on a statement yield everybody's.
+// onVote counts a vote that came on its sender's own channel. Nothing else attributes a vote: any q
+// partial signatures on a statement yield everybody's.
 func (c *Core) onVote(from ReplicaID, v Vote) {
 	if v.View < c.views.low || v.View > c.view+votesAhead || len(v.Partial) == 0 {
 		return
@@ -31,7 +31,8 @@ func (c *Core) onVote(from ReplicaID, v Vote) {
 	}
 }
 
-// count adds a vote to its tally and draws the conclusions: a certificate to combine, a block that is final.
+// count adds a vote to its tally and draws the conclusions: a certificate to combine, a block that
+// is final.
 func (c *Core) count(r *round, from ReplicaID, v Vote) {
 	if r.shut && (v.Kind != Finalize || !r.isNotarized(v.Block)) {
 		return
@@ -79,8 +80,8 @@ func (r *round) finalizes(from ReplicaID) bool {
 	return false
 }
 
-// tryFast draws the conclusion of a fast quorum of first votes, when they are sure to make a notarization or it is known: nobody leaves a view
-// without a way to show the others how.
+// tryFast draws the conclusion of a fast quorum of first votes, when they are sure to make a
+// notarization or it is known: nobody leaves a view without a way to show the others how.
 func (c *Core) tryFast(r *round, t *tally) {
 	if t.firsts >= c.rules.fastQuorum() && (c.rules.obtains(t.firsts) || t.certificate != nil) {
 		c.fastFinal(r, t)
@@ -103,7 +104,8 @@ func (c *Core) fastFinal(r *round, t *tally) {
 	}
 }
 
-// firmTo takes note that anybody can be shown that the block of a view is final, and reports whether that is news.
+// firmTo takes note that anybody can be shown that the block of a view is final, and reports
+// whether that is news.
 func (c *Core) firmTo(v View, h Height) bool {
 	if h <= c.firm {
 		return false
@@ -169,8 +171,8 @@ func (c *Core) combined(ev Combined) {
 	}
 }
 
-// compare sends a peer that first-voted for another block the header that this replica has from the leader, so that one of
-// them holds both and can prove the leader Byzantine.
+// compare sends a peer that first-voted for another block the header that this replica has from the
+// leader, so that one of them holds both and can prove the leader Byzantine.
 func (c *Core) compare(r *round, from ReplicaID, v Vote) {
 	if v.Kind == Notarize && r.heard && !r.convicted && r.digest != v.Block && c.tookFirst(r, from, v) {
 		c.do(Send{from, r.header})
@@ -183,8 +185,9 @@ func (c *Core) tookFirst(r *round, from ReplicaID, v Vote) bool {
 	return i != 0 && r.tallies[i-1].Kind == v.Kind && r.tallies[i-1].Block == v.Block
 }
 
-// tryFirst casts the first vote of a view when its block is valid. The current view is the place for it; in a view
-// that its notarization ended before the block came, a late first vote for that block still helps the fast path.
+// tryFirst casts the first vote of a view when its block is valid. The current view is the place
+// for it; in a view that its notarization ended before the block came, a late first vote for that
+// block still helps the fast path.
 func (c *Core) tryFirst(r *round) {
 	if !c.mayVote() || r.view <= c.finalView || r.view > c.view || !c.rules.mayFirst(r.own) {
 		return
@@ -206,8 +209,8 @@ func (c *Core) valid(n *node) bool {
 	return c.extends(n) && c.judges(n, c.wall+milliseconds(c.cfg.Timeouts.Ahead))
 }
 
-// extends reports whether a block extends a notarized parent, as far as is known by now. What a correct replica knows of it are
-// certificates, which it shows to all.
+// extends reports whether a block extends a notarized parent, as far as is known by now. What a
+// correct replica knows of it are certificates, which it shows to all.
 func (c *Core) extends(n *node) bool {
 	p := n.parent
 	if !n.linked || p == nil {
@@ -217,8 +220,9 @@ func (c *Core) extends(n *node) bool {
 	return c.rules.extends(&n.Header, parent, c.isNullified) == nil
 }
 
-// judges reports whether a block's time is not after the latest that is believed, or its parent's, and whether the state that it certifies is right: the one that
-// this replica has executed, or the parent's.
+// judges reports whether a block's time is not after the latest that is believed, or its parent's,
+// and whether the state that it certifies is right: the one that this replica has executed, or the
+// parent's.
 func (c *Core) judges(n *node, latest int64) bool {
 	p := n.parent
 	if !c.rules.timely(n.Time, p.Time, latest) {
@@ -231,7 +235,8 @@ func (c *Core) judges(n *node, latest int64) bool {
 	return ok && c.rules.mayClaim(n.StateHeight, c.firm) && c.rules.stateAgrees(&n.Header, executed)
 }
 
-// inherited is the state that a notarized block certifies: a child may certify it again, also at a replica that has not executed it.
+// inherited is the state that a notarized block certifies: a child may certify it again, also at a
+// replica that has not executed it.
 func inherited(parent *node) Executed {
 	return Executed{Height: parent.StateHeight, Root: parent.StateRoot, HandoffReady: parent.EpochEnd}
 }
@@ -274,8 +279,8 @@ func (c *Core) tryFallback(r *round) {
 	}
 }
 
-// tryAdopt casts a fallback notarize vote for a block that is supported, when it is held and valid, and stores it before. What is
-// missing is asked for.
+// tryAdopt casts a fallback notarize vote for a block that is supported, when it is held and valid,
+// and stores it before. What is missing is asked for.
 func (c *Core) tryAdopt(r *round, s Statement, vouched bool) {
 	n := r.node(s.Block)
 	held := n != nil && c.reach(finality{r.view, s.Block}) != nil
@@ -291,7 +296,8 @@ func (c *Core) tryAdopt(r *round, s Statement, vouched bool) {
 	c.cast(r, Vote{Statement: s})
 }
 
-// firsts returns the first votes for tally i, without the vote of the leader when it is proven Byzantine.
+// firsts returns the first votes for tally i, without the vote of the leader when it is proven
+// Byzantine.
 func (r *round) firsts(i int, leader ReplicaID, proven int) int {
 	count := r.tallies[i].firsts
 	if proven > 0 && int(r.first[leader]) == i+1 {
@@ -341,8 +347,9 @@ func (r *round) isNotarized(block Digest) bool {
 	return t != nil && t.certificate != nil
 }
 
-// answer gives a peer that lacks finality this replica's finalize vote. What one peer says is answered to that peer alone; when f + 1
-// say it, a correct one among them, all are given the vote, and leaders are careful with what they certify.
+// answer gives a peer that lacks finality this replica's finalize vote. What one peer says is
+// answered to that peer alone; when f + 1 say it, a correct one among them, all are given the vote,
+// and leaders are careful with what they certify.
 func (c *Core) answer(r *round, from ReplicaID, block Digest) {
 	if !r.isNotarized(block) {
 		return // answerAskers comes back to it
@@ -404,8 +411,8 @@ func (c *Core) cast(r *round, v Vote) {
 	c.do(Sign{v})
 }
 
-// signed sends a vote that was signed. One that the key refused stays cast: it is asked for again when the view makes no
-// progress, and never contradicted.
+// signed sends a vote that was signed. One that the key refused stays cast: it is asked for again
+// when the view makes no progress, and never contradicted.
 func (c *Core) signed(ev Signed) {
 	v := ev.Vote
 	r := c.at(v.View)

@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Tests of how votes are counted and answered: a test for each check. The core is replica 4 of four in view 1, which replica 1 leads.
+// Tests of how votes are counted and answered: a test for each check. The core is replica 4 of four
+// in view 1, which replica 1 leads.
 
 // hand gives the core peers' votes for a statement, and returns what it does.
 func hand(core *Core, s Statement, first bool, from ...ReplicaID) (all []Effect) {
@@ -19,7 +20,8 @@ func hand(core *Core, s Statement, first bool, from ...ReplicaID) (all []Effect)
 
 func notarize(b *Block) Statement { return Statement{b.Epoch, b.View, Notarize, b.Digest()} }
 
-// A view that was left long ago counts finalize votes for its notarized blocks, and nothing else: not even what would not fit any more.
+// A view that was left long ago counts finalize votes for its notarized blocks, and nothing else:
+// not even what would not fit any more.
 func TestVotesInAViewThatIsShut(t *testing.T) {
 	core, say := fresh(t)
 	blocks := emptyBlocks(core.cfg, 2)
@@ -45,7 +47,8 @@ func TestVotesInAViewThatIsShut(t *testing.T) {
 	require.Len(t, those[Combine](hand(core, Statement{3, 2, Finalize, blocks[1].Digest()}, false, 1, 2, 3)), 1, "it can still be finalized")
 }
 
-// Whoever forged a partial signature is dropped from the count, and what it sends later is not combined; its first votes are words all the same.
+// Whoever forged a partial signature is dropped from the count, and what it sends later is not
+// combined; its first votes are words all the same.
 func TestAForgersSignaturesAreNotCombined(t *testing.T) {
 	core, say := fresh(t)
 	b := emptyBlocks(core.cfg, 1)[0]
@@ -98,7 +101,8 @@ func TestTheOwnVoteCallsForAFallbackVote(t *testing.T) {
 	require.Equal(t, Vote{Statement: notarize(b)}, signed[0].Vote)
 }
 
-// A certificate is combined once, and not while a peer's is being checked; nobody needs the nullification of a view below a final block.
+// A certificate is combined once, and not while a peer's is being checked; nobody needs the
+// nullification of a view below a final block.
 func TestWhenACertificateIsCombined(t *testing.T) {
 	core, say := fresh(t)
 	nullify := Statement{3, 1, Nullify, Digest{}}
@@ -124,7 +128,8 @@ func TestWhenACertificateIsCombined(t *testing.T) {
 	require.Empty(t, those[Combine](hand(core, nullify, false, 1, 2, 3)))
 }
 
-// A peer that first-voted for another block of a leader is shown this replica's header, once: its first vote is one.
+// A peer that first-voted for another block of a leader is shown this replica's header, once: its
+// first vote is one.
 func TestAPeerWithAnotherBlockIsShownTheHeader(t *testing.T) {
 	core, say := fresh(t)
 	b := emptyBlocks(core.cfg, 1)[0]
@@ -136,7 +141,8 @@ func TestAPeerWithAnotherBlockIsShownTheHeader(t *testing.T) {
 	require.Empty(t, those[Send](hand(core, notarize(b), true, 3)), "the same block")
 }
 
-// A block that comes when its view is over gets a first vote if it is notarized, which helps the fast path; otherwise nothing is gained by it.
+// A block that comes when its view is over gets a first vote if it is notarized, which helps the
+// fast path; otherwise nothing is gained by it.
 func TestLateFirstVotes(t *testing.T) {
 	for _, late := range []bool{true, false} {
 		core, say := fresh(t)
@@ -164,7 +170,8 @@ func TestLateFirstVotes(t *testing.T) {
 	}
 }
 
-// A finalize vote says that its sender lacks finality: it is answered once, and to the sender alone, unless so many lack it that a correct replica is among them.
+// A finalize vote says that its sender lacks finality: it is answered once, and to the sender
+// alone, unless so many lack it that a correct replica is among them.
 func TestWhoLacksFinalityIsAnswered(t *testing.T) {
 	core, say := fresh(t)
 	b := emptyBlocks(core.cfg, 1)[0]

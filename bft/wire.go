@@ -29,7 +29,8 @@ const (
 
 var errMalformed = errors.New("malformed")
 
-// MarshalMessage encodes a message for the wire: a tag byte and the message's own encoding, integers big-endian.
+// MarshalMessage encodes a message for the wire: a tag byte and the message's own encoding,
+// integers big-endian.
 func MarshalMessage(m Message) []byte {
 	switch m := m.(type) {
 	case *Block:
@@ -49,8 +50,9 @@ func MarshalMessage(m Message) []byte {
 	panic(fmt.Sprintf("bft: %T is no message", m))
 }
 
-// ParseMessage decodes what [MarshalMessage] wrote, and nothing else: what parses encodes to the same bytes again. It checks form and
-// limits; [Config.Check] checks meaning. The message refers to data, which must not change afterwards.
+// ParseMessage decodes what [MarshalMessage] wrote, and nothing else: what parses encodes to the
+// same bytes again. It checks form and limits; [Config.Check] checks meaning. The message refers to
+// data, which must not change afterwards.
 func ParseMessage(data []byte) (Message, error) {
 	if len(data) == 0 || len(data) > MaxMessage {
 		return nil, fmt.Errorf("message of %d bytes: need 1 to %d", len(data), MaxMessage)
@@ -91,8 +93,8 @@ func (b *Block) appendBinary(out []byte) []byte {
 	return append(out, b.Payload...)
 }
 
-// ParseBlock decodes a block and checks that the payload is the one its header commits to. The block's payload and signature are
-// part of data, not copies.
+// ParseBlock decodes a block and checks that the payload is the one its header commits to. The
+// block's payload and signature are part of data, not copies.
 func ParseBlock(data []byte) (*Block, error) {
 	if len(data) < signedHeaderSize || len(data)-signedHeaderSize > MaxPayload {
 		return nil, fmt.Errorf("block of %d bytes: need %d to %d", len(data), signedHeaderSize, signedHeaderSize+MaxPayload)
@@ -198,7 +200,8 @@ func (v Vote) appendBinary(out []byte) []byte {
 // MarshalBinary encodes the vote.
 func (v Vote) MarshalBinary() ([]byte, error) { return v.appendBinary(nil), nil }
 
-// ParseVote decodes a vote. Its partial signature may be empty in what a guard keeps, never in a message.
+// ParseVote decodes a vote. Its partial signature may be empty in what a guard keeps, never in a
+// message.
 func ParseVote(data []byte) (Vote, error) {
 	var v Vote
 	var first uint8
@@ -262,9 +265,9 @@ func parseStatus(data []byte) (Status, error) {
 	return st, nil
 }
 
-// Check reports what is wrong with the meaning of a message, as far as no key is needed to see it. A gateway calls it on what
-// peers send, then checks the leader's signature on blocks, signed headers and evidence (see [ProposalBytes]) and the form of the payload,
-// and drops what fails.
+// Check reports what is wrong with the meaning of a message, as far as no key is needed to see it.
+// A gateway calls it on what peers send, then checks the leader's signature on blocks, signed
+// headers and evidence (see [ProposalBytes]) and the form of the payload, and drops what fails.
 func (cfg *Config) Check(m Message) error {
 	switch m := m.(type) {
 	case *Block:

@@ -74,7 +74,8 @@ func (c *crashing) open(w *keystoretest.World) *hsm.Store {
 	return s
 }
 
-// run runs an operation that crashes before the n-th step, restarts, and reports whether it got that far.
+// run runs an operation that crashes before the n-th step, restarts, and reports whether it got
+// that far.
 func (c *crashing) run(n int, operation func(s *hsm.Store) error) (crashed bool) {
 	s := c.open(c.w)
 	restore := hsm.Intercept(c.tok.Module, func(l hsm.Library) hsm.Library { return dying{l, c.w} })
@@ -109,8 +110,9 @@ func opened(t *testing.T, s *hsm.Store, epoch uint64) string {
 	return string(secret)
 }
 
-// TestCrashInSeal stops a sealing that replaces another at every step. The old secret or the new one opens; the key
-// of the one that was replaced is gone once the keystore is open, and that of one that was abandoned once it is sealed again.
+// TestCrashInSeal stops a sealing that replaces another at every step. The old secret or the new
+// one opens; the key of the one that was replaced is gone once the keystore is open, and that of
+// one that was abandoned once it is sealed again.
 func TestCrashInSeal(t *testing.T) {
 	tok := newToken(t, "crash-seal")
 	keeper, err := hsm.Init(t.Context(), tok.URI(), options(filepath.Join(t.TempDir(), "keeper"))) // keeps the library loaded
@@ -144,9 +146,10 @@ func TestCrashInSeal(t *testing.T) {
 	t.Log(n-1, "steps")
 }
 
-// TestCrashInAdvance stops the beginning of an epoch at every step, with a successor sealed, without one, and after a
-// sealing that was abandoned. The old epoch is in force or the new one; from the new one on nothing opens the old secret, and
-// once Advance has returned only the new key is in the token.
+// TestCrashInAdvance stops the beginning of an epoch at every step, with a successor sealed,
+// without one, and after a sealing that was abandoned. The old epoch is in force or the new one;
+// from the new one on nothing opens the old secret, and once Advance has returned only the new key
+// is in the token.
 func TestCrashInAdvance(t *testing.T) {
 	tok := newToken(t, "crash-advance")
 	keeper, err := hsm.Init(t.Context(), tok.URI(), options(filepath.Join(t.TempDir(), "keeper")))
@@ -197,7 +200,8 @@ func TestCrashInAdvance(t *testing.T) {
 	}
 }
 
-// requireOver requires that an epoch's secret opens neither here nor from the stolen disk, where the token itself refuses.
+// requireOver requires that an epoch's secret opens neither here nor from the stolen disk, where
+// the token itself refuses.
 func (c *crashing) requireOver(s *hsm.Store, epoch uint64) {
 	_, err := s.Unseal(epoch)
 	require.ErrorIs(c.t, err, keystore.ErrErased)
@@ -211,7 +215,8 @@ func (c *crashing) requireOver(s *hsm.Store, epoch uint64) {
 	require.NoError(c.t, stolen.Close())
 }
 
-// TestFullDisk: when the disk takes nothing more, Seal and Advance fail and say so, and the present share still opens.
+// TestFullDisk: when the disk takes nothing more, Seal and Advance fail and say so, and the present
+// share still opens.
 func TestFullDisk(t *testing.T) {
 	c := newCrashing(t, newToken(t, "full"))
 	s, err := hsm.OpenOn(keystoretest.Full(c.w.FS()), c.uri, options("k"))

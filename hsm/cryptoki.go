@@ -2,8 +2,8 @@ package hsm
 
 import "github.com/miekg/pkcs11"
 
-// cryptoki is what the keystore asks of a PKCS#11 library. *pkcs11.Ctx is one; tests put another before it, which dies at
-// a chosen call, or lies.
+// cryptoki is what the keystore asks of a PKCS#11 library. *pkcs11.Ctx is one; tests put another
+// before it, which dies at a chosen call, or lies.
 type cryptoki interface {
 	Initialize(opts ...pkcs11.InitializeOption) error
 	Finalize() error

@@ -55,8 +55,8 @@ func (i *intruder) importIdentity(s *hsm.Store, id []byte) pkcs11.ObjectHandle {
 	return h
 }
 
-// TestPlantedIdentity puts private keys, public keys and data beside the identity, while the keystore is open and before
-// it is opened. The identity signs, and the others are gone.
+// TestPlantedIdentity puts private keys, public keys and data beside the identity, while the
+// keystore is open and before it is opened. The identity signs, and the others are gone.
 func TestPlantedIdentity(t *testing.T) {
 	s, tok, dir := newStore(t, "identity")
 	before := s.Identity().Public()
@@ -90,8 +90,8 @@ func TestPlantedIdentity(t *testing.T) {
 	require.LessOrEqual(t, len(st.Cautions), 12)
 }
 
-// TestExchangedIdentity destroys the identity's key and puts another in its place: nothing is signed by it, the error says
-// what it is, and nothing else is destroyed.
+// TestExchangedIdentity destroys the identity's key and puts another in its place: nothing is
+// signed by it, the error says what it is, and nothing else is destroyed.
 func TestExchangedIdentity(t *testing.T) {
 	for name, put := range map[string]func(i *intruder, s *hsm.Store){
 		"of known value":    func(i *intruder, s *hsm.Store) { i.importIdentity(s, []byte{1}) },
@@ -128,8 +128,9 @@ func TestExchangedIdentity(t *testing.T) {
 	}
 }
 
-// TestPointedAtAnother changes the identity in keystore.json to that of a key that the intruder had the token make. The
-// keystore is another's then, and when the file is put back it is the replica's again.
+// TestPointedAtAnother changes the identity in keystore.json to that of a key that the intruder had
+// the token make. The keystore is another's then, and when the file is put back it is the replica's
+// again.
 func TestPointedAtAnother(t *testing.T) {
 	s, tok, dir := newStore(t, "pointed")
 	i := newIntruder(t, tok)
@@ -162,8 +163,8 @@ func TestPointedAtAnother(t *testing.T) {
 	require.NoError(t, again.Close())
 }
 
-// TestAdoptAmong adopts the identity when somebody put keys of his own beside it, and does not choose between two that
-// the token made.
+// TestAdoptAmong adopts the identity when somebody put keys of his own beside it, and does not
+// choose between two that the token made.
 func TestAdoptAmong(t *testing.T) {
 	s, tok, _ := newStore(t, "adopt-among")
 	i := newIntruder(t, tok)
@@ -223,7 +224,8 @@ func TestCopiesAreHarmless(t *testing.T) {
 	require.Equal(t, "next", opened(t, s, 2))
 }
 
-// TestKeysAreFixed: who has the PIN cannot rename, loosen or copy the keys, so that they are found when they are to go.
+// TestKeysAreFixed: who has the PIN cannot rename, loosen or copy the keys, so that they are found
+// when they are to go.
 func TestKeysAreFixed(t *testing.T) {
 	_, tok, _ := newStore(t, "fixed")
 	i := newIntruder(t, tok)
@@ -322,7 +324,8 @@ func TestFullToken(t *testing.T) {
 	requireOpens(t, s)
 }
 
-// TestFewSessions: many callers share the one session that the token gives; without any the error says what to do.
+// TestFewSessions: many callers share the one session that the token gives; without any the error
+// says what to do.
 func TestFewSessions(t *testing.T) {
 	s, tok, dir := newStore(t, "few-sessions")
 	none := 0
@@ -420,8 +423,8 @@ func (l lying) GetAttributeValue(s pkcs11.SessionHandle, h pkcs11.ObjectHandle, 
 	return got, err
 }
 
-// TestLyingLibrary: what a library returns that it should not is an error, no panic; nothing is sealed that would not
-// open, and what was sealed before opens when it tells the truth again.
+// TestLyingLibrary: what a library returns that it should not is an error, no panic; nothing is
+// sealed that would not open, and what was sealed before opens when it tells the truth again.
 func TestLyingLibrary(t *testing.T) {
 	for _, lie := range []string{
 		"no signature", "a short signature", "another signature", "no ciphertext", "a short ciphertext", "another ciphertext",
@@ -448,7 +451,8 @@ func TestLyingLibrary(t *testing.T) {
 	}
 }
 
-// TestFlood: very many objects under our label do not hide the one that counts, nor keep an epoch from ending.
+// TestFlood: very many objects under our label do not hide the one that counts, nor keep an epoch
+// from ending.
 func TestFlood(t *testing.T) {
 	s, tok, dir := newStore(t, "flood")
 	i := newIntruder(t, tok)

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// intruder is somebody who has the PIN for a while, and uses the library as he likes. He shares the login of the keystore
-// that is open in this process.
+// intruder is somebody who has the PIN for a while, and uses the library as he likes. He shares the
+// login of the keystore that is open in this process.
 type intruder struct {
 	t       *testing.T
 	ctx     *pkcs11.Ctx

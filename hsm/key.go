@@ -15,8 +15,9 @@ import (
 	"github.com/reseal-bft/reseal/keystore/statedir"
 )
 
-// keyID is the CKA_ID of a sealing's key: the epoch and the generation among the sealings of that epoch, big-endian, and
-// 128 random bits. The envelope names it, as a part of what its own encryption authenticates.
+// keyID is the CKA_ID of a sealing's key: the epoch and the generation among the sealings of that
+// epoch, big-endian, and 128 random bits. The envelope names it, as a part of what its own
+// encryption authenticates.
 type keyID [32]byte
 
 func newKeyID(rand io.Reader, epoch, generation uint64) (id keyID, err error) {
@@ -45,7 +46,8 @@ const sealingKeys = "an object with the name of a sealing's key"
 // sealingTraits are those of a sealing's key.
 func (s *Store) sealingTraits() traits { return s.profile.sealing(epochLabel(s.name), true) }
 
-// keys lists the sealings' keys in the token, and destroys what goes by their name and is something else.
+// keys lists the sealings' keys in the token, and destroys what goes by their name and is something
+// else.
 func (s *Store) keys(x *session) ([]key, error) {
 	var before []pkcs11.ObjectHandle
 	for {
@@ -82,12 +84,12 @@ func (s *Store) sort(x *session, found []pkcs11.ObjectHandle) ([]key, error) {
 	return keys, nil
 }
 
-// maxNamesakes bounds the objects that are looked at for a name like ours: it tells that somebody has been there, and
-// keeps nothing safe.
+// maxNamesakes bounds the objects that are looked at for a name like ours: it tells that somebody
+// has been there, and keeps nothing safe.
 const maxNamesakes = 1 << 12
 
-// evictNamesakes destroys objects whose label is that of a sealing's key and a number behind it, as one would put there
-// who takes the names of keys for predictable.
+// evictNamesakes destroys objects whose label is that of a sealing's key and a number behind it, as
+// one would put there who takes the names of keys for predictable.
 func (s *Store) evictNamesakes(x *session) error {
 	found, err := x.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY))
 	if err != nil {
@@ -123,9 +125,10 @@ func (s *Store) examine(x *session, h pkcs11.ObjectHandle) (k key, differs strin
 	return k, differs, err
 }
 
-// named returns the keys of an id, by the traits that they have at this moment. There is more than one only if somebody
-// who has the PIN gave the id to a key of his own; what else he gave it to is destroyed. Where no key has it, the id comes
-// from an envelope of somebody who wants another's object destroyed.
+// named returns the keys of an id, by the traits that they have at this moment. There is more than
+// one only if somebody who has the PIN gave the id to a key of his own; what else he gave it to is
+// destroyed. Where no key has it, the id comes from an envelope of somebody who wants another's
+// object destroyed.
 func (s *Store) named(x *session, id keyID) (keys []key, err error) {
 	found, err := x.find(pkcs11.NewAttribute(pkcs11.CKA_ID, id[:]))
 	if err != nil {
@@ -219,7 +222,8 @@ func (s *Store) sweep(x *session, current uint64, named map[uint64]keyID, settle
 	}
 }
 
-// envelopes returns the keys that the directory's envelopes for an epoch and later ones name. One that is damaged names none.
+// envelopes returns the keys that the directory's envelopes for an epoch and later ones name. One
+// that is damaged names none.
 func (s *Store) envelopes(from uint64) (map[uint64]keyID, error) {
 	epochs, err := s.dir.Epochs()
 	if err != nil {

@@ -10,8 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestKeysThatCannotBeDestroyed: somebody who had the PIN leaves keys that the token made, with all the attributes of a sealing's key, and that it
-// does not destroy. They keep no epoch from ending, and no keystore from opening.
+// TestKeysThatCannotBeDestroyed: somebody who had the PIN leaves keys that the token made, with all
+// the attributes of a sealing's key, and that it does not destroy. They keep no epoch from ending,
+// and no keystore from opening.
 func TestKeysThatCannotBeDestroyed(t *testing.T) {
 	s, tok, dir := newStore(t, "lasting")
 	i := newIntruder(t, tok)

@@ -84,7 +84,8 @@ func cheapPINs() (undo func()) {
 	return func() { scryptN = before }
 }
 
-// TestServiceWithWrongPIN: a service that is started again and again with a PIN that is wrong uses up one try.
+// TestServiceWithWrongPIN: a service that is started again and again with a PIN that is wrong uses
+// up one try.
 func TestServiceWithWrongPIN(t *testing.T) {
 	defer cheapPINs()()
 	path := filepath.Join(t.TempDir(), "keystore")

@@ -7,14 +7,14 @@ import (
 	"slices"
 )
 
-// This file plants bugs: each overrides one rule. It is not part of any build but those with the tag mutants, which tests use
-// to show that they find them.
+// This file plants bugs: each overrides one rule. It is not part of any build but those with the
+// tag mutants, which tests use to show that they find them.
 
 // planted is the bug in force. It is set before any keystore is opened.
 var planted string
 
-// Plant sets the bug of all keystores that are opened from now on, and reports whether the name is known. The empty name
-// is no bug.
+// Plant sets the bug of all keystores that are opened from now on, and reports whether the name is
+// known. The empty name is no bug.
 func Plant(name string) bool {
 	planted = name
 	_, known := mutants[name]

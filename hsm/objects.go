@@ -32,8 +32,8 @@ func (s *session) find(template ...*pkcs11.Attribute) (found []pkcs11.ObjectHand
 	return found, errors.Join(err, s.FindObjectsFinal(s.handle))
 }
 
-// traits are the attributes of a kind of object: those that it is made with, and those that only the token sets. The
-// token is asked for all of them whenever the object is used.
+// traits are the attributes of a kind of object: those that it is made with, and those that only
+// the token sets. The token is asked for all of them whenever the object is used.
 type traits struct {
 	given []*pkcs11.Attribute
 	told  []*pkcs11.Attribute
@@ -50,7 +50,8 @@ var attributeNames = map[uint]string{
 	pkcs11.CKA_SIGN: "SIGN", pkcs11.CKA_VERIFY: "VERIFY", pkcs11.CKA_DERIVE: "DERIVE", pkcs11.CKA_SIGN_RECOVER: "SIGN_RECOVER",
 }
 
-// differs asks the token in what an object differs from the traits: "" in nothing. An error is one of the token's.
+// differs asks the token in what an object differs from the traits: "" in nothing. An error is one
+// of the token's.
 func (s *session) differs(h pkcs11.ObjectHandle, t traits) (string, error) {
 	var want, template []*pkcs11.Attribute
 	want = append(append(want, t.given...), t.told...)

@@ -19,7 +19,8 @@ const nssModule = "/usr/lib/x86_64-linux-gnu/libsoftokn3.so"
 
 const nssLabel = "NSS Certificate DB"
 
-// newNSS makes a token of the softoken of NSS (Firefox's), and returns what a URI of it has before and after the question mark.
+// newNSS makes a token of the softoken of NSS (Firefox's), and returns what a URI of it has before
+// and after the question mark.
 func newNSS(t *testing.T) (path, query string) {
 	t.Helper()
 	dir := t.TempDir()

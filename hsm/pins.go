@@ -22,11 +22,12 @@ const (
 	scryptP        = 1
 )
 
-// scryptN is the cost of a guess, if somebody has the file and looks for PINs like the right one: 16 MiB. Tests lower it.
+// scryptN is the cost of a guess, if somebody has the file and looks for PINs like the right one:
+// 16 MiB. Tests lower it.
 var scryptN = 1 << 14
 
-// pinMemory remembers in the directory which PINs a token refused. A service that is started again and again with a wrong
-// PIN would lock the token otherwise, a try at each start.
+// pinMemory remembers in the directory which PINs a token refused. A service that is started again
+// and again with a wrong PIN would lock the token otherwise, a try at each start.
 type pinMemory struct {
 	dir *statedir.Dir
 }
@@ -39,7 +40,8 @@ type refusals struct {
 	Hashes  [][]byte `json:"hashes"`
 }
 
-// read returns what was refused by the token. A file that is damaged, or is that of another token, says nothing.
+// read returns what was refused by the token. A file that is damaged, or is that of another token,
+// says nothing.
 func (m pinMemory) read(serial string) (refusals, error) {
 	var r refusals
 	err := m.dir.ReadJSON(refusedFile, &r)

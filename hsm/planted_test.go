@@ -18,8 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// attacks are what somebody tries who has the PIN for a while, and the disk before and after. Each returns what he has
-// got, "" for nothing. The build with planted bugs shows that each of these wins when its rule is missing.
+// attacks are what somebody tries who has the PIN for a while, and the disk before and after. Each
+// returns what he has got, "" for nothing. The build with planted bugs shows that each of these
+// wins when its rule is missing.
 var attacks = map[string]func(t *testing.T) (won string){
 	"keys of known value, made beforehand":   preplantImported,
 	"keys of the token, made and wrapped":    preplantWrapped,
@@ -47,7 +48,8 @@ func numbered(label string) string {
 // known is a key that the intruder knows.
 var known = bytes.Repeat([]byte{0x42}, 32)
 
-// imported are the attributes of a key of known value that looks as much as it can like one of the keystore's.
+// imported are the attributes of a key of known value that looks as much as it can like one of the
+// keystore's.
 func imported(s *hsm.Store, id []byte) []*pkcs11.Attribute {
 	return with(hsm.SealingTemplate(s),
 		attribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY), attribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_AES),
@@ -96,8 +98,8 @@ func gcm(t *testing.T, key []byte) cipher.AEAD {
 	return aead
 }
 
-// preplantImported writes keys of known value for coming epochs, under all labels and ids that can be guessed. Later there
-// is only a copy of the disk.
+// preplantImported writes keys of known value for coming epochs, under all labels and ids that can
+// be guessed. Later there is only a copy of the disk.
 func preplantImported(t *testing.T) string {
 	s, tok, dir := newStore(t, numbered("preplanted"))
 	i := newIntruder(t, tok)
@@ -126,8 +128,8 @@ func preplantImported(t *testing.T) string {
 	return ""
 }
 
-// preplantWrapped does the same on a token that lets keys be wrapped: the token has made the keys itself, and the intruder
-// knows them all the same.
+// preplantWrapped does the same on a token that lets keys be wrapped: the token has made the keys
+// itself, and the intruder knows them all the same.
 func preplantWrapped(t *testing.T) string {
 	path, query := newNSS(t)
 	dir := filepath.Join(t.TempDir(), "k")
@@ -201,7 +203,8 @@ func forgeEnvelope(t *testing.T) string {
 	return ""
 }
 
-// plantStrangers puts objects of every wrong kind under the label of the sealings' keys. All are gone with the next sealing.
+// plantStrangers puts objects of every wrong kind under the label of the sealings' keys. All are
+// gone with the next sealing.
 func plantStrangers(t *testing.T) string {
 	s, tok, _ := newStore(t, numbered("strangers"))
 	i := newIntruder(t, tok)
@@ -289,7 +292,8 @@ func opensFrom(t *testing.T, uri, dir string, epoch uint64) string {
 	return string(secret)
 }
 
-// plantUnnamed leaves a key that the token made, as a sealing that was abandoned does. It goes with the epoch.
+// plantUnnamed leaves a key that the token made, as a sealing that was abandoned does. It goes with
+// the epoch.
 func plantUnnamed(t *testing.T) string {
 	s, tok, _ := newStore(t, numbered("unnamed"))
 	i := newIntruder(t, tok)

@@ -9,9 +9,10 @@ import (
 	"github.com/reseal-bft/reseal/keystore/statedir"
 )
 
-// Seal implements keystore.Keystore. The key is made in the token for this sealing. It replaces the one before once the new
-// envelope is on disk, so a crash leaves the old secret or the new one, and a key too many, which the next Seal of the
-// epoch, Advance or, when it is the old one, Open destroys.
+// Seal implements keystore.Keystore. The key is made in the token for this sealing. It replaces the
+// one before once the new envelope is on disk, so a crash leaves the old secret or the new one, and
+// a key too many, which the next Seal of the epoch, Advance or, when it is the old one, Open
+// destroys.
 func (s *Store) Seal(epoch uint64, secret []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -24,7 +25,8 @@ func (s *Store) Seal(epoch uint64, secret []byte) error {
 	return nil
 }
 
-// believe takes the caller's word for the epoch. A record that names a later one may be proven all the same: by somebody who had the PIN.
+// believe takes the caller's word for the epoch. A record that names a later one may be proven all
+// the same: by somebody who had the PIN.
 func (s *Store) believe(epoch uint64) error {
 	if back, err := statedir.GoesBack(epoch, s.epoch, s.settled); !back {
 		return err
@@ -77,7 +79,8 @@ func (s *Store) destroyUnnamed(current uint64, settled func(epoch uint64) bool) 
 	return s.do(func(x *session) error { return s.sweep(x, current, named, settled) })
 }
 
-// Unseal implements keystore.Keystore. When there is an envelope for the epoch, it is the token that decides.
+// Unseal implements keystore.Keystore. When there is an envelope for the epoch, it is the token
+// that decides.
 func (s *Store) Unseal(epoch uint64) ([]byte, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

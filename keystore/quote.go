@@ -46,10 +46,10 @@ type Claims struct {
 	Clock        uint64 // milliseconds that the TPM was powered since it was last cleared
 	Safe         bool   // false when the clock may have gone back after a power cut
 
-	// SinceReset is how many milliseconds before the quote the machine was
-	// reset, by the TPM's own clock; while RestartCount is not 0, it is how many
-	// before the quote the machine was resumed, and tells nothing of the reset. A TPM may be off by 15% (TPM 2.0 Part 1,
-	// section 36.3): who compares it with another clock allows for that.
+	// SinceReset is how many milliseconds before the quote the machine was reset, by the TPM's own
+	// clock; while RestartCount is not 0, it is how many before the quote the machine was resumed,
+	// and tells nothing of the reset. A TPM may be off by 15% (TPM 2.0 Part 1, section 36.3): who
+	// compares it with another clock allows for that.
 	SinceReset uint64
 	// ApprovalVersion is the value of the approval counter: the TPM refuses
 	// approvals of lower versions.

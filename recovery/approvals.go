@@ -14,7 +14,8 @@ import (
 	"github.com/reseal-bft/reseal/recovery/attest"
 )
 
-// methodApprovals gives anybody the approvals of all boot states towards the TPM of the member that he names. They are no secret, and prove themselves.
+// methodApprovals gives anybody the approvals of all boot states towards the TPM of the member that
+// he names. They are no secret, and prove themselves.
 const methodApprovals = "reseal/approvals"
 
 func (n *Node) serveApprovals(_ context.Context, _ *transport.Sender, request []byte) ([]byte, error) {
@@ -32,15 +33,18 @@ func (n *Node) serveApprovals(_ context.Context, _ *transport.Sender, request []
 	return b.Bytes()
 }
 
-// learnPatience is how long a replica asks for approvals at its start, and askPatience how long it asks one member.
+// learnPatience is how long a replica asks for approvals at its start, and askPatience how long it
+// asks one member.
 const (
 	learnPatience = 10 * time.Second
 	askPatience   = time.Second
 )
 
-// learnApprovals asks the other members which boot states are approved, and reports whether its TPM learnt of any. It is for a machine that booted into a state that was approved
-// while it was away: its identity key answers in an approved state only, so it cannot take part before, and asks as anybody could. An approval
-// counts by the operators' signature for this TPM alone, so nobody needs to be believed.
+// learnApprovals asks the other members which boot states are approved, and reports whether its TPM
+// learnt of any. It is for a machine that booted into a state that was approved while it was away:
+// its identity key answers in an approved state only, so it cannot take part before, and asks as
+// anybody could. An approval counts by the operators' signature for this TPM alone, so nobody needs
+// to be believed.
 func (n *Node) learnApprovals(ctx context.Context) (learnt bool) {
 	if n.device == nil {
 		return false

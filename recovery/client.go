@@ -17,7 +17,8 @@ import (
 	"github.com/reseal-bft/reseal/recovery/handoff"
 )
 
-// submitter puts system operations of this node into requests, under a client key of this process. The operations authenticate themselves.
+// submitter puts system operations of this node into requests, under a client key of this process.
+// The operations authenticate themselves.
 type submitter struct {
 	cluster bft.ClusterID
 	key     ed25519.PrivateKey
@@ -63,7 +64,8 @@ func (n *Node) order(op governance.Operation) error {
 // submitPatience is how long evidence may take to be ordered and proven.
 const submitPatience = 10 * time.Second
 
-// orderThroughOthers submits a system operation as any client would, through every other replica: this one's channels may not count yet.
+// orderThroughOthers submits a system operation as any client would, through every other replica:
+// this one's channels may not count yet.
 func (n *Node) orderThroughOthers(ctx context.Context, op governance.Operation) error {
 	req, err := n.client.request(op)
 	if err != nil {
@@ -85,7 +87,8 @@ func (n *Node) orderThroughOthers(ctx context.Context, op governance.Operation) 
 	return nil
 }
 
-// methodInfo tells clients where a node stands. The answer proves nothing: a client that needs certainty asks several.
+// methodInfo tells clients where a node stands. The answer proves nothing: a client that needs
+// certainty asks several.
 const methodInfo = "reseal/info"
 
 // Info is what a node says of itself.

@@ -23,13 +23,16 @@ type credential struct {
 	issued time.Time
 }
 
-// renewal is how often a credential is made anew, well before it ends. Replicas look at the epoch; the time is for clients.
+// renewal is how often a credential is made anew, well before it ends. Replicas look at the epoch;
+// the time is for clients.
 const renewal = transport.CredentialLife / 4
 
-// keyToWear returns the key that the log has for this replica in this epoch. The fresh one, though it is attested, waits for the next epoch: others may
-// not have executed the block that names it, and would hear nothing of this replica while its votes may be those that they need to get there. A replica that has
-// lost the present key has no vote, and puts on the fresh one. Without either it is a key of this boot, which nobody takes for the replica's, but under which it may
-// ask for the log.
+// keyToWear returns the key that the log has for this replica in this epoch. The fresh one, though
+// it is attested, waits for the next epoch: others may not have executed the block that names it,
+// and would hear nothing of this replica while its votes may be those that they need to get there.
+// A replica that has lost the present key has no vote, and puts on the fresh one. Without either it
+// is a key of this boot, which nobody takes for the replica's, but under which it may ask for the
+// log.
 func (n *Node) keyToWear(m *replica.Membership) (ed25519.PrivateKey, error) {
 	me := m.Member(n.cfg.Self)
 	for _, named := range []ed25519.PublicKey{me.EpochKey, me.NextKey} {
@@ -68,8 +71,8 @@ func (n *Node) issue(term transport.Term, key ed25519.PrivateKey) (tls.Certifica
 	return certificate, nil
 }
 
-// considerCredential wears another credential when the log has another key for this replica, when the present one is old, or when it counts no more
-// and the others are in a later epoch.
+// considerCredential wears another credential when the log has another key for this replica, when
+// the present one is old, or when it counts no more and the others are in a later epoch.
 func (n *Node) considerCredential(m *replica.Membership) error {
 	key, err := n.keyToWear(m)
 	if err != nil {
@@ -92,9 +95,11 @@ func (n *Node) considerCredential(m *replica.Membership) error {
 	return err
 }
 
-// admit says whether a peer's credential counts: its key is the one that the log has for it; or it was made in this epoch, by a replica whose key the log has not met yet; or this
-// replica is behind, and the credential is of an epoch of which f + 1 others say that it has begun. The frames of the latter two count when the log names
-// the key, and they get no secret before. Whoever had the use of an identity key in an earlier epoch could make neither.
+// admit says whether a peer's credential counts: its key is the one that the log has for it; or it
+// was made in this epoch, by a replica whose key the log has not met yet; or this replica is
+// behind, and the credential is of an epoch of which f + 1 others say that it has begun. The frames
+// of the latter two count when the log names the key, and they get no secret before. Whoever had
+// the use of an identity key in an earlier epoch could make neither.
 func (n *Node) admit(s transport.Sender) error {
 	m := n.state.Membership()
 	member := m.Member(s.ID)
@@ -119,7 +124,8 @@ func (n *Node) named(s transport.Sender) bool {
 	return member != nil && member.Accepts(s.EpochKey)
 }
 
-// methodEpoch tells anybody the epoch that a replica is in, and the block that it builds on. A replica that came back late needs it before it is admitted.
+// methodEpoch tells anybody the epoch that a replica is in, and the block that it builds on. A
+// replica that came back late needs it before it is admitted.
 const methodEpoch = "reseal/epoch"
 
 func (n *Node) serveEpoch(context.Context, *transport.Sender, []byte) ([]byte, error) {
@@ -134,11 +140,13 @@ func parseTerm(answer []byte) (term transport.Term, ok bool) {
 	return transport.Term{Epoch: bft.Epoch(binary.BigEndian.Uint64(answer)), Base: bft.Digest(answer[8:])}, true
 }
 
-// silence is how long no block is executed before the others are asked for their epoch: idle leaders make blocks more often.
+// silence is how long no block is executed before the others are asked for their epoch: idle
+// leaders make blocks more often.
 const silence = time.Second
 
-// listenAhead asks the others for their epoch while nothing comes in. This replica may have missed that its key is over, and that theirs are; it then certifies, for the epoch
-// that f + 1 others name, a key under which it may fetch the log, and takes theirs of that epoch.
+// listenAhead asks the others for their epoch while nothing comes in. This replica may have missed
+// that its key is over, and that theirs are; it then certifies, for the epoch that f + 1 others
+// name, a key under which it may fetch the log, and takes theirs of that epoch.
 func (n *Node) listenAhead(ctx context.Context) {
 	ticker := time.NewTicker(silence / 2)
 	defer ticker.Stop()
@@ -177,7 +185,8 @@ func (n *Node) hear(from bft.ReplicaID, term transport.Term) {
 	n.terms[from] = term
 }
 
-// othersTerm is the latest epoch of which f + 1 others say the same, so that one of them is right; the zero term when there is none.
+// othersTerm is the latest epoch of which f + 1 others say the same, so that one of them is right;
+// the zero term when there is none.
 func (n *Node) othersTerm(m *replica.Membership) (latest transport.Term) {
 	n.heard.Lock()
 	defer n.heard.Unlock()

@@ -16,17 +16,19 @@ import (
 	"github.com/reseal-bft/reseal/recovery/internal/plant"
 )
 
-// tpmDriver does what the log asks of this replica's TPM: it carries out approvals and revocations, and shows which boot the machine is in. The driver's
-// alone.
+// tpmDriver does what the log asks of this replica's TPM: it carries out approvals and revocations,
+// and shows which boot the machine is in. The driver's alone.
 type tpmDriver struct {
 	attester keystore.Attester
-	// status is what the TPM said at the start: its counts do not change in a boot but by what is done here.
+	// status is what the TPM said at the start: its counts do not change in a boot but by what is
+	// done here.
 	status keystore.Status
 	// approved are the approvals that were handed to the keystore, by signature.
 	approved map[string]bool
 	// presented is when presence was last submitted.
 	presented time.Time
-	// early is the height at which this replica became due when the TPM could not tell that the reset came after it: only another reset helps.
+	// early is the height at which this replica became due when the TPM could not tell that the
+	// reset came after it: only another reset helps.
 	early bft.Height
 }
 
@@ -57,8 +59,8 @@ func (n *Node) obey(v *governance.View) error {
 	return err
 }
 
-// obey raises the approval counter to the required version, then hands over the approvals that the TPM still takes: what was revoked comes first. It is idempotent, and goes
-// on where it was.
+// obey raises the approval counter to the required version, then hands over the approvals that the
+// TPM still takes: what was revoked comes first. It is idempotent, and goes on where it was.
 func (d *tpmDriver) obey(required uint64, approvals []*keystore.Approval) error {
 	if required > d.status.ApprovalVersion && !plant.Bug("revocation-not-executed") {
 		version, err := d.attester.RevokeApprovals(required - 1)
@@ -85,7 +87,8 @@ func (d *tpmDriver) obey(required uint64, approvals []*keystore.Approval) error 
 	return failed
 }
 
-// methodEvidence gives clients the last accepted evidence of the member that they name; empty if there is none.
+// methodEvidence gives clients the last accepted evidence of the member that they name; empty if
+// there is none.
 const methodEvidence = "reseal/evidence"
 
 func (n *Node) serveEvidence(_ context.Context, _ *transport.Sender, request []byte) ([]byte, error) {
@@ -95,8 +98,9 @@ func (n *Node) serveEvidence(_ context.Context, _ *transport.Sender, request []b
 	return n.state.View().Evidence(bft.ReplicaID(binary.BigEndian.Uint16(request))), nil
 }
 
-// considerPresence shows the boot that the machine is in, when the log wants to know: when this replica has become due and was not reset since, when
-// its TPM has carried out a revocation, and after a start.
+// considerPresence shows the boot that the machine is in, when the log wants to know: when this
+// replica has become due and was not reset since, when its TPM has carried out a revocation, and
+// after a start.
 func (n *Node) considerPresence(ctx context.Context, v *governance.View) error {
 	me, d := v.Member(n.cfg.Self), n.device
 	if d == nil || me.Device == nil || time.Since(d.presented) < attestAgain || !n.wantsPresence(v, me) {
@@ -127,8 +131,9 @@ func (n *Node) wantsPresence(v *governance.View, me *governance.MemberView) bool
 	return known.ShownAt == 0 || known.ResetCount != d.status.ResetCount || known.ApprovalVersion != d.status.ApprovalVersion
 }
 
-// wasReset says whether the machine was reset after this replica became due, as far as can be known before the evidence is made. Where no keystore can prove a boot, a start
-// of this process stands for it, for which nobody but this process vouches.
+// wasReset says whether the machine was reset after this replica became due, as far as can be known
+// before the evidence is made. Where no keystore can prove a boot, a start of this process stands
+// for it, for which nobody but this process vouches.
 func (n *Node) wasReset(me *governance.MemberView) bool {
 	d, due := n.device, &me.Awaited
 	if d == nil || me.Device == nil {
@@ -137,7 +142,8 @@ func (n *Node) wasReset(me *governance.MemberView) bool {
 	return d.status.ResetCount > me.ResetCount && d.early != due.Height && (!due.Shown || d.status.ResetCount > due.ResetCount)
 }
 
-// foresee judges evidence as the log will. What would be refused for want of a reset is not submitted: it would be held against this replica.
+// foresee judges evidence as the log will. What would be refused for want of a reset is not
+// submitted: it would be held against this replica.
 func (n *Node) foresee(e *attest.Evidence, me *governance.MemberView) (*attest.Refusal, error) {
 	d := n.device
 	if d == nil || me.Device == nil {

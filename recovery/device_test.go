@@ -41,7 +41,8 @@ func approval(version uint64, signature string) *keystore.Approval {
 	return &keystore.Approval{State: keystore.BootState{Version: version}, Signature: []byte(signature)}
 }
 
-// obeys says whether a TPM has carried out a revocation and the new approvals, when its driver was told of them.
+// obeys says whether a TPM has carried out a revocation and the new approvals, when its driver was
+// told of them.
 func obeys(t *testing.T) bool {
 	l := &ledgerTPM{counter: 1}
 	d := &tpmDriver{attester: l, status: keystore.Status{ApprovalVersion: 1}, approved: map[string]bool{}}
@@ -59,7 +60,8 @@ func obeys(t *testing.T) bool {
 	return l.counter == 3
 }
 
-// TestTPMCountsFar: a TPM whose counter has far to go is asked again until it is there, and takes no approval before.
+// TestTPMCountsFar: a TPM whose counter has far to go is asked again until it is there, and takes
+// no approval before.
 func TestTPMCountsFar(t *testing.T) {
 	l := &ledgerTPM{counter: 1, atOnce: 256}
 	d := &tpmDriver{attester: l, status: keystore.Status{ApprovalVersion: 1}, approved: map[string]bool{}}

@@ -15,8 +15,9 @@ import (
 	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
-// drive does this replica's part in what the replicated state asks for: what was held of earlier epochs ends; evidence when it is due, dealings when a
-// handoff is on. It looks again after every block that was executed, and is idempotent: what runs already is left alone.
+// drive does this replica's part in what the replicated state asks for: what was held of earlier
+// epochs ends; evidence when it is due, dealings when a handoff is on. It looks again after every
+// block that was executed, and is idempotent: what runs already is left alone.
 func (n *Node) drive(ctx context.Context) {
 	again := time.NewTimer(time.Hour)
 	defer again.Stop()
@@ -63,7 +64,8 @@ func (n *Node) learn(m *replica.Membership) error {
 	return nil
 }
 
-// patience is how long the begin of an epoch waits for this replica's own share. After that it follows, and votes when it has it.
+// patience is how long the begin of an epoch waits for this replica's own share. After that it
+// follows, and votes when it has it.
 const patience = 3 * time.Second
 
 // keys gives the replica its keys for an epoch.
@@ -85,7 +87,8 @@ func (n *Node) keys(ctx context.Context, m *replica.Membership) (replica.EpochKe
 	return keys, nil
 }
 
-// markKey authenticates the replica's mark in an epoch. It is derived from the epoch's sealed secret: whoever has the disk cannot make marks.
+// markKey authenticates the replica's mark in an epoch. It is derived from the epoch's sealed
+// secret: whoever has the disk cannot make marks.
 func markKey(epochKey ed25519.PrivateKey) []byte {
 	h := hmac.New(sha256.New, epochKey.Seed())
 	h.Write([]byte("reseal/v1/mark key\x00"))
@@ -95,8 +98,8 @@ func markKey(epochKey ed25519.PrivateKey) []byte {
 // attestAgain is how long evidence may take to be judged before new evidence is submitted.
 const attestAgain = time.Second
 
-// considerAttesting submits evidence if this replica is due and was reset after it became due: it is the reboot that is to be shown. A round that
-// is begun again asks for no second reboot.
+// considerAttesting submits evidence if this replica is due and was reset after it became due: it
+// is the reboot that is to be shown. A round that is begun again asks for no second reboot.
 func (n *Node) considerAttesting(ctx context.Context, v *governance.View) error {
 	me := v.Member(n.cfg.Self)
 	if v.Phase != governance.PhaseAttesting || !me.Due {
@@ -139,8 +142,9 @@ func (n *Node) considerAttesting(ctx context.Context, v *governance.View) error 
 	return n.orderThroughOthers(ctx, &governance.Attest{Evidence: evidence})
 }
 
-// holdsAttested says whether the key that the log has as attested by this replica is one that it may rely on. Somebody else may have attested another in its name, and where
-// there is no TPM, also have sealed it here before this process began.
+// holdsAttested says whether the key that the log has as attested by this replica is one that it
+// may rely on. Somebody else may have attested another in its name, and where there is no TPM, also
+// have sealed it here before this process began.
 func (n *Node) holdsAttested(key ed25519.PublicKey) bool {
 	if n.device == nil {
 		return n.keeper.Made(key)

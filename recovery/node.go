@@ -39,14 +39,16 @@ type NodeConfig struct {
 
 	// The surroundings of a node, which a simulator replaces. Each may be nil: the machine's own.
 	//
-	// Network connects the node with its peers and clients. FS is the file system of the node's store. Clock is the wall clock, by which blocks
-	// get their time; durations are not measured by it. Retention is how much of the log is kept.
+	// Network connects the node with its peers and clients. FS is the file system of the node's
+	// store. Clock is the wall clock, by which blocks get their time; durations are not measured by
+	// it. Retention is how much of the log is kept.
 	Network   func(transport.Config) (Network, error)
 	FS        vfs.FS
 	Clock     func() time.Time
 	Retention replica.Retention
 
-	// Observe, if it is not nil, is shown what goes into the consensus core and what comes out, see replica.Config.
+	// Observe, if it is not nil, is shown what goes into the consensus core and what comes out, see
+	// replica.Config.
 	Observe func(bft.Config, bft.Restored) func(bft.Now, bft.Event, []bft.Effect)
 }
 
@@ -60,8 +62,8 @@ type Network interface {
 
 func connect(cfg transport.Config) (Network, error) { return transport.New(cfg) }
 
-// Node is a replica that takes part in recovery rounds: it runs consensus, attests after a reboot, deals and receives shares, and hands over
-// from epoch to epoch. Safe for concurrent use.
+// Node is a replica that takes part in recovery rounds: it runs consensus, attests after a reboot,
+// deals and receives shares, and hands over from epoch to epoch. Safe for concurrent use.
 type Node struct {
 	cfg       NodeConfig
 	cluster   bft.ClusterID
@@ -75,7 +77,8 @@ type Node struct {
 	client    *submitter
 	keeper    *handoff.Keeper
 	party     *handoff.Party
-	// keystoreKind is what the keystore said at the start: clients who ask must not keep the device busy.
+	// keystoreKind is what the keystore said at the start: clients who ask must not keep the device
+	// busy.
 	keystoreKind string
 	// device is nil without a TPM.
 	device *tpmDriver
@@ -83,14 +86,16 @@ type Node struct {
 	cancel  context.CancelFunc
 	done    chan struct{}
 	failure error
-	// broken is closed when the disk has failed beneath the store, after lost says why. Whoever is just writing may then hang for ever.
+	// broken is closed when the disk has failed beneath the store, after lost says why. Whoever is
+	// just writing may then hang for ever.
 	broken  chan struct{}
 	lost    error
 	changed chan struct{}
 	working sync.WaitGroup // submissions in the background
 
 	live atomic.Bool // the epoch's core runs: the state is not one of long ago
-	// signed is the epoch, plus one, of the last final block that did not end its epoch: a quorum of that epoch has signed.
+	// signed is the epoch, plus one, of the last final block that did not end its epoch: a quorum
+	// of that epoch has signed.
 	signed atomic.Uint64
 	// moved is when the last block was executed, in nanoseconds since began.
 	moved atomic.Int64
@@ -103,12 +108,13 @@ type Node struct {
 	// attested is the round for which evidence was last submitted, and when; the driver's alone.
 	attested   governance.Round
 	attestedAt time.Time
-	// rebooted is the height at which its replica had become due (never 0) when this process was started, as the log on its disk says.
+	// rebooted is the height at which its replica had become due (never 0) when this process was
+	// started, as the log on its disk says.
 	rebooted bft.Height
 }
 
-// Start starts a node. It returns when the node is listening and has restored its state from disk; everything else goes on in the background until
-// Close, or until the node fails (see Wait).
+// Start starts a node. It returns when the node is listening and has restored its state from disk;
+// everything else goes on in the background until Close, or until the node fails (see Wait).
 func Start(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -247,7 +253,8 @@ func (n *Node) listen() error {
 	if err != nil {
 		return err
 	}
-	// The state is not restored yet. Under a key that the log names the term does not matter; under another one it is put right when it is known.
+	// The state is not restored yet. Under a key that the log names the term does not matter; under
+	// another one it is put right when it is known.
 	certificate, err := n.issue(transport.Term{Epoch: n.keeper.Epoch()}, key)
 	if err != nil {
 		return err
@@ -292,7 +299,8 @@ func (n *Node) diskFailed(err error) {
 	close(n.broken)
 }
 
-// Wait waits until the node has stopped, and returns why it failed, if it did. A node whose disk has failed need not have stopped: the process should end.
+// Wait waits until the node has stopped, and returns why it failed, if it did. A node whose disk
+// has failed need not have stopped: the process should end.
 func (n *Node) Wait() error {
 	select {
 	case <-n.done:
@@ -302,8 +310,9 @@ func (n *Node) Wait() error {
 	}
 }
 
-// Close stops the node, releases its directory, and wipes what it held in memory. When the disk has failed, what is just writing may never end: then Close does not wait for it, and only the
-// end of the process releases and wipes all.
+// Close stops the node, releases its directory, and wipes what it held in memory. When the disk has
+// failed, what is just writing may never end: then Close does not wait for it, and only the end of
+// the process releases and wipes all.
 func (n *Node) Close() error {
 	n.cancel()
 	select {

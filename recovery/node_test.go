@@ -252,8 +252,9 @@ func TestARestartInTheMiddleOfARecoveryDoesNotLoseTheAttestedKey(t *testing.T) {
 	n.put(0, key, "after", "both")
 }
 
-// Where no TPM proves a reboot, a process that was not started again after its replica became due attests nothing; also when it was started for a recovery before, in the same
-// epoch, in which an intruder has been there since.
+// Where no TPM proves a reboot, a process that was not started again after its replica became due
+// attests nothing; also when it was started for a recovery before, in the same epoch, in which an
+// intruder has been there since.
 func TestASecondRecoveryInAnEpochAsksForASecondRestart(t *testing.T) {
 	n := startNodes(t, 1, 2)
 	for i := range n.running {
@@ -332,8 +333,8 @@ func (n noted) SetCertificate(c tls.Certificate) {
 	n.Network.SetCertificate(c)
 }
 
-// In its epoch a replica speaks under the key that all have for it, also after it has attested another: those who have not executed the block that says so
-// may need its votes to get there.
+// In its epoch a replica speaks under the key that all have for it, also after it has attested
+// another: those who have not executed the block that says so may need its votes to get there.
 func TestAReplicaIsHeardByAllWhileItRecovers(t *testing.T) {
 	n := startNodes(t, 1, 1)
 	for i := range n.running {
@@ -359,7 +360,8 @@ func TestAReplicaIsHeardByAllWhileItRecovers(t *testing.T) {
 	require.EqualValues(t, 2, <-epochs, "the attested key is put on when its epoch has begun")
 }
 
-// admitsOldCredential says whether a replica takes a peer's credential of an epoch that is over, for a key that the log does not name.
+// admitsOldCredential says whether a replica takes a peer's credential of an epoch that is over,
+// for a key that the log does not name.
 func admitsOldCredential(t *testing.T) bool {
 	n := startNodes(t, 1, 0)
 	n.awaitEpoch(0, 1)
@@ -373,7 +375,8 @@ func admitsOldCredential(t *testing.T) bool {
 
 func TestACredentialEndsWithItsEpoch(t *testing.T) { require.False(t, admitsOldCredential(t)) }
 
-// admitsCredentialAhead says whether a replica takes credentials for epochs to come, when nobody, or fewer than f + 1 others, say that they have begun; it must when f + 1 do.
+// admitsCredentialAhead says whether a replica takes credentials for epochs to come, when nobody,
+// or fewer than f + 1 others, say that they have begun; it must when f + 1 do.
 func admitsCredentialAhead(t *testing.T) bool {
 	n := startNodes(t, 1, 0)
 	n.awaitEpoch(0, 1)
@@ -396,8 +399,9 @@ func TestACredentialForAnEpochThatHasNotBegunCountsNowhere(t *testing.T) {
 	require.False(t, admitsCredentialAhead(t))
 }
 
-// Whoever had the use of a replica's identity key makes credentials for all epochs to come, for a key of his own. When those come, he is admitted to nothing; only with a
-// credential that was made after the epoch began, for which the identity key is needed again.
+// Whoever had the use of a replica's identity key makes credentials for all epochs to come, for a
+// key of his own. When those come, he is admitted to nothing; only with a credential that was made
+// after the epoch began, for which the identity key is needed again.
 func TestACredentialMadeAheadIsNotAdmittedInItsEpoch(t *testing.T) {
 	n := startNodes(t, 1, 1)
 	for i := range n.running {
@@ -449,7 +453,8 @@ func (n *nodes) knock(certificate tls.Certificate) error {
 	return err
 }
 
-// stuck is an application that stands still in the first block with an operation, as a write does whose disk has failed.
+// stuck is an application that stands still in the first block with an operation, as a write does
+// whose disk has failed.
 type stuck struct {
 	bft.Application
 	entered, release chan struct{}
@@ -463,7 +468,8 @@ func (s stuck) Apply(height bft.Height, time int64, operations []bft.Operation, 
 	return s.Application.Apply(height, time, operations, results)
 }
 
-// When the disk has failed, the database may hold whoever writes for ever. The owner hears of it all the same, with advice, and can end the process.
+// When the disk has failed, the database may hold whoever writes for ever. The owner hears of it
+// all the same, with advice, and can end the process.
 func TestAFailedDiskEndsTheNode(t *testing.T) {
 	n := startNodes(t, 1, 1)
 	for i := range n.running {
@@ -507,8 +513,9 @@ func (c cut) CallUnder(ctx context.Context, certificate tls.Certificate, to bft.
 	return c.Network.CallUnder(ctx, certificate, to, method, request)
 }
 
-// A round opens by block time, a process starts by its machine's clock: a replica whose clock is behind, or whose round was opened by a leader ahead of time, has
-// rebooted all the same when its own log knew of the round before it started.
+// A round opens by block time, a process starts by its machine's clock: a replica whose clock is
+// behind, or whose round was opened by a leader ahead of time, has rebooted all the same when its
+// own log knew of the round before it started.
 func TestAClockThatIsBehindMakesNoLapse(t *testing.T) {
 	n := startNodes(t, 1, 1)
 	for i := range n.running {
@@ -525,8 +532,9 @@ func TestAClockThatIsBehindMakesNoLapse(t *testing.T) {
 	require.NotZero(t, n.running[0].State().Member(6).RecoveredEpoch)
 }
 
-// The key under which a replica speaks in its epoch counts no more in the next one when it has attested another. One that misses the end of the epoch has no
-// key that the others take for its own, nor knows that.
+// The key under which a replica speaks in its epoch counts no more in the next one when it has
+// attested another. One that misses the end of the epoch has no key that the others take for its
+// own, nor knows that.
 func TestAReplicaThatMissesTheEndOfItsRecoveryIsLetInAgain(t *testing.T) {
 	n := startNodes(t, 1, 1)
 	for i := range n.running {

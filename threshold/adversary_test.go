@@ -15,8 +15,8 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
-// TestBatchWithoutRandomness: two signatures that are wrong by opposite amounts cancel in a sum with equal or known coefficients. Whatever the randomness is
-// worth, they are found.
+// TestBatchWithoutRandomness: two signatures that are wrong by opposite amounts cancel in a sum
+// with equal or known coefficients. Whatever the randomness is worth, they are found.
 func TestBatchWithoutRandomness(t *testing.T) {
 	g := generate(t, defaultParams, 2)
 	sign := func(msg string) curve.G1 {
@@ -41,8 +41,9 @@ func TestBatchWithoutRandomness(t *testing.T) {
 	}
 }
 
-// TestCompleteWithEveryExceptionalPoint: a liar chooses his point among the values at which formulas fail. He is named, the part comes out right from the
-// others' points, and whatever is returned verifies.
+// TestCompleteWithEveryExceptionalPoint: a liar chooses his point among the values at which
+// formulas fail. He is named, the part comes out right from the others' points, and whatever is
+// returned verifies.
 func TestCompleteWithEveryExceptionalPoint(t *testing.T) {
 	d := dealt(t, defaultParams)
 	c := d.Commitment()
@@ -74,8 +75,9 @@ func TestCompleteWithEveryExceptionalPoint(t *testing.T) {
 	}
 }
 
-// TestDealingOfChosenCoefficients: a dealer chooses its polynomial so that coefficients, rows and points are zero or exceptional. What it commits to is
-// what its parts are checked against, or it commits to nothing.
+// TestDealingOfChosenCoefficients: a dealer chooses its polynomial so that coefficients, rows and
+// points are zero or exceptional. What it commits to is what its parts are checked against, or it
+// commits to nothing.
 func TestDealingOfChosenCoefficients(t *testing.T) {
 	p := Params{N: 4, T: 3, F: 1}
 	var exceptional curve.Fr // 14 * 16^63
@@ -118,8 +120,8 @@ func TestDealingOfChosenCoefficients(t *testing.T) {
 	}
 }
 
-// TestColumnsOfFReplicasTellNothingAndOfOneMoreTellAll is the privacy of a dealing, exactly: with the parts of F receivers every secret is possible; those of F+1
-// give it.
+// TestColumnsOfFReplicasTellNothingAndOfOneMoreTellAll is the privacy of a dealing, exactly: with
+// the parts of F receivers every secret is possible; those of F+1 give it.
 func TestColumnsOfFReplicasTellNothingAndOfOneMoreTellAll(t *testing.T) {
 	for _, p := range []Params{{N: 4, T: 3, F: 1}, {N: 6, T: 4, F: 1}, {N: 9, T: 6, F: 2}} {
 		d := dealt(t, p)
@@ -132,7 +134,8 @@ func TestColumnsOfFReplicasTellNothingAndOfOneMoreTellAll(t *testing.T) {
 		secret := curve.Interpolate(xs, values)[0]
 		require.True(t, secret.Equal(&d.coefficients[0]))
 
-		// F parts: phi + c*(y-1)...(y-F)*(x-1)...(x-F) has the same parts for those F receivers, and another secret. Its degrees are F in y and F < T in x.
+		// F parts: phi + c*(y-1)...(y-F)*(x-1)...(x-F) has the same parts for those F receivers,
+		// and another secret. Its degrees are F in y and F < T in x.
 		vanishing := []curve.Fr{{}}
 		vanishing[0].SetSmall(1)
 		for j := 1; j <= p.F; j++ {
@@ -164,7 +167,8 @@ func TestColumnsOfFReplicasTellNothingAndOfOneMoreTellAll(t *testing.T) {
 	}
 }
 
-// TestFPointsForAReceiverTellNothingOfItsShare: they are consistent with every share, and one more gives it.
+// TestFPointsForAReceiverTellNothingOfItsShare: they are consistent with every share, and one more
+// gives it.
 func TestFPointsForAReceiverTellNothingOfItsShare(t *testing.T) {
 	p := Params{N: 9, T: 6, F: 2}
 	d := dealt(t, p)
@@ -194,7 +198,8 @@ func TestFPointsForAReceiverTellNothingOfItsShare(t *testing.T) {
 	require.True(t, row[0].Equal(&partOf(t, d, receiver).row[0]))
 }
 
-// TestAcknowledgementsCountOnce: repeated ones, those under another's index, and those of another epoch certify nothing.
+// TestAcknowledgementsCountOnce: repeated ones, those under another's index, and those of another
+// epoch certify nothing.
 func TestAcknowledgementsCountOnce(t *testing.T) {
 	p := defaultParams
 	g := generate(t, p, 2)
@@ -219,7 +224,8 @@ func TestAcknowledgementsCountOnce(t *testing.T) {
 	require.Equal(t, []int{4, 5, 6}, bad)
 }
 
-// TestZeroValuesAndNilsAreRefused: an importer who forgets an error, or takes what nobody made, gets an error.
+// TestZeroValuesAndNilsAreRefused: an importer who forgets an error, or takes what nobody made,
+// gets an error.
 func TestZeroValuesAndNilsAreRefused(t *testing.T) {
 	g := generate(t, defaultParams, 2)
 	var noCommitment *Commitment

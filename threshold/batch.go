@@ -30,11 +30,11 @@ func (e *BadItemsError) Unwrap() error { return ErrInvalidSignature }
 const coefficientLen = 16
 
 // VerifyBatch verifies many signatures, under any keys and on any messages, with one multi-pairing:
-// random multiples of all signatures are summed, and those of the message hashes per key. The multiples,
-// 128 bits each, come from 32 bytes of rand and a hash of all items together: who chooses the items does
-// not know them, and where rand is weak, constant or known he has to find items whose hash suits him,
-// which is 2^128 work. If that fails each item is verified by itself and a *BadItemsError names the bad ones.
-// An error of rand is returned as it is.
+// random multiples of all signatures are summed, and those of the message hashes per key. The
+// multiples, 128 bits each, come from 32 bytes of rand and a hash of all items together: who
+// chooses the items does not know them, and where rand is weak, constant or known he has to find
+// items whose hash suits him, which is 2^128 work. If that fails each item is verified by itself
+// and a *BadItemsError names the bad ones. An error of rand is returned as it is.
 func VerifyBatch(rand io.Reader, items []BatchItem) error {
 	switch len(items) {
 	case 0:

@@ -8,22 +8,26 @@ import (
 
 // Certification is what a quorum of receivers certified of a dealing, and what it must be about.
 type Certification struct {
-	// Dealer is the index of the dealer, from 1, and Context what it must have bound in: which cluster, epoch, attempt.
+	// Dealer is the index of the dealer, from 1, and Context what it must have bound in: which
+	// cluster, epoch, attempt.
 	Dealer  int
 	Context []byte
-	// Statement makes what the receivers signed once they held row and column and had verified them (VerifyPart), of the commitment's digest
-	// and the public key of the dealt secret. It is asked, not given, so that no message that was signed as something else and only has the
-	// digest in it somewhere can pass. Nil stands for AcknowledgementMessage.
+	// Statement makes what the receivers signed once they held row and column and had verified them
+	// (VerifyPart), of the commitment's digest and the public key of the dealt secret. It is asked,
+	// not given, so that no message that was signed as something else and only has the digest in it
+	// somewhere can pass. Nil stands for AcknowledgementMessage.
 	Statement func(commitment [32]byte, key *PublicKey) []byte
-	// Certificate is the quorum's signature on the statement, and Verify says whether it is: of T holders of the sharing that is in force, or, in
-	// key generation, a list of T signatures by receivers.
+	// Certificate is the quorum's signature on the statement, and Verify says whether it is: of T
+	// holders of the sharing that is in force, or, in key generation, a list of T signatures by
+	// receivers.
 	Certificate []byte
 	Verify      func(message, certificate []byte) error
 }
 
-// CertifiedDealing is a dealing of which it is certain that every correct receiver can complete its part, whatever the dealer does from
-// now on, and that the dealer chose it before it could know which others would be chosen: there is no other way to one than
-// [Commitment.Certify]. Immutable and safe for concurrent use.
+// CertifiedDealing is a dealing of which it is certain that every correct receiver can complete its
+// part, whatever the dealer does from now on, and that the dealer chose it before it could know
+// which others would be chosen: there is no other way to one than [Commitment.Certify]. Immutable
+// and safe for concurrent use.
 type CertifiedDealing struct {
 	dealer     int
 	commitment *Commitment
@@ -48,8 +52,9 @@ func (d *CertifiedDealing) Commitment() *Commitment {
 // errMissing says that an argument is nil, or the zero value of its type.
 var errMissing = errors.New("threshold: a value is missing: nil, or the zero value of its type, where a parsed or made one is needed")
 
-// Certify checks that a quorum certified the dealing for what it is to be used for, and Verify. Only what it returns can be combined into a key:
-// dealings that nobody certified let one dealer choose its own after it has seen the others', and hold the key alone.
+// Certify checks that a quorum certified the dealing for what it is to be used for, and Verify.
+// Only what it returns can be combined into a key: dealings that nobody certified let one dealer
+// choose its own after it has seen the others', and hold the key alone.
 func (c *Commitment) Certify(by Certification) (*CertifiedDealing, error) {
 	if !c.made() {
 		return nil, errMissing
@@ -73,7 +78,8 @@ func (c *Commitment) Certify(by Certification) (*CertifiedDealing, error) {
 	return &CertifiedDealing{dealer: by.Dealer, commitment: c}, nil
 }
 
-// check verifies the certificate of a commitment, named by its digest, and of the public key of what was dealt.
+// check verifies the certificate of a commitment, named by its digest, and of the public key of
+// what was dealt.
 func (by *Certification) check(commitment [32]byte, key *PublicKey) error {
 	if by.Verify == nil || by.Statement == nil {
 		return errMissing

@@ -174,8 +174,10 @@ func TestNothingIsADealingWithoutItsCertificate(t *testing.T) {
 	require.ErrorIs(t, err, errMissing)
 }
 
-// TestRogueDealer: a dealer that deals last, and chooses the negative of what the others dealt plus a secret of its own, would hold the key alone. It
-// has such commitments only in G2, where it does not know the secret: it cannot deal them, so no quorum certifies them, and uncertified keys are not added.
+// TestRogueDealer: a dealer that deals last, and chooses the negative of what the others dealt plus
+// a secret of its own, would hold the key alone. It has such commitments only in G2, where it does
+// not know the secret: it cannot deal them, so no quorum certifies them, and uncertified keys are
+// not added.
 func TestRogueDealer(t *testing.T) {
 	p := Params{N: 4, T: 3, F: 1}
 	victim, err := Deal(rand.Reader, p, nil)
@@ -213,8 +215,8 @@ func TestRogueDealer(t *testing.T) {
 	require.ErrorIs(t, err, errMissing)
 }
 
-// TestOneDealingInTwoNames: where the context does not name the dealer, one certified dealing could be counted twice, and F+1 dealings
-// would all be one dealer's.
+// TestOneDealingInTwoNames: where the context does not name the dealer, one certified dealing could
+// be counted twice, and F+1 dealings would all be one dealer's.
 func TestOneDealingInTwoNames(t *testing.T) {
 	p := Params{N: 4, T: 3, F: 1}
 	deal := func() *Commitment {

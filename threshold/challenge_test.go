@@ -10,8 +10,9 @@ import (
 	"github.com/reseal-bft/reseal/threshold/internal/curve"
 )
 
-// Many equations are checked as one, with coefficients that follow from all that is to be believed. Each of these liars knows the coefficients
-// before he chooses the rest, as he would if they followed from less, and chooses it so that the one equation holds.
+// Many equations are checked as one, with coefficients that follow from all that is to be believed.
+// Each of these liars knows the coefficients before he chooses the rest, as he would if they
+// followed from less, and chooses it so that the one equation holds.
 
 // balanced changes two values so that their sum with coefficients k stays.
 func balanced(x, k []curve.Fr) {
@@ -99,7 +100,8 @@ func TestASecondCommitmentIsNotChosenAfterItsChallenge(t *testing.T) {
 	require.ErrorIs(t, newCommitment(c.params, c.context, c.matrix, shares).Verify(), ErrInconsistent)
 }
 
-// Two partial signatures that are wrong by amounts that cancel are both found, though many are checked at once.
+// Two partial signatures that are wrong by amounts that cancel are both found, though many are
+// checked at once.
 func TestPartialSignaturesAreNotChosenAfterTheirChallenge(t *testing.T) {
 	p := Params{N: 13, T: 9, F: 4}
 	g := generate(t, p, 5)

@@ -8,7 +8,8 @@ import (
 	"github.com/reseal-bft/reseal/threshold/internal/curve"
 )
 
-// PublicKey returns the public key of the dealt secret. It fails for a dealing of zero, which no receiver may acknowledge.
+// PublicKey returns the public key of the dealt secret. It fails for a dealing of zero, which no
+// receiver may acknowledge.
 func (c *Commitment) PublicKey() (*PublicKey, error) {
 	if !c.made() {
 		return nil, errMissing
@@ -16,16 +17,18 @@ func (c *Commitment) PublicKey() (*PublicKey, error) {
 	return newPublicKey(c.shares[0])
 }
 
-// CertifiedKey is the public key of a dealt secret, as a quorum of receivers certified it together with the dealing. It lets one
-// who has not seen the commitments, such as the state of a log, compute the key that they will give.
+// CertifiedKey is the public key of a dealt secret, as a quorum of receivers certified it together
+// with the dealing. It lets one who has not seen the commitments, such as the state of a log,
+// compute the key that they will give.
 type CertifiedKey struct {
 	dealer     int
 	commitment [32]byte
 	key        *PublicKey
 }
 
-// Certify checks that a quorum certified k as the public key of what the dealer dealt by the commitment with the given digest. The
-// certification has a Statement, which names both. Its Context is not looked at: the digest binds it.
+// Certify checks that a quorum certified k as the public key of what the dealer dealt by the
+// commitment with the given digest. The certification has a Statement, which names both. Its
+// Context is not looked at: the digest binds it.
 func (k *PublicKey) Certify(commitment [32]byte, by Certification) (*CertifiedKey, error) {
 	if !k.made() || by.Statement == nil {
 		return nil, errMissing
@@ -39,9 +42,10 @@ func (k *PublicKey) Certify(commitment [32]byte, by Certification) (*CertifiedKe
 	return &CertifiedKey{dealer: by.Dealer, commitment: commitment, key: k}, nil
 }
 
-// SumPublicKeys returns the public key of the sum of the dealt secrets: the group key of a key generation. Keys that nobody certified are not
-// summed up: one dealer that chooses its own after the others' would hold the sum alone. It fails if two are of one dealer or one
-// commitment, and if the sum is infinity.
+// SumPublicKeys returns the public key of the sum of the dealt secrets: the group key of a key
+// generation. Keys that nobody certified are not summed up: one dealer that chooses its own after
+// the others' would hold the sum alone. It fails if two are of one dealer or one commitment, and if
+// the sum is infinity.
 func SumPublicKeys(keys ...*CertifiedKey) (*PublicKey, error) {
 	return combineKeys(keys, func(_ []uint16, points []curve.G2) curve.G2 {
 		sum := curve.G2{}
@@ -52,8 +56,9 @@ func SumPublicKeys(keys ...*CertifiedKey) (*PublicKey, error) {
 	})
 }
 
-// InterpolatePublicKey returns the public key of the secret that is interpolated at 0 from the dealt secrets, each that of its dealer's
-// index: the group key of a resharing, or, if what was dealt were no shares of it, another key.
+// InterpolatePublicKey returns the public key of the secret that is interpolated at 0 from the
+// dealt secrets, each that of its dealer's index: the group key of a resharing, or, if what was
+// dealt were no shares of it, another key.
 func InterpolatePublicKey(keys ...*CertifiedKey) (*PublicKey, error) {
 	return combineKeys(keys, func(dealers []uint16, points []curve.G2) curve.G2 {
 		var interpolation curve.Interpolation

@@ -109,8 +109,9 @@ func (d *Dealing) Wipe() {
 	d.coefficients = nil
 }
 
-// Part is one receiver's secret part of a dealing: a row, which gives its share, and a column, from which
-// others complete the parts that they missed. A part that was completed from points has a row only.
+// Part is one receiver's secret part of a dealing: a row, which gives its share, and a column, from
+// which others complete the parts that they missed. A part that was completed from points has a row
+// only.
 type Part struct {
 	redacted
 	index  int

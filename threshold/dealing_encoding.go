@@ -46,8 +46,8 @@ func (p *Part) tag() byte {
 	return partTag
 }
 
-// ParsePart decodes SecretBytes of a part that a dealer gave, which has row and column. Whether the part fits
-// a commitment is for VerifyPart to say.
+// ParsePart decodes SecretBytes of a part that a dealer gave, which has row and column. Whether the
+// part fits a commitment is for VerifyPart to say.
 func ParsePart(b []byte) (*Part, error) {
 	p, err := parsePart(b, partTag)
 	if err == nil && p.column == nil {

@@ -55,8 +55,8 @@ func (k *PublicKey) Equal(other *PublicKey) bool {
 	return k != nil && other != nil && k.encoded == other.encoded
 }
 
-// Verify checks one signature on msg and returns nil or ErrInvalidSignature. Nothing verifies under a nil
-// or zero key.
+// Verify checks one signature on msg and returns nil or ErrInvalidSignature. Nothing verifies under
+// a nil or zero key.
 func (k *PublicKey) Verify(msg []byte, sig Signature) error {
 	if !k.made() {
 		return errMissing

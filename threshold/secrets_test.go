@@ -91,7 +91,8 @@ func TestWipedSecretsDoNothing(t *testing.T) {
 	require.ErrorIs(t, dealing.Commitment().VerifyPart(part), ErrWiped)
 }
 
-// TestHashForgetsItsInput looks into SHA-256's buffer, which has the end of what was hashed: of a part, say.
+// TestHashForgetsItsInput looks into SHA-256's buffer, which has the end of what was hashed: of a
+// part, say.
 func TestHashForgetsItsInput(t *testing.T) {
 	for _, n := range []int{1, 31, 63, 64, 65, 127, 200} {
 		h := sha256.New()

@@ -75,7 +75,8 @@ func TestCombineOfTooFewAccusesNobody(t *testing.T) {
 	require.Equal(t, []int{3}, bad)
 }
 
-// Points for another receiver, or from nobody, are not looked at: they complete nothing, and accuse nobody.
+// Points for another receiver, or from nobody, are not looked at: they complete nothing, and accuse
+// nobody.
 func TestPointsForAndFromOthersCompleteNothing(t *testing.T) {
 	d := dealt(t, defaultParams)
 	const victim = 6
@@ -191,7 +192,8 @@ func TestEncodings(t *testing.T) {
 	require.Error(t, generate(t, p, 2).sharing.CheckShare(share))
 }
 
-// Whatever parses is written again as the same bytes: nothing has two encodings, and none may be cut or go on.
+// Whatever parses is written again as the same bytes: nothing has two encodings, and none may be
+// cut or go on.
 func TestEveryEncodingHasOneForm(t *testing.T) {
 	g := generate(t, Params{N: 4, T: 3, F: 1}, 2)
 	d, err := Deal(rand.Reader, g.sharing.Params(), bytes.Repeat([]byte{7}, MaxContext))

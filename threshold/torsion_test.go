@@ -9,8 +9,9 @@ import (
 	"github.com/reseal-bft/reseal/threshold/internal/curve"
 )
 
-// orderThree is (0, 2), of order three. blst decodes it nowhere; the difference of two points that it decodes
-// it is all the same: the generator plus (0, 2), computed here with big integers, and the generator.
+// orderThree is (0, 2), of order three. blst decodes it nowhere; the difference of two points that
+// it decodes it is all the same: the generator plus (0, 2), computed here with big integers, and
+// the generator.
 func orderThree(t *testing.T) curve.G1 {
 	t.Helper()
 	p, _ := new(big.Int).SetString("1a0111ea397fe69a4b1ba7b6434bacd764774b84f38512bf6730d2a0f6b0f6241eabfffeb153ffffb9feffffffffaaab", 16)
@@ -28,10 +29,10 @@ func orderThree(t *testing.T) curve.G1 {
 	return curve.Sub1(&sum, &generator)
 }
 
-// TestDealerAddsAPointOfOrderThree: a dealer chooses its polynomial so that one coefficient of a victim's row is
-// zero, and adds a point of order three to the commitment there, so that the commitment to the victim's row has
-// one alone. Sums over it must come out right all the same: or the points of the correct would be taken for
-// lies as soon as one liar is among them.
+// TestDealerAddsAPointOfOrderThree: a dealer chooses its polynomial so that one coefficient of a
+// victim's row is zero, and adds a point of order three to the commitment there, so that the
+// commitment to the victim's row has one alone. Sums over it must come out right all the same: or
+// the points of the correct would be taken for lies as soon as one liar is among them.
 func TestDealerAddsAPointOfOrderThree(t *testing.T) {
 	three := orderThree(t)
 	for _, p := range []Params{defaultParams, {N: 7, T: 5, F: 2}, {N: 16, T: 11, F: 5}, {N: 40, T: 27, F: 13}} {

@@ -16,8 +16,9 @@ type Transition struct {
 	weights []curve.Fr // of the dealers
 }
 
-// KeyGeneration adds up dealings of random secrets: the secret key is the sum of what they deal, so nobody knows it
-// unless all of the dealers conspire. At least F+1 are needed, so that one is correct.
+// KeyGeneration adds up dealings of random secrets: the secret key is the sum of what they deal, so
+// nobody knows it unless all of the dealers conspire. At least F+1 are needed, so that one is
+// correct.
 func KeyGeneration(dealings ...*CertifiedDealing) (*Transition, error) {
 	p, chosen, err := inOrder(dealings)
 	if err != nil {
@@ -33,8 +34,9 @@ func KeyGeneration(dealings ...*CertifiedDealing) (*Transition, error) {
 	return newTransition(p, chosen, weights, func(points []curve.G2) curve.G2 { return curve.Sum2(points, weights) })
 }
 
-// Resharing interpolates dealings of shares of old: exactly old.Params().T of them. The group key stays the same; receivers
-// and numbers may be any. That each dealer deals its own share of old is checked.
+// Resharing interpolates dealings of shares of old: exactly old.Params().T of them. The group key
+// stays the same; receivers and numbers may be any. That each dealer deals its own share of old is
+// checked.
 func Resharing(old *Sharing, dealings ...*CertifiedDealing) (*Transition, error) {
 	if !old.made() {
 		return nil, errMissing

@@ -10,9 +10,9 @@ import (
 )
 
 // challenge derives n coefficients of 128 bits from everything that a check depends on: what it is
-// asked to believe, and every key and commitment that it believes it by. Whoever wants a false statement to
-// pass would have to find a digest that suits it: 2^128 work. Derived rather than drawn, the verdict is the
-// same at every replica, and no source of randomness can spoil it.
+// asked to believe, and every key and commitment that it believes it by. Whoever wants a false
+// statement to pass would have to find a digest that suits it: 2^128 work. Derived rather than
+// drawn, the verdict is the same at every replica, and no source of randomness can spoil it.
 func challenge(label string, n int, parts ...[]byte) []byte {
 	h := sha256.New()
 	h.Write([]byte{byte(len(label))})
@@ -31,7 +31,8 @@ func challenge(label string, n int, parts ...[]byte) []byte {
 	return out[:n*coefficientLen]
 }
 
-// wipeHash overwrites what SHA-256 keeps of its input, a block at most: parts of dealings are hashed here.
+// wipeHash overwrites what SHA-256 keeps of its input, a block at most: parts of dealings are
+// hashed here.
 func wipeHash(h hash.Hash) {
 	var zero [sha256.BlockSize]byte
 	h.Reset()
@@ -91,9 +92,9 @@ func (c *Commitment) VerifyRedeal(old *Sharing, dealer int) error {
 	return c.Verify()
 }
 
-// VerifyPart checks a part that a dealer gave against the commitment: its row and its column, without
-// which it must not be acknowledged (ErrNoColumn): the columns are what others complete their parts from.
-// It does not Verify the commitment itself.
+// VerifyPart checks a part that a dealer gave against the commitment: its row and its column,
+// without which it must not be acknowledged (ErrNoColumn): the columns are what others complete
+// their parts from. It does not Verify the commitment itself.
 func (c *Commitment) VerifyPart(p *Part) error {
 	if p != nil && p.row != nil && p.column == nil {
 		return ErrNoColumn

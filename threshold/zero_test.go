@@ -8,10 +8,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestNoMethodPanicsOnNilsAndZeroValues calls every method of every public type on nil and on the zero value, with
-// nil and zero arguments, and with zero values behind pointers. Methods that return an error return one.
+// TestNoMethodPanicsOnNilsAndZeroValues calls every method of every public type on nil and on the
+// zero value, with nil and zero arguments, and with zero values behind pointers. Methods that
+// return an error return one.
 func TestNoMethodPanicsOnNilsAndZeroValues(t *testing.T) {
-	// What makes sense of nothing: encodings of public values that have no invalid value, and marks for printing.
+	// What makes sense of nothing: encodings of public values that have no invalid value, and marks
+	// for printing.
 	harmless := map[string]bool{"MarshalText": true, "MarshalJSON": true, "Format": true}
 	for _, of := range []any{
 		new(Share), new(PublicKey), new(Commitment), new(Dealing), new(Part), new(Point), new(Sharing), new(Transition),

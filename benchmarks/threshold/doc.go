@@ -3,5 +3,6 @@
 //
 // Everything is measured in one run, on one core (GOMAXPROCS is 1 meanwhile), as the median of
 // repetitions, in processor time of the process. The operations of one n take turns, so on a shared
-// machine trust the ratios between them, not the numbers: neighbours still take caches and clock frequency.
+// machine trust the ratios between them, not the numbers: neighbours still take caches and clock
+// frequency.
 package threshold

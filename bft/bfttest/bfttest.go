@@ -8,7 +8,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/sim"
 )
 
-// Options choose the clusters. The zero value is 20 seeds of clusters of six (f = 1, c = 1), all adversaries and all faults.
+// Options choose the clusters. The zero value is 20 seeds of clusters of six (f = 1, c = 1), all
+// adversaries and all faults.
 type Options struct {
 	// Seeds is the number of clusters, and First the first seed.
 	Seeds int
@@ -19,9 +20,10 @@ type Options struct {
 	Faults    []string
 }
 
-// Run replicates the application in many simulated clusters and fails the test when replicas come to different results or states, when a snapshot does
-// not restore the state, or when the cluster itself breaks a promise. operation gives the data of each client's operations, numbered from 1; there are
-// four clients, 0 to 3, and each sends its next operation when the last one was executed.
+// Run replicates the application in many simulated clusters and fails the test when replicas come
+// to different results or states, when a snapshot does not restore the state, or when the cluster
+// itself breaks a promise. operation gives the data of each client's operations, numbered from 1;
+// there are four clients, 0 to 3, and each sends its next operation when the last one was executed.
 func Run(t testing.TB, o Options, application func() bft.Application, operation func(client, number int) []byte) {
 	t.Helper()
 	if o.Seeds == 0 {

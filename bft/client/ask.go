@@ -20,7 +20,8 @@ type answer struct {
 // enough is why accept wants no further answers.
 type enough struct{ error }
 
-// What a replica that is busy may ask of a client: to stay away for so long, at most, before another one is asked. The pause doubles with each refusal.
+// What a replica that is busy may ask of a client: to stay away for so long, at most, before
+// another one is asked. The pause doubles with each refusal.
 const (
 	leastAway = 50 * time.Millisecond
 	mostAway  = 10 * time.Second
@@ -29,9 +30,11 @@ const (
 // mostPatience bounds the doubling of patience, in multiples of what it begins with.
 const mostPatience = 8
 
-// ask calls a method of one replica after the other until accept takes an answer: the next one is asked when one fails, or is silent, while those before may still
-// answer. Each time the wait doubles, so that a body travels seldom more than once; and a replica that answers others of this client's calls is not silent, only
-// slow, for a while. One that is busy says when to come back. When all have failed, they are asked again after a pause. It ends with ctx, or when accept has
+// ask calls a method of one replica after the other until accept takes an answer: the next one is
+// asked when one fails, or is silent, while those before may still answer. Each time the wait
+// doubles, so that a body travels seldom more than once; and a replica that answers others of this
+// client's calls is not silent, only slow, for a while. One that is busy says when to come back.
+// When all have failed, they are asked again after a pause. It ends with ctx, or when accept has
 // [enough].
 func (c *Client) ask(ctx context.Context, method string, query []byte, accept func([]byte) error) error {
 	calls, cancel := context.WithCancel(ctx)
@@ -103,14 +106,16 @@ func (c *Client) ask(ctx context.Context, method string, query []byte, accept fu
 	}
 }
 
-// away is how long a client stays away that was refused so often before: at least what it is told, and longer with each refusal, with some chance in it, so that those who were refused
-// together do not come back together.
+// away is how long a client stays away that was refused so often before: at least what it is told,
+// and longer with each refusal, with some chance in it, so that those who were refused together do
+// not come back together.
 func away(told time.Duration, refusals int) time.Duration {
 	pause := min(max(told, leastAway<<min(refusals, 16)), mostAway)
 	return pause + rand.N(pause/2)
 }
 
-// silence is how much longer a replica may be silent on one call that gave proven answers to others a moment ago; 0 when it gave none, or there is no time left.
+// silence is how much longer a replica may be silent on one call that gave proven answers to others
+// a moment ago; 0 when it gave none, or there is no time left.
 func (c *Client) silence(replica int, patience, left time.Duration) time.Duration {
 	if replica < 0 || c.heard[replica].Load() == 0 {
 		return 0
@@ -123,7 +128,8 @@ func (c *Client) patience() time.Duration {
 	return min(max(c.cfg.Patience, 4*time.Duration(c.usual.Load())), mostPatience*c.cfg.Patience)
 }
 
-// took notes how long a request has taken. Concurrent notes may be lost, which does not matter to an average.
+// took notes how long a request has taken. Concurrent notes may be lost, which does not matter to
+// an average.
 func (c *Client) took(d time.Duration) {
 	usual := c.usual.Load()
 	c.usual.Store(usual + (int64(d)-usual)/8)

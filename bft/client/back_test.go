@@ -24,7 +24,8 @@ func putBack(t *testing.T, s *service) {
 	s.height = 1
 }
 
-// A cluster all of whose stores were put back proves what was true then: a client that was shown more does not take it for the present.
+// A cluster all of whose stores were put back proves what was true then: a client that was shown
+// more does not take it for the present.
 func TestAClusterThatWasPutBack(t *testing.T) {
 	s := newService(t)
 	r := start(t, s, 4)
@@ -59,7 +60,8 @@ func TestAClusterThatWasPutBack(t *testing.T) {
 	require.Equal(t, "5", get(t, newClient(t, s, r.peers, 0), "a", 0), "a client that was shown nothing has nothing to warn of")
 }
 
-// The first height that a cluster reaches anew, after it was put back by one, was shown before with something else in it.
+// The first height that a cluster reaches anew, after it was put back by one, was shown before with
+// something else in it.
 func TestAClusterThatWasPutBackByOne(t *testing.T) {
 	s := newService(t)
 	r := start(t, s, 1)

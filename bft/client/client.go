@@ -36,21 +36,24 @@ type Config struct {
 	GroupKey request.GroupKey
 	// Key signs the requests.
 	Key ed25519.PrivateKey
-	// Patience is how long one replica is waited for before the next one is asked too; 0 stands for one second. Where requests usually take
-	// long, it is longer, up to eight times: a cluster under load is not helped by being asked more.
+	// Patience is how long one replica is waited for before the next one is asked too; 0 stands for
+	// one second. Where requests usually take long, it is longer, up to eight times: a cluster
+	// under load is not helped by being asked more.
 	Patience time.Duration
 	// Log may be nil.
 	Log *slog.Logger
-	// Seen is what [Client.Seen] told an earlier client of the same cluster, 0 if there was none: proven answers that fall behind it are refused with a
-	// [WentBackError].
+	// Seen is what [Client.Seen] told an earlier client of the same cluster, 0 if there was none:
+	// proven answers that fall behind it are refused with a [WentBackError].
 	Seen bft.Height
 }
 
-// WentBackError says that what the cluster proves is older than what it proved to this client before: not one slow replica, but all that answered. The
-// cluster, or that part of it which can be reached, was put back to an earlier state, and what was acknowledged since is lost. Find out how before you go
-// on; to accept it, begin anew with Config.Seen 0.
+// WentBackError says that what the cluster proves is older than what it proved to this client
+// before: not one slow replica, but all that answered. The cluster, or that part of it which can be
+// reached, was put back to an earlier state, and what was acknowledged since is lost. Find out how
+// before you go on; to accept it, begin anew with Config.Seen 0.
 type WentBackError struct {
-	// Height is that of the newest state that a replica proves now, and Seen the one that was proven before.
+	// Height is that of the newest state that a replica proves now, and Seen the one that was
+	// proven before.
 	Height, Seen bft.Height
 }
 
@@ -59,8 +62,9 @@ func (e *WentBackError) Error() string {
 		"earlier time, or the replicas that answer were", e.Seen, e.Height)
 }
 
-// inFlight bounds the requests that a client has under way, in bytes: enough to fill the blocks of several views. A replica keeps so much for one client when
-// others need little; more would only wait there.
+// inFlight bounds the requests that a client has under way, in bytes: enough to fill the blocks of
+// several views. A replica keeps so much for one client when others need little; more would only
+// wait there.
 const inFlight = 8 << 20
 
 // Client talks to a cluster. Safe for concurrent use.
@@ -78,7 +82,8 @@ type Client struct {
 	usual     atomic.Int64 // what requests took lately, a moving average in nanoseconds
 }
 
-// slot is one slot of the session: its requests come one after the other. Last is the sequence number of the last one, 0 if there was none.
+// slot is one slot of the session: its requests come one after the other. Last is the sequence
+// number of the last one, 0 if there was none.
 type slot struct{ index, last uint64 }
 
 // anchored is a height that was proven to be final a moment ago: requests are bound to it.
@@ -87,7 +92,8 @@ type anchored struct {
 	at     time.Time
 }
 
-// anchorAge is how old the proof of a height may be that a request is bound to. Sessions last longer, however crowded they are.
+// anchorAge is how old the proof of a height may be that a request is bound to. Sessions last
+// longer, however crowded they are.
 const anchorAge = 10 * time.Second
 
 // New makes a client. It connects when it is used.
@@ -133,13 +139,15 @@ func (c *Client) Close() error {
 	return errors.Join(errs...)
 }
 
-// Submit has operations of the application executed, all in one request, and returns their results, which are proven. It tries on
-// until ctx ends; after an error the operations may have been executed, or may still be, once.
+// Submit has operations of the application executed, all in one request, and returns their results,
+// which are proven. It tries on until ctx ends; after an error the operations may have been
+// executed, or may still be, once.
 func (c *Client) Submit(ctx context.Context, operations ...[]byte) ([][]byte, error) {
 	return c.submit(ctx, request.Application, operations)
 }
 
-// SubmitSystem is [Client.Submit] for operations of the system; these prove by themselves that they are allowed.
+// SubmitSystem is [Client.Submit] for operations of the system; these prove by themselves that they
+// are allowed.
 func (c *Client) SubmitSystem(ctx context.Context, operations ...[]byte) ([][]byte, error) {
 	return c.submit(ctx, request.System, operations)
 }
@@ -195,8 +203,9 @@ func (c *Client) submit(ctx context.Context, space request.Space, operations [][
 	return reply.Results, nil
 }
 
-// anchor returns a height that was proven lately to be final: by a reply, or else by what a replica proves now. States that are old by the clock, or behind what this
-// client has seen, are taken only when no replica has a better one.
+// anchor returns a height that was proven lately to be final: by a reply, or else by what a replica
+// proves now. States that are old by the clock, or behind what this client has seen, are taken only
+// when no replica has a better one.
 func (c *Client) anchor(ctx context.Context) (bft.Height, error) {
 	if b := c.bound.Load(); b != nil && time.Since(b.at) < anchorAge {
 		return b.height, nil
@@ -238,8 +247,8 @@ func (c *Client) bindTo(height bft.Height) bft.Height {
 	}
 }
 
-// Seen returns the height of the newest state that was proven to this client. Kept, and given to a later client, it shows whether the cluster was put back in
-// between.
+// Seen returns the height of the newest state that was proven to this client. Kept, and given to a
+// later client, it shows whether the cluster was put back in between.
 func (c *Client) Seen() bft.Height { return bft.Height(c.seen.Load()) }
 
 // saw notes a height that later reads must not fall behind.

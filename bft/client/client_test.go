@@ -238,8 +238,8 @@ func TestSubmitAndQuery(t *testing.T) {
 	require.Equal(t, 2, s.executed)
 }
 
-// TestEachMisbehaviour lets all replicas but one misbehave: the client gets its proven outcome from that one, and the
-// request is executed once.
+// TestEachMisbehaviour lets all replicas but one misbehave: the client gets its proven outcome from
+// that one, and the request is executed once.
 func TestEachMisbehaviour(t *testing.T) {
 	for name, b := range map[string]behaviour{"silent": silent, "failing": failing, "lying": lying} {
 		t.Run(name, func(t *testing.T) {
@@ -335,7 +335,8 @@ func TestSilence(t *testing.T) {
 	require.Negative(t, c.silence(0, time.Hour, time.Minute), "that was long ago")
 }
 
-// A client has no more bytes under way than a replica keeps for it; requests beyond wait, and are sent when there is room.
+// A client has no more bytes under way than a replica keeps for it; requests beyond wait, and are
+// sent when there is room.
 func TestBytesInFlight(t *testing.T) {
 	s := newService(t)
 	r := start(t, s, 1)

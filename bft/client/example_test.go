@@ -14,7 +14,8 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// writeAndRead is all that a program needs to use a cluster: its id, the replicas, the group public key, and a key of its own.
+// writeAndRead is all that a program needs to use a cluster: its id, the replicas, the group public
+// key, and a key of its own.
 func writeAndRead(ctx context.Context, cluster bft.ClusterID, peers []transport.Peer, group *threshold.PublicKey, key ed25519.PrivateKey) error {
 	c, err := client.New(client.Config{Cluster: cluster, Peers: peers, GroupKey: client.NewVerifier(group), Key: key})
 	if err != nil {

@@ -14,9 +14,11 @@ import (
 	"github.com/reseal-bft/reseal/bft/request"
 )
 
-// Read reads from the application, linearizably: the answer is of a state that has every operation whose result anybody was given before the call, and all that anybody has read.
-// Nothing is ordered for it: a quorum is asked how far the cluster has proven its state, and then one replica for the answer. Calls that come while others wait
-// share that question. Check verifies the answer against the reply's AppRoot in the way of the application; it may be nil. It tries on until ctx ends.
+// Read reads from the application, linearizably: the answer is of a state that has every operation
+// whose result anybody was given before the call, and all that anybody has read. Nothing is ordered
+// for it: a quorum is asked how far the cluster has proven its state, and then one replica for the
+// answer. Calls that come while others wait share that question. Check verifies the answer against
+// the reply's AppRoot in the way of the application; it may be nil. It tries on until ctx ends.
 func (c *Client) Read(ctx context.Context, query []byte, check func(*request.ReadReply) error) (*request.ReadReply, error) {
 	height, err := c.heights.await(ctx, c)
 	if err != nil {
@@ -41,9 +43,10 @@ func (c *Client) Read(ctx context.Context, query []byte, check func(*request.Rea
 	return reply, nil
 }
 
-// Query reads from one replica. The reply is of a certified state that is at most maxAge old by the clocks of client and replicas (0: of
-// any age), and no older than what this client has written or read before. Check verifies the answer against the reply's AppRoot in the way of the
-// application; it may be nil. Where a reply does not satisfy, another replica is asked, until ctx ends.
+// Query reads from one replica. The reply is of a certified state that is at most maxAge old by the
+// clocks of client and replicas (0: of any age), and no older than what this client has written or
+// read before. Check verifies the answer against the reply's AppRoot in the way of the application;
+// it may be nil. Where a reply does not satisfy, another replica is asked, until ctx ends.
 func (c *Client) Query(ctx context.Context, query []byte, maxAge time.Duration, check func(*request.ReadReply) error) (*request.ReadReply, error) {
 	back, times := &WentBackError{}, 0
 	var reply *request.ReadReply
@@ -100,8 +103,9 @@ func (c *Client) parseRead(answer []byte, check func(*request.ReadReply) error) 
 	return r, err
 }
 
-// heights asks a quorum for the height that the cluster has proven, once for all reads that wait: those that come while it is asked need a question that begins after
-// them. Safe for concurrent use.
+// heights asks a quorum for the height that the cluster has proven, once for all reads that wait:
+// those that come while it is asked need a question that begins after them. Safe for concurrent
+// use.
 type heights struct {
 	mu      sync.Mutex
 	running *question
@@ -181,7 +185,8 @@ type claim struct {
 
 func (c claim) height() bft.Height { return c.anchor.Header.StateHeight }
 
-// askHeight asks all replicas until a quorum has answered, and returns the highest height that is proven. A replica whose claim does not verify has not answered.
+// askHeight asks all replicas until a quorum has answered, and returns the highest height that is
+// proven. A replica whose claim does not verify has not answered.
 func (c *Client) askHeight(ctx context.Context) (bft.Height, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -38,8 +38,9 @@ func always(answers map[string][]byte) behaviour {
 	}
 }
 
-// A replica has stood still since the first write, another one is Byzantine: of every three answers one is of a correct replica that has voted for what the writer was
-// told, and a client that has seen nothing reads the last write.
+// A replica has stood still since the first write, another one is Byzantine: of every three answers
+// one is of a correct replica that has voted for what the writer was told, and a client that has
+// seen nothing reads the last write.
 func TestReadsAreOfTheLastWriteWhateverOneReplicaClaims(t *testing.T) {
 	for name, lie := range map[string]func(*testing.T, *service, *request.Anchor){
 		"an old height":         func(*testing.T, *service, *request.Anchor) {},
@@ -99,7 +100,8 @@ func TestAReadTakesAQuorum(t *testing.T) {
 	require.Equal(t, "1", read(t, c, "a"), "it goes on when enough are back")
 }
 
-// The question to the quorum is shared by those that wait for it, but only by those that came before it was asked.
+// The question to the quorum is shared by those that wait for it, but only by those that came
+// before it was asked.
 func TestReadsShareTheQuestion(t *testing.T) {
 	s := newService(t)
 	r := start(t, s, 4)

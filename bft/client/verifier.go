@@ -14,8 +14,9 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// Verifier verifies certificates under the group public key and remembers recent ones: the replies to all requests of one block share
-// a certificate, which costs a millisecond to verify. Safe for concurrent use, and worth sharing.
+// Verifier verifies certificates under the group public key and remembers recent ones: the replies
+// to all requests of one block share a certificate, which costs a millisecond to verify. Safe for
+// concurrent use, and worth sharing.
 type Verifier struct {
 	key *threshold.PublicKey
 
@@ -62,8 +63,9 @@ func (v *Verifier) lookup(message, signature []byte) *verification {
 // ErrNoGroupKey says that the replicas told no group key that could be believed.
 var ErrNoGroupKey = errors.New("fewer than f + 1 replicas tell the same group key: wait until the cluster has generated it, or start more replicas")
 
-// GroupKey learns the cluster's group public key, for a client that has none yet: it asks all replicas, over connections pinned to their
-// identities, and takes the key that f + 1 of them tell, of whom one at least is correct. It waits for answers until ctx ends.
+// GroupKey learns the cluster's group public key, for a client that has none yet: it asks all
+// replicas, over connections pinned to their identities, and takes the key that f + 1 of them tell,
+// of whom one at least is correct. It waits for answers until ctx ends.
 func GroupKey(ctx context.Context, cluster bft.ClusterID, peers []transport.Peer, f int) (*threshold.PublicKey, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

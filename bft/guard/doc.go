@@ -1,6 +1,6 @@
-// Package guard is the last check before a key signs a vote: a table of what was signed, and a refusal of whatever
-// contradicts it. It stands next to the key, knows nothing of the protocol's state, and shares no code with the core: a bug there
-// cannot make a replica contradict itself.
+// Package guard is the last check before a key signs a vote: a table of what was signed, and a
+// refusal of whatever contradicts it. It stands next to the key, knows nothing of the protocol's
+// state, and shares no code with the core: a bug there cannot make a replica contradict itself.
 //
 // # What it refuses
 //
@@ -10,10 +10,11 @@
 //   - any vote in a view after a finalize vote in it;
 //   - more than four different notarize votes in a view.
 //
-// The same vote again is allowed: signing it says nothing new. Several fallback notarize votes in a view are allowed, the protocol
-// needs them (docs/protocol.md).
+// The same vote again is allowed: signing it says nothing new. Several fallback notarize votes in a
+// view are allowed, the protocol needs them (docs/protocol.md).
 //
 // # What it does not promise
 //
-// The table is in memory. Whoever signs must have made the vote durable first, and hands the stored votes to Restore after a restart.
+// The table is in memory. Whoever signs must have made the vote durable first, and hands the stored
+// votes to Restore after a restart.
 package guard

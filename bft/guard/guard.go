@@ -41,7 +41,8 @@ func New(floor bft.View) *Guard {
 	return &Guard{floor: floor, rows: make(map[bft.View]*row)}
 }
 
-// Restore records the votes of an earlier run. It fails when they contradict each other: then the disk cannot be trusted.
+// Restore records the votes of an earlier run. It fails when they contradict each other: then the
+// disk cannot be trusted.
 func (g *Guard) Restore(votes []bft.Vote) error {
 	for _, v := range votes {
 		if v.View < g.floor {
@@ -135,7 +136,8 @@ func (r *row) repeats(v bft.Vote) bool {
 	return v.Kind == bft.Notarize && v.First && r.firstSigned && !r.firstNullify && r.firstBlock == v.Block
 }
 
-// admitFinalize is admit for finalize votes: a view without fallback or nullify votes has at most one vote, the first one for a block.
+// admitFinalize is admit for finalize votes: a view without fallback or nullify votes has at most
+// one vote, the first one for a block.
 func (r *row) admitFinalize(v bft.Vote) string {
 	switch {
 	case r.finalized && r.finalizeBlock != v.Block:

@@ -103,7 +103,8 @@ func TestPruneForgetsAndRefuses(t *testing.T) {
 	require.ErrorIs(t, g.Check(vote(bft.Notarize, 90, b, true)), ErrContradiction)
 }
 
-// Whatever is asked, in whatever order and across restarts, what was signed never contradicts itself. The check is dumb: it looks at all pairs.
+// Whatever is asked, in whatever order and across restarts, what was signed never contradicts
+// itself. The check is dumb: it looks at all pairs.
 func TestSignedVotesNeverContradict(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		g, signed := New(0), []bft.Vote(nil)

@@ -18,8 +18,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/merkle"
 )
 
-// disk is a database that holds nodes and values of one store, for as long as that or a state refers to it. Nothing of it outlives the process, so it writes no
-// log and syncs nothing.
+// disk is a database that holds nodes and values of one store, for as long as that or a state
+// refers to it. Nothing of it outlives the process, so it writes no log and syncs nothing.
 type disk struct {
 	place *place
 	dir   string
@@ -114,7 +114,8 @@ func (l pebbleLog) Errorf(format string, args ...any) {
 	l.d.place.opts.Log.Warn(fmt.Sprintf(format, args...), "dir", l.d.dir)
 }
 
-// Fatalf is called where the database cannot go on. Its goroutine stops here for ever; who waits for it hears of the failure.
+// Fatalf is called where the database cannot go on. Its goroutine stops here for ever; who waits
+// for it hears of the failure.
 func (l pebbleLog) Fatalf(format string, args ...any) {
 	_ = l.d.place.fail(fmt.Errorf(format, args...))
 	select {}
@@ -206,7 +207,8 @@ func (d *disk) checkSpace() error {
 	return err
 }
 
-// version is what a database held when a tree was saved there. It may be read concurrently, and is let go of when nobody refers to it any more.
+// version is what a database held when a tree was saved there. It may be read concurrently, and is
+// let go of when nobody refers to it any more.
 type version struct{ *pinned }
 
 type pinned struct {

@@ -71,8 +71,9 @@ func snapshotOf(t require.TestingT, s bft.State) []byte {
 	return b.Bytes()
 }
 
-// TestOnDiskAsInMemory executes the same operations in memory and on disk. Old states stay as they were, for who reads them and for who writes a snapshot of them
-// meanwhile; a snapshot of one restores either.
+// TestOnDiskAsInMemory executes the same operations in memory and on disk. Old states stay as they
+// were, for who reads them and for who writes a snapshot of them meanwhile; a snapshot of one
+// restores either.
 func TestOnDiskAsInMemory(t *testing.T) {
 	const blocks, keys = 120, 400
 	plain, disk := New(), onDisk(t, vfs.NewMem(), 16<<10)
@@ -132,7 +133,8 @@ func TestOnDiskAsInMemory(t *testing.T) {
 	}
 }
 
-// A process that ended at any point leaves nothing that keeps the next one from starting, or that it would believe.
+// A process that ended at any point leaves nothing that keeps the next one from starting, or that
+// it would believe.
 func TestOpenAfterACrash(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	var mu sync.Mutex
@@ -181,7 +183,8 @@ func TestOpenRefuses(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// TestDamagedFiles changes one byte of what is on disk after the other. What is read is right, or there is an error, and then nothing is executed any more.
+// TestDamagedFiles changes one byte of what is on disk after the other. What is read is right, or
+// there is an error, and then nothing is executed any more.
 func TestDamagedFiles(t *testing.T) {
 	const keys = 100
 	found := 0
@@ -273,7 +276,8 @@ func TestFullDisk(t *testing.T) {
 	_ = s.Close()
 }
 
-// A value that there is no room for is not read: a block of reads of large values costs no more than what it answers.
+// A value that there is no room for is not read: a block of reads of large values costs no more
+// than what it answers.
 func TestWhatThereIsNoRoomForIsNotRead(t *testing.T) {
 	s := onDisk(t, vfs.NewMem(), 1)
 	put, err := Put([]byte("big"), make([]byte, MaxValue))
@@ -296,7 +300,8 @@ func TestWhatThereIsNoRoomForIsNotRead(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// BenchmarkApplyOnDisk puts 1000 new values of 128 bytes a block, under keys out of a million: more than fits in memory.
+// BenchmarkApplyOnDisk puts 1000 new values of 128 bytes a block, under keys out of a million: more
+// than fits in memory.
 func BenchmarkApplyOnDisk(b *testing.B) {
 	const batch, keys = 1000, 1_000_000
 	s, err := Open(b.TempDir(), Options{Memory: 64 << 20})

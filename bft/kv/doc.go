@@ -1,24 +1,32 @@
-// Package kv is the built-in replicated service: a key-value store whose state is a Merkle tree, so that every answer carries its
-// proof. It implements bft.Application, and is small enough to serve as the example for others.
+// Package kv is the built-in replicated service: a key-value store whose state is a Merkle tree, so
+// that every answer carries its proof. It implements bft.Application, and is small enough to serve
+// as the example for others.
 //
-// Operations are made by [Put], [Get], [Delete] and [CompareAndSwap], and go into a request; what comes back for each is read by
-// [ParseResult]. A Get that is ordered like this is linearizable. A query (the key itself) is answered by one replica with a proof, which
-// [VerifyQuery] checks against a certified root.
+// Operations are made by [Put], [Get], [Delete] and [CompareAndSwap], and go into a request; what
+// comes back for each is read by [ParseResult]. A Get that is ordered like this is linearizable. A
+// query (the key itself) is answered by one replica with a proof, which [VerifyQuery] checks
+// against a certified root.
 //
-// The leaf of a key is SHA-256("reseal/v1/kv\0" || key), its value the key and the value: so a snapshot lists the keys.
+// The leaf of a key is SHA-256("reseal/v1/kv\0" || key), its value the key and the value: so a
+// snapshot lists the keys.
 //
 // # Where the data is
 //
-// [New] makes a store that is all in memory. One that [Open] makes keeps the changes of the last blocks in memory and everything else in a Pebble database: the inner
-// nodes of the tree by their place in it, and the values by their keys. When the changes exceed a bound in bytes they are written there, beside the service,
-// which waits only when twice as much has come together. States are as cheap as ever: each refers to the nodes that were in memory then, and to a snapshot of the
+// [New] makes a store that is all in memory. One that [Open] makes keeps the changes of the last
+// blocks in memory and everything else in a Pebble database: the inner nodes of the tree by their
+// place in it, and the values by their keys. When the changes exceed a bound in bytes they are
+// written there, beside the service, which waits only when twice as much has come together. States
+// are as cheap as ever: each refers to the nodes that were in memory then, and to a snapshot of the
 // database, which Pebble keeps for as long as somebody has the state.
 //
-// The database is scratch: it is made again at each start, from the replica's snapshot and log, which are proven. While the process runs it is no more believed than a
-// peer: every node and every value that is read is compared with the hash that the node above it has, up to the root, which is in memory. Something else, a
-// file that cannot be read and a full disk end the store: it executes and answers nothing more, and [Store.Apply] says why.
+// The database is scratch: it is made again at each start, from the replica's snapshot and log,
+// which are proven. While the process runs it is no more believed than a peer: every node and every
+// value that is read is compared with the hash that the node above it has, up to the root, which is
+// in memory. Something else, a file that cannot be read and a full disk end the store: it executes
+// and answers nothing more, and [Store.Apply] says why.
 //
 // # What it does not promise
 //
-// A start takes as long as it takes to read the snapshot. There are no scans, transactions over several keys, or access control: each client may write each key.
+// A start takes as long as it takes to read the snapshot. There are no scans, transactions over
+// several keys, or access control: each client may write each key.
 package kv

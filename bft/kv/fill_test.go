@@ -28,7 +28,8 @@ var (
 	valueSize = flags.Int("value", 1000, "bytes of a value")
 )
 
-// TestMoreThanMemory fills a store with more than it may have in memory, writes a snapshot of it while it goes on, and restores that. It prints what it took.
+// TestMoreThanMemory fills a store with more than it may have in memory, writes a snapshot of it
+// while it goes on, and restores that. It prints what it took.
 func TestMoreThanMemory(t *testing.T) {
 	opts := Options{}
 	if *memoryMiB > 0 {

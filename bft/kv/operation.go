@@ -44,8 +44,8 @@ func Get(key []byte) ([]byte, error) { return encode(operation{kind: kindGet, ke
 // Delete makes the operation that deletes a key. Its result is [OK], or [NotFound].
 func Delete(key []byte) ([]byte, error) { return encode(operation{kind: kindDelete, key: key}) }
 
-// CompareAndSwap makes the operation that sets a key's value if it is old, or if there is none and old is nil. Its result is [OK], or
-// [Mismatch].
+// CompareAndSwap makes the operation that sets a key's value if it is old, or if there is none and
+// old is nil. Its result is [OK], or [Mismatch].
 func CompareAndSwap(key, old, value []byte) ([]byte, error) {
 	return encode(operation{kind: kindSwap, key: key, value: value, old: old, oldPresent: old != nil})
 }
@@ -121,8 +121,8 @@ const (
 	NotFound        // there is no such key
 	Mismatch        // the key's value was not the expected one
 	Invalid         // the operation is malformed or exceeds a limit
-	// Dropped is never encoded: the result was left out because the results of its request, or of all requests of its block, were too large together. The
-	// operation was executed all the same.
+	// Dropped is never encoded: the result was left out because the results of its request, or of
+	// all requests of its block, were too large together. The operation was executed all the same.
 	Dropped
 )
 

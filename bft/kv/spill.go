@@ -23,8 +23,10 @@ import (
 type Options struct {
 	// FS is the file system; nil stands for the machine's.
 	FS vfs.FS
-	// Memory bounds what the store takes, in bytes: a quarter for what is not on disk yet, which doubles while it is written; a quarter for nodes that were read;
-	// and a quarter in the database, which Go's memory limit does not count. 0 stands for 256 MiB, and less than 8 MiB for these.
+	// Memory bounds what the store takes, in bytes: a quarter for what is not on disk yet, which
+	// doubles while it is written; a quarter for nodes that were read; and a quarter in the
+	// database, which Go's memory limit does not count. 0 stands for 256 MiB, and less than 8 MiB
+	// for these.
 	Memory int64
 	// Log is told of what the database does badly; nil discards it.
 	Log *slog.Logger
@@ -35,8 +37,9 @@ const (
 	leastMemory   = 8 << 20
 )
 
-// Open returns an empty store that has in dir what does not fit in memory. What an earlier process left there is removed: a replica restores its state from a
-// snapshot and the log, which are proven. So nothing is synced, and the directory needs no backup.
+// Open returns an empty store that has in dir what does not fit in memory. What an earlier process
+// left there is removed: a replica restores its state from a snapshot and the log, which are
+// proven. So nothing is synced, and the directory needs no backup.
 func Open(dir string, opts Options) (*Store, error) {
 	if opts.FS == nil {
 		opts.FS = vfs.Default
@@ -87,7 +90,8 @@ func (s *Store) retire() error {
 	return err
 }
 
-// Close ends the use of the directory. No state may be read meanwhile; afterwards those that are not in memory fail.
+// Close ends the use of the directory. No state may be read meanwhile; afterwards those that are
+// not in memory fail.
 func (s *Store) Close() error {
 	if s.place == nil {
 		return nil
@@ -116,7 +120,8 @@ type saved struct {
 	err     error
 }
 
-// relieve sees to it that what is only in memory goes to disk when it is too much. The service waits for it when it is twice as much.
+// relieve sees to it that what is only in memory goes to disk when it is too much. The service
+// waits for it when it is twice as much.
 func (s *Store) relieve() error {
 	if s.place == nil {
 		return nil
@@ -192,7 +197,8 @@ func (s *Store) noted() *merkle.Gone {
 	return &s.gone
 }
 
-// place is a directory in which the databases of a store are: one, and those that states still refer to after a snapshot was restored.
+// place is a directory in which the databases of a store are: one, and those that states still
+// refer to after a snapshot was restored.
 type place struct {
 	opts  Options
 	dir   string
@@ -208,7 +214,8 @@ type place struct {
 	broken  chan struct{} // closed with the failure
 }
 
-// fail takes note that the disk has failed, and returns the first failure: from then on nothing is read or executed.
+// fail takes note that the disk has failed, and returns the first failure: from then on nothing is
+// read or executed.
 func (p *place) fail(err error) error {
 	err = fmt.Errorf("%s: %w", p.dir, advise(err))
 	if p.failure.CompareAndSwap(nil, &err) {

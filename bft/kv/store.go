@@ -12,7 +12,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/merkle"
 )
 
-// Store is the replicated key-value store. It is used by one goroutine; the states that it gives out may be read by any.
+// Store is the replicated key-value store. It is used by one goroutine; the states that it gives
+// out may be read by any.
 type Store struct {
 	content merkle.Tree
 	place   *place // nil: everything stays in memory
@@ -90,7 +91,8 @@ var (
 	resultInvalid  = encodeResult(Invalid, nil)
 )
 
-// apply executes an operation. It returns nothing where the result would take more than room: then the value is not read either.
+// apply executes an operation. It returns nothing where the result would take more than room: then
+// the value is not read either.
 func (b *batch) apply(data []byte, room int) ([]byte, error) {
 	op, err := decode(data)
 	if err != nil {
@@ -177,7 +179,8 @@ func (s *Store) State() bft.State { return State{s.content, s.place} }
 // restored is how much of a snapshot is taken over at once, in bytes.
 const restored = 4 << 20
 
-// Restore replaces the content by a snapshot; see bft.Application. A snapshot that fails leaves the content as it was.
+// Restore replaces the content by a snapshot; see bft.Application. A snapshot that fails leaves the
+// content as it was.
 func (s *Store) Restore(r io.Reader) error {
 	fresh, err := s.fresh()
 	if err != nil {
@@ -268,8 +271,8 @@ func (s State) Query(query []byte) (answer, proof []byte, err error) {
 	return answer, proof, err
 }
 
-// VerifyQuery checks what [State.Query] answered for key against the root of a state, and returns the value, or that there is
-// none (found is false). The value is a slice of answer.
+// VerifyQuery checks what [State.Query] answered for key against the root of a state, and returns
+// the value, or that there is none (found is false). The value is a slice of answer.
 func VerifyQuery(root bft.Digest, key, answer, proof []byte) (value []byte, found bool, err error) {
 	if len(key) == 0 || len(key) > MaxKey || len(answer) == 0 || answer[0] > 1 || answer[0] == 0 && len(answer) > 1 {
 		return nil, false, fmt.Errorf("%w answer: ask another replica", errMalformed)

@@ -122,7 +122,8 @@ func apply(s *Store, height bft.Height, operations []bft.Operation) [][]byte {
 	return results.Of(0)
 }
 
-// A result that there is no room for is not made: a block of 4 096 reads of a megabyte costs no memory for what is dropped.
+// A result that there is no room for is not made: a block of 4 096 reads of a megabyte costs no
+// memory for what is dropped.
 func TestResultsWithoutRoomAreNotMade(t *testing.T) {
 	put, err := Put([]byte("big"), make([]byte, MaxValue))
 	require.NoError(t, err)

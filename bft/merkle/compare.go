@@ -6,13 +6,15 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// Prefix names a subtree: all keys whose first 2*Depth bits are those of Key. The zero value names the whole map.
+// Prefix names a subtree: all keys whose first 2*Depth bits are those of Key. The zero value names
+// the whole map.
 type Prefix struct {
 	Key   bft.Digest
 	Depth int // 0 to 128
 }
 
-// Children names the four quarters of a subtree; one of a single key (128) or of an invalid depth has none.
+// Children names the four quarters of a subtree; one of a single key (128) or of an invalid depth
+// has none.
 func (p Prefix) Children() (children [Arity]Prefix, ok bool) {
 	if p.Depth < 0 || p.Depth >= maxDepth {
 		return children, false
@@ -26,9 +28,10 @@ func (p Prefix) Children() (children [Arity]Prefix, ok bool) {
 	return children, true
 }
 
-// NodeHash returns the hash of a subtree: zero where it is empty, the leaf's hash where it holds one key. Two maps agree under a
-// prefix exactly if their hashes there are equal. So a replica finds what differs from another by descending where
-// the hashes differ, checking each answer of its peer with [Splits].
+// NodeHash returns the hash of a subtree: zero where it is empty, the leaf's hash where it holds
+// one key. Two maps agree under a prefix exactly if their hashes there are equal. So a replica
+// finds what differs from another by descending where the hashes differ, checking each answer of
+// its peer with [Splits].
 func (m Map) NodeHash(p Prefix) bft.Digest { return m.under(p).hash }
 
 // Splits reports whether a subtree of hash parent can have children of these hashes.

@@ -10,7 +10,8 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// Map is an immutable map. The zero value is empty. It may be read concurrently, and copied: a copy is the same map.
+// Map is an immutable map. The zero value is empty. It may be read concurrently, and copied: a copy
+// is the same map.
 type Map struct {
 	root ref
 	size int
@@ -41,8 +42,9 @@ func (m Map) Get(key bft.Digest) (value []byte, ok bool) {
 	return at.leaf.value, true
 }
 
-// Update returns the map with the changes made; where they name a key more than once, the last one counts. The map m stays as it
-// was. Nodes that no change touches are shared, each touched node is hashed once.
+// Update returns the map with the changes made; where they name a key more than once, the last one
+// counts. The map m stays as it was. Nodes that no change touches are shared, each touched node is
+// hashed once.
 func (m Map) Update(changes []Change) Map {
 	if len(changes) == 0 {
 		return m
@@ -81,7 +83,8 @@ func normalize(changes []Change) []*Change {
 	return sorted
 }
 
-// split cuts off the changes whose key has the given digit at depth. They come first: the digits before were cut off before.
+// split cuts off the changes whose key has the given digit at depth. They come first: the digits
+// before were cut off before.
 func split(changes []*Change, depth int, d byte) (under, rest []*Change) {
 	n := 0
 	for n < len(changes) && digit(&changes[n].Key, depth) == d {

@@ -7,15 +7,17 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// Arity is the number of children of an inner node: a level of the tree takes two bits of the key. Against two children, a path is half as
-// long and takes a third less hashing; its proof is half as large again.
+// Arity is the number of children of an inner node: a level of the tree takes two bits of the key.
+// Against two children, a path is half as long and takes a third less hashing; its proof is half as
+// large again.
 const Arity = 4
 
 // maxDepth is the number of levels that the 256 bits of a key make.
 const maxDepth = 128
 
-// ref refers to a subtree by its hash and where it is: an inner node, or a leaf. The zero ref is the empty subtree. The hash stands beside the
-// pointer, not in the node, so that hashing a node does not fetch the children that have not changed into the processor's cache.
+// ref refers to a subtree by its hash and where it is: an inner node, or a leaf. The zero ref is
+// the empty subtree. The hash stands beside the pointer, not in the node, so that hashing a node
+// does not fetch the children that have not changed into the processor's cache.
 type ref struct {
 	hash  bft.Digest
 	inner *inner
@@ -33,7 +35,8 @@ type leaf struct {
 	size   uint32 // of the value, in bytes
 }
 
-// storedInner stands for an inner node that is stored and not in memory: only the ref's hash tells which.
+// storedInner stands for an inner node that is stored and not in memory: only the ref's hash tells
+// which.
 var storedInner = new(inner)
 
 func (r *ref) empty() bool { return r.inner == nil && r.leaf == nil }
@@ -85,7 +88,8 @@ func newLeaf(key bft.Digest, value []byte) ref {
 	return ref{hash: hashLeaf(&key, &valueHash, size), leaf: &leaf{key: key, value: value, size: size}}
 }
 
-// seal makes a finished node a subtree: one that holds a single leaf is that leaf, one that holds nothing is empty.
+// seal makes a finished node a subtree: one that holds a single leaf is that leaf, one that holds
+// nothing is empty.
 func (n *inner) seal() ref {
 	var hashes [Arity]bft.Digest
 	occupied, last := 0, 0

@@ -12,10 +12,11 @@ import (
 // ErrProof says that a proof does not show what was claimed of a map with the given root.
 var ErrProof = errors.New("the Merkle proof does not verify: the answer is not of the certified state; ask another replica")
 
-// Proof shows, to one who knows only a map's root, what the map holds under one key. The zero value proves absence in the empty map.
+// Proof shows, to one who knows only a map's root, what the map holds under one key. The zero value
+// proves absence in the empty map.
 type Proof struct {
-	// Siblings are, for each inner node from the root down (at most 128), the hashes of the three children beside the path, in
-	// order; zero for an empty subtree.
+	// Siblings are, for each inner node from the root down (at most 128), the hashes of the three
+	// children beside the path, in order; zero for an empty subtree.
 	Siblings [][Arity - 1]bft.Digest
 	// Other is set where the path ends in the leaf of another key, which proves absence.
 	Other *OtherLeaf
@@ -64,8 +65,8 @@ func besides(towards, i int) int {
 	return i + 1
 }
 
-// Root returns the root of a map in which the proof shows that key has the given value, or is absent. It fails where the proof can
-// show no such thing.
+// Root returns the root of a map in which the proof shows that key has the given value, or is
+// absent. It fails where the proof can show no such thing.
 func (p Proof) Root(key bft.Digest, value []byte, present bool) (bft.Digest, error) {
 	if len(p.Siblings) > maxDepth {
 		return bft.Digest{}, ErrProof
@@ -95,8 +96,8 @@ func (p Proof) Root(key bft.Digest, value []byte, present bool) (bft.Digest, err
 	return h, nil
 }
 
-// VerifyProof checks that the map with the given root holds value under key (present), or nothing (not present; value is ignored).
-// It returns [ErrProof] where the proof does not show that.
+// VerifyProof checks that the map with the given root holds value under key (present), or nothing
+// (not present; value is ignored). It returns [ErrProof] where the proof does not show that.
 func VerifyProof(root, key bft.Digest, value []byte, present bool, p Proof) error {
 	got, err := p.Root(key, value, present)
 	if err == nil && got != root {
@@ -108,8 +109,9 @@ func VerifyProof(root, key bft.Digest, value []byte, present bool, p Proof) erro
 // MaxProof is the size of the largest encoded proof, in bytes.
 const MaxProof = 1 + maxDepth*(1+(Arity-1)*32) + 1 + 68
 
-// MarshalBinary returns the canonical encoding: the number of inner nodes (1 byte); for each of them a byte that tells which of
-// the siblings are not zero, and these; and the other leaf if there is one.
+// MarshalBinary returns the canonical encoding: the number of inner nodes (1 byte); for each of
+// them a byte that tells which of the siblings are not zero, and these; and the other leaf if there
+// is one.
 func (p Proof) MarshalBinary() ([]byte, error) {
 	if len(p.Siblings) > maxDepth {
 		return nil, ErrProof

@@ -16,8 +16,8 @@ const MaxValue = 4 << 20
 
 const snapshotMagic = "reseal/v1/map\x00"
 
-// WriteTo writes a snapshot: the number of keys (8 bytes), then key, length (4 bytes) and value of each, in the order of the keys.
-// Equal maps give equal bytes.
+// WriteTo writes a snapshot: the number of keys (8 bytes), then key, length (4 bytes) and value of
+// each, in the order of the keys. Equal maps give equal bytes.
 func (m Map) WriteTo(w io.Writer) (int64, error) {
 	return writeSnapshot(w, m.size, func(yield func(bft.Digest, []byte) error) error {
 		for key, value := range m.All() {
@@ -64,7 +64,8 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 
 var errSnapshot = errors.New("malformed snapshot of a map: fetch it again from another replica")
 
-// Read reads what [Map.WriteTo] wrote, and nothing beyond it. Whether it is the right content, the root of the result tells.
+// Read reads what [Map.WriteTo] wrote, and nothing beyond it. Whether it is the right content, the
+// root of the result tells.
 func Read(r io.Reader) (Map, error) {
 	var entries []*Change
 	err := ReadEach(r, func(entry Change) error {
@@ -79,7 +80,8 @@ func Read(r io.Reader) (Map, error) {
 	return Map{root: root, size: u.size}, nil
 }
 
-// ReadEach reads what [Map.WriteTo] wrote, and nothing beyond it, and calls each for every key and its value, in the order of the keys, until that fails.
+// ReadEach reads what [Map.WriteTo] wrote, and nothing beyond it, and calls each for every key and
+// its value, in the order of the keys, until that fails.
 func ReadEach(r io.Reader, each func(entry Change) error) error {
 	var head [len(snapshotMagic) + 8]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {

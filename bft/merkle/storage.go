@@ -117,7 +117,8 @@ func decodeNode(data []byte) (*inner, bool) {
 	return n, len(data) == 0
 }
 
-// Cache keeps nodes that were read, up to a number of bytes. Safe for concurrent use. What is in it was verified, and is found by its hash, so it serves any tree.
+// Cache keeps nodes that were read, up to a number of bytes. Safe for concurrent use. What is in it
+// was verified, and is found by its hash, so it serves any tree.
 type Cache struct {
 	half int64 // bytes
 

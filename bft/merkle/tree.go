@@ -7,9 +7,11 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// Tree is an immutable map like [Map], with the same root and proofs, whose nodes need not be in memory: [Tree.Save] writes them to a storage of the caller's, and
-// what [Tree.After] returns reads them from there when they are needed. What is read is believed only as far as the hashes in memory prove it, up to the root:
-// anything else is [ErrDamaged]. A tree may be read concurrently, and copied. [NewTree] makes an empty one.
+// Tree is an immutable map like [Map], with the same root and proofs, whose nodes need not be in
+// memory: [Tree.Save] writes them to a storage of the caller's, and what [Tree.After] returns reads
+// them from there when they are needed. What is read is believed only as far as the hashes in
+// memory prove it, up to the root: anything else is [ErrDamaged]. A tree may be read concurrently,
+// and copied. [NewTree] makes an empty one.
 type Tree struct {
 	root    ref
 	size    int
@@ -19,13 +21,15 @@ type Tree struct {
 
 // Writer takes the nodes of a tree. The arguments must not be kept.
 type Writer interface {
-	// WriteNode sets the node at a path, of 0 to 127 bytes. In the order of its path, a node comes before all below it, and these before all others.
+	// WriteNode sets the node at a path, of 0 to 127 bytes. In the order of its path, a node comes
+	// before all below it, and these before all others.
 	WriteNode(path, node []byte) error
 	// WriteValue sets the value of a key.
 	WriteValue(key bft.Digest, value []byte) error
 }
 
-// Reader reads what a [Writer] was given; what is not there is an error. The result is not kept or changed.
+// Reader reads what a [Writer] was given; what is not there is an error. The result is not kept or
+// changed.
 type Reader interface {
 	ReadNode(path []byte) ([]byte, error)
 	ReadValue(key bft.Digest) ([]byte, error)
@@ -86,7 +90,8 @@ func (t Tree) find(key bft.Digest) (*leaf, error) {
 	return at.leaf, nil
 }
 
-// Update returns the tree with the changes made, as [Map.Update] does, and adds what they have made superfluous to gone. It fails where the storage does.
+// Update returns the tree with the changes made, as [Map.Update] does, and adds what they have made
+// superfluous to gone. It fails where the storage does.
 func (t Tree) Update(changes []Change, gone *Gone) (Tree, error) {
 	if len(changes) == 0 {
 		return t, nil
@@ -114,7 +119,8 @@ func (t Tree) Prove(key bft.Digest) (Proof, error) {
 	return p, nil
 }
 
-// Save writes all nodes that are not stored. What was superfluous before must have been deleted, since a save may set it again.
+// Save writes all nodes that are not stored. What was superfluous before must have been deleted,
+// since a save may set it again.
 func (t Tree) Save(w Writer) error { return save(w, &t.root, make([]byte, 0, maxDepth)) }
 
 func save(w Writer, at *ref, path []byte) error {
@@ -135,8 +141,9 @@ func save(w Writer, at *ref, path []byte) error {
 	return nil
 }
 
-// After returns the tree with all nodes that it shares with an earlier one left to the storage, where that one was saved, and no longer in memory. The cost is that
-// of the nodes which were made since.
+// After returns the tree with all nodes that it shares with an earlier one left to the storage,
+// where that one was saved, and no longer in memory. The cost is that of the nodes which were made
+// since.
 func (t Tree) After(saved Tree, r Reader) Tree {
 	var unsaved int64
 	root := release(&t.root, &saved.root, 0, &unsaved)
@@ -172,8 +179,9 @@ func release(at, saved *ref, depth int, unsaved *int64) ref {
 	return ref{hash: at.hash, inner: &node}
 }
 
-// WriteTo writes a snapshot of all keys and values to w, as [Map.WriteTo] does. It reads the storage in order, by r: each node, then what is below it. Everything
-// is verified before it is written.
+// WriteTo writes a snapshot of all keys and values to w, as [Map.WriteTo] does. It reads the
+// storage in order, by r: each node, then what is below it. Everything is verified before it is
+// written.
 func (t Tree) WriteTo(w io.Writer, r Reader) (int64, error) {
 	s := &storage{reader: r}
 	return writeSnapshot(w, t.size, func(yield func(bft.Digest, []byte) error) error {

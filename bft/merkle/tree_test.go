@@ -91,8 +91,9 @@ func requireSame(t require.TestingT, want Map, got Tree, probes []bft.Digest) {
 	require.Equal(t, one.Bytes(), other.Bytes())
 }
 
-// TestTreeAgainstMap changes a map and a tree alike. Saves take their time: the tree is changed before what was saved is let go of. What the storage held at a save
-// serves the trees of that time; the storage then holds what such a tree needs, and nothing else.
+// TestTreeAgainstMap changes a map and a tree alike. Saves take their time: the tree is changed
+// before what was saved is let go of. What the storage held at a save serves the trees of that
+// time; the storage then holds what such a tree needs, and nothing else.
 func TestTreeAgainstMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		type at struct {
@@ -148,7 +149,8 @@ func TestTreeAgainstMap(t *testing.T) {
 	})
 }
 
-// TestATreeBelievesNothing damages one record of a storage in each way: whatever is read then is right, or an error.
+// TestATreeBelievesNothing damages one record of a storage in each way: whatever is read then is
+// right, or an error.
 func TestATreeBelievesNothing(t *testing.T) {
 	plain := sample(24, 1)
 	tree := NewTree(nil)

@@ -97,7 +97,8 @@ func (l *leaf) holds(value []byte) bool {
 	return sha256.Sum256(value) == bft.Digest(l.value)
 }
 
-// build makes a subtree of new keys and of one leaf that was there, whose key no change names, or none (empty).
+// build makes a subtree of new keys and of one leaf that was there, whose key no change names, or
+// none (empty).
 func (u *updater) build(old ref, depth int, changes []*Change) ref {
 	switch {
 	case len(changes) == 0:

@@ -46,7 +46,8 @@ func (m *Monitor) claim(s bft.Statement) *claim {
 	return c
 }
 
-// heardVote takes in a vote that came on its sender's own channel, or this replica's own when it is signed.
+// heardVote takes in a vote that came on its sender's own channel, or this replica's own when it is
+// signed.
 func (m *Monitor) heardVote(from bft.ReplicaID, v bft.Vote) {
 	m.named[v.Block] = true
 	if from != m.cfg.Self && m.peers[from].forged || len(v.Partial) == 0 {
@@ -91,7 +92,8 @@ func (m *Monitor) judgeCombine(e bft.Combine) {
 	}
 }
 
-// judgeVerify asks whether a certificate came from the peer, is news, and within the bounds on what is checked.
+// judgeVerify asks whether a certificate came from the peer, is news, and within the bounds on what
+// is checked.
 func (m *Monitor) judgeVerify(e bft.Verify) {
 	s := e.Certificate.Statement
 	p, c := &m.peers[e.From], m.claim(s)
@@ -113,7 +115,8 @@ func (m *Monitor) judgeVerify(e bft.Verify) {
 	}
 }
 
-// judgeFetch asks whether a block is wanted: somebody voted for it, certified it, or built on it, and it is not held.
+// judgeFetch asks whether a block is wanted: somebody voted for it, certified it, or built on it,
+// and it is not held.
 func (m *Monitor) judgeFetch(e bft.Fetch) {
 	switch {
 	case !m.named[e.Block]:
@@ -150,7 +153,8 @@ func (m *Monitor) judgeStatus(x bft.Status) {
 	}
 }
 
-// unresolved is the first view that has no certificate that ends it, above the highest notarized block and the last final one.
+// unresolved is the first view that has no certificate that ends it, above the highest notarized
+// block and the last final one.
 func (m *Monitor) unresolved() bft.View {
 	first := max(m.finalView, m.highest) + 1
 	for first < m.view && m.passedFor[first] {
@@ -205,8 +209,9 @@ func (m *Monitor) judgeAnswers(effects []bft.Effect) {
 	}
 }
 
-// judgeSpread asks why a finalize vote is given to all: the fast path did not complete in time, or was lost; a view was nullified lately; the view or the block
-// calls for it; f + 1 others lack finality; or it is said again.
+// judgeSpread asks why a finalize vote is given to all: the fast path did not complete in time, or
+// was lost; a view was nullified lately; the view or the block calls for it; f + 1 others lack
+// finality; or it is said again.
 func (m *Monitor) judgeSpread(v bft.Vote) {
 	if m.again || v.View%finalizeEvery == 0 || v.View <= m.trouble || v.View <= m.slowThrough || len(m.lacks[v.Statement]) > m.f {
 		return
@@ -220,7 +225,8 @@ func (m *Monitor) judgeSpread(v bft.Vote) {
 	m.fail("tells all to finalize a block of view %d, and the fast path may still complete", v.View)
 }
 
-// judgeDuties asks whether what must be said was: a certificate that is new is stored, and one that ends the current view goes to all.
+// judgeDuties asks whether what must be said was: a certificate that is new is stored, and one that
+// ends the current view goes to all.
 func (m *Monitor) judgeDuties(effects []bft.Effect) {
 	due := m.news
 	m.news = nil
@@ -245,7 +251,8 @@ func (m *Monitor) judgeDuties(effects []bft.Effect) {
 	}
 }
 
-// judgeTimer asks whether a view gets the time that it should: the base, doubled with every leader that failed since a block was last notarized.
+// judgeTimer asks whether a view gets the time that it should: the base, doubled with every leader
+// that failed since a block was last notarized.
 func (m *Monitor) judgeTimer(e bft.SetTimer) {
 	if e.Timer.Kind != bft.TimerView {
 		return

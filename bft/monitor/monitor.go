@@ -30,7 +30,8 @@ type Monitor struct {
 	begun    bool
 	fired    bool // the present event is the expiry of a view's timer, which may have been set for an earlier view
 
-	// The present event: what came from whom, whether all is said again, and the certificate that is news, with the view before it.
+	// The present event: what came from whom, whether all is said again, and the certificate that
+	// is news, with the view before it.
 	message    bft.Message
 	from       bft.ReplicaID
 	again      bool
@@ -63,7 +64,8 @@ type known struct {
 	stored bool
 }
 
-// New makes the monitor of a core that starts from what was on disk. It calls report with a sentence for everything that is not justified.
+// New makes the monitor of a core that starts from what was on disk. It calls report with a
+// sentence for everything that is not justified.
 func New(cfg bft.Config, restored bft.Restored, report func(string)) *Monitor {
 	f, c := cfg.Size.F, cfg.Size.C
 	m := &Monitor{
@@ -248,7 +250,8 @@ func (m *Monitor) certify(s bft.Statement) {
 
 func (m *Monitor) enter(v bft.View) { m.view, m.enteredAt = v, m.now.Mono }
 
-// failed counts a leader that failed, once in its window; succeeded forgets them all when a block was notarized or final after it.
+// failed counts a leader that failed, once in its window; succeeded forgets them all when a block
+// was notarized or final after it.
 func (m *Monitor) failed(v bft.View) {
 	m.failedIn = max(m.failedIn, v)
 	before := bft.Statement{Epoch: m.cfg.Epoch, View: v - 1, Kind: bft.Nullify}

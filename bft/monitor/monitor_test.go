@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// bench shows one replica's monitor what a core is said to have done: replica 1 of n = 6 (f = c = 1, q = 4, p = 1), in epoch 2, above height 10.
+// bench shows one replica's monitor what a core is said to have done: replica 1 of n = 6 (f = c =
+// 1, q = 4, p = 1), in epoch 2, above height 10.
 type bench struct {
 	*monitor.Monitor
 	config bft.Config

@@ -115,7 +115,8 @@ func (m *Monitor) notarized(view bft.View, block bft.Digest) bool {
 	return m.isFinal(block)
 }
 
-// isFinal: by its own votes, by a descendant's, or because a notarized descendant certifies the state after it: a correct replica has executed it as final.
+// isFinal: by its own votes, by a descendant's, or because a notarized descendant certifies the
+// state after it: a correct replica has executed it as final.
 func (m *Monitor) isFinal(block bft.Digest) bool {
 	k := m.blocks[block]
 	if k == nil {
@@ -134,7 +135,8 @@ func (m *Monitor) isFinal(block bft.Digest) bool {
 	return false
 }
 
-// direct: final by the votes of its own view: by a finalization, or by n - p first votes, with the notarization when they are fewer than n - c.
+// direct: final by the votes of its own view: by a finalization, or by n - p first votes, with the
+// notarization when they are fewer than n - c.
 func (m *Monitor) direct(digest bft.Digest, k *known) bool {
 	if m.certs[bft.Statement{Epoch: m.cfg.Epoch, View: k.header.View, Kind: bft.Finalize, Block: digest}] {
 		return true
@@ -160,7 +162,8 @@ func (m *Monitor) descends(from, to bft.Digest, height bft.Height) bool {
 	return true
 }
 
-// judgePlace asks whether a block stands where it may: on a notarized parent, with all views between nullified.
+// judgePlace asks whether a block stands where it may: on a notarized parent, with all views
+// between nullified.
 func (m *Monitor) judgePlace(k *known, does string) {
 	h := &k.header
 	if !m.notarized(h.ParentView, h.Parent) {
@@ -210,7 +213,8 @@ func (m *Monitor) parentTime(k *known) int64 {
 	return m.cfg.Base.Time
 }
 
-// judgeState asks whether the replica has executed the state that a block certifies, or its parent certifies the same.
+// judgeState asks whether the replica has executed the state that a block certifies, or its parent
+// certifies the same.
 func (m *Monitor) judgeState(k *known, does string) {
 	h := &k.header
 	if p := m.blocks[h.Parent]; p != nil && p.header.StateHeight == h.StateHeight && p.header.StateRoot == h.StateRoot && p.header.EpochEnd == h.EpochEnd {
@@ -229,8 +233,8 @@ func (m *Monitor) judgeState(k *known, does string) {
 	}
 }
 
-// isFirm: anybody can be shown that the block of a height is final: by a finalization, by a notarized block that certifies the state after it, or because all n
-// replicas first-voted for it.
+// isFirm: anybody can be shown that the block of a height is final: by a finalization, by a
+// notarized block that certifies the state after it, or because all n replicas first-voted for it.
 func (m *Monitor) isFirm(height bft.Height) bool {
 	if height <= m.cfg.Base.Height {
 		return true
@@ -247,7 +251,8 @@ func (m *Monitor) isFirm(height bft.Height) bool {
 	return false
 }
 
-// judgeFallback counts the first votes: all blocks ruled out to nullify, all but a supported one to notarize it.
+// judgeFallback counts the first votes: all blocks ruled out to nullify, all but a supported one to
+// notarize it.
 func (m *Monitor) judgeFallback(v bft.Vote, own []bft.Vote) {
 	first := false
 	for _, before := range own {
@@ -302,7 +307,8 @@ func (m *Monitor) supporters(view bft.View, block bft.Digest) (count int) {
 	return count
 }
 
-// counted says what the first votes do not justify, with 0 or 1 replicas proven Byzantine: the leader, whose vote is left out.
+// counted says what the first votes do not justify, with 0 or 1 replicas proven Byzantine: the
+// leader, whose vote is left out.
 func (m *Monitor) counted(v bft.Vote, proven int) (why []string) {
 	fail := func(format string, args ...any) { why = append(why, fmt.Sprintf(format, args...)) }
 	seen, counts := 0, map[bft.Digest]int{}
@@ -357,8 +363,8 @@ func (m *Monitor) judgeProposal(e *bft.Propose) {
 	}
 }
 
-// judgeAge asks whether a leader certifies the newest state that it has, where all can be expected to have it: no view was nullified lately, and no f + 1 replicas
-// lack finality.
+// judgeAge asks whether a leader certifies the newest state that it has, where all can be expected
+// to have it: no view was nullified lately, and no f + 1 replicas lack finality.
 func (m *Monitor) judgeAge(h *bft.Header, parent *known) {
 	height, certified, ends := m.cfg.Base.Height, m.cfg.Base.Height, false
 	if parent != nil {

@@ -12,8 +12,9 @@ import (
 	"github.com/reseal-bft/reseal/bft/merkle"
 )
 
-// loadSnapshot restores the newest snapshot on disk, if there is one. It is believed no more than another replica's, but for the group key, which is the one
-// that it names: [Config].Verifier knows better if anybody does.
+// loadSnapshot restores the newest snapshot on disk, if there is one. It is believed no more than
+// another replica's, but for the group key, which is the one that it names: [Config].Verifier knows
+// better if anybody does.
 func (r *Replica) loadSnapshot() error {
 	height, file, err := r.cfg.Store.LatestSnapshot()
 	if err != nil || file == nil {
@@ -53,8 +54,8 @@ func withGroupKey(m *Membership, key []byte) *Membership {
 	return &told
 }
 
-// adopt makes the state of a snapshot, whose head is verified, this replica's. Nothing is stored before everything was found to be what the head
-// says; a state that is not is taken back.
+// adopt makes the state of a snapshot, whose head is verified, this replica's. Nothing is stored
+// before everything was found to be what the head says; a state that is not is taken back.
 func (r *Replica) adopt(h *head, file io.Reader) error {
 	raw, err := readPart(file, bft.MaxMessage)
 	if err != nil {
@@ -93,7 +94,8 @@ func (r *Replica) adopt(h *head, file io.Reader) error {
 	return nil
 }
 
-// snapshotRooter is a [System] that can tell the root of a snapshot before it is restored: then nobody ever sees a state that was not certified.
+// snapshotRooter is a [System] that can tell the root of a snapshot before it is restored: then
+// nobody ever sees a state that was not certified.
 type snapshotRooter interface {
 	SnapshotRoot(snapshot []byte) bft.Digest
 }

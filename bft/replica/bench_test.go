@@ -15,8 +15,9 @@ import (
 	"github.com/reseal-bft/reseal/bft/request"
 )
 
-// BenchmarkOperations orders 128-byte writes in signed envelopes: durable votes and blocks, mutual TLS, threshold certificates; all
-// replicas and clients in this process, on loopback. Replies are proven but their certificates not verified again by the clients.
+// BenchmarkOperations orders 128-byte writes in signed envelopes: durable votes and blocks, mutual
+// TLS, threshold certificates; all replicas and clients in this process, on loopback. Replies are
+// proven but their certificates not verified again by the clients.
 func BenchmarkOperations(b *testing.B) {
 	for _, size := range []bft.Size{{F: 1}, {F: 1, C: 1}} {
 		for _, load := range []struct{ clients, envelope int }{{1, 1}, {4, 32}, {32, 100}} {

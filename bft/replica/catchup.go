@@ -21,11 +21,13 @@ const (
 // farBehind is the distance beyond which the log is fetched in order, rather than block by block.
 const farBehind = 256
 
-// catchUp fetches and executes the log from where the replica stands until f + 1 others, so a correct one, have little to add: the core takes it from
-// there, since the log grows meanwhile. It needs no peer: alone, it returns at once. It reports whether so many agreed.
+// catchUp fetches and executes the log from where the replica stands until f + 1 others, so a
+// correct one, have little to add: the core takes it from there, since the log grows meanwhile. It
+// needs no peer: alone, it returns at once. It reports whether so many agreed.
 //
-// A peer that is slow, or serves what does not prove right, is left for the next one, and asked last from then on. When nobody was fast enough, all are
-// given more time: so a slow network has its way too.
+// A peer that is slow, or serves what does not prove right, is left for the next one, and asked
+// last from then on. When nobody was fast enough, all are given more time: so a slow network has
+// its way too.
 func (r *Replica) catchUp(ctx context.Context) (agreed bool, err error) {
 	for limit := firstPatience; ; limit *= 2 {
 		if _, err := r.leap(ctx, limit, r.cfg.Retention.Leap); err != nil {
@@ -70,7 +72,8 @@ func (r *Replica) catchUp(ctx context.Context) (agreed bool, err error) {
 	}
 }
 
-// followLog executes what one peer can prove to be final above this replica's height, until that is little.
+// followLog executes what one peer can prove to be final above this replica's height, until that is
+// little.
 func (r *Replica) followLog(ctx context.Context, peer bft.ReplicaID, p *patience) error {
 	for {
 		epoch := r.cfg.System.Membership().Epoch
@@ -85,7 +88,8 @@ func (r *Replica) followLog(ctx context.Context, peer bft.ReplicaID, p *patience
 	}
 }
 
-// isAhead reports whether a peer can prove that it is in a later epoch, or far ahead in this one. A claim alone does not stop the core.
+// isAhead reports whether a peer can prove that it is in a later epoch, or far ahead in this one. A
+// claim alone does not stop the core.
 func (r *Replica) isAhead(ctx context.Context, peer bft.ReplicaID) bool {
 	p, err := r.askPiece(ctx, peer, newPatience(firstPatience))
 	if err == nil && len(p.blocks) > 0 {
@@ -105,7 +109,8 @@ func (r *Replica) isFar(o *offer) bool {
 	return o.block.Height > r.ledger.latest.Load().height+farBehind
 }
 
-// merits remembers which peers failed to help, for as long as the process lasts: they are asked after the others.
+// merits remembers which peers failed to help, for as long as the process lasts: they are asked
+// after the others.
 type merits struct {
 	mu     sync.Mutex
 	blamed map[bft.ReplicaID]int
@@ -129,7 +134,8 @@ func (m *merits) of(peer bft.ReplicaID) int {
 	return m.blamed[peer]
 }
 
-// askOrder returns the other members: the hinted ones first, the rest in random order, but those that failed before last.
+// askOrder returns the other members: the hinted ones first, the rest in random order, but those
+// that failed before last.
 func (r *Replica) askOrder(hint []bft.ReplicaID) []bft.ReplicaID {
 	order := append([]bft.ReplicaID(nil), hint...)
 	members := r.Membership().Members
@@ -148,8 +154,9 @@ func (r *Replica) askOrder(hint []bft.ReplicaID) []bft.ReplicaID {
 	return distinct
 }
 
-// The least that a peer must serve is minRate bytes a second, measured over the time that it is waited for: patience runs out with that time, is
-// filled up again by what comes, and never exceeds its limit. A limit that was too short for all peers is doubled.
+// The least that a peer must serve is minRate bytes a second, measured over the time that it is
+// waited for: patience runs out with that time, is filled up again by what comes, and never exceeds
+// its limit. A limit that was too short for all peers is doubled.
 const (
 	minRate       = 512 << 10
 	firstPatience = 4 * time.Second

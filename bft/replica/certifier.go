@@ -2,7 +2,8 @@ package replica
 
 import "github.com/reseal-bft/reseal/bft"
 
-// checkLoop combines and verifies certificates. It verifies all that are waiting at once: one multi-pairing for many.
+// checkLoop combines and verifies certificates. It verifies all that are waiting at once: one
+// multi-pairing for many.
 func (e *epochRun) checkLoop() error {
 	var batch []bft.Effect
 	for {

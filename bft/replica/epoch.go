@@ -59,7 +59,8 @@ type epochRun struct {
 // errEpochEnded ends the run when the epoch's last block is executed.
 var errEpochEnded = errors.New("the epoch has ended")
 
-// runEpoch runs the core of one epoch until the epoch ends (nil), the replica falls behind, its keys change, or something fails.
+// runEpoch runs the core of one epoch until the epoch ends (nil), the replica falls behind, its
+// keys change, or something fails.
 func (r *Replica) runEpoch(ctx context.Context, m *Membership, keys EpochKeys) error {
 	e, err := r.newRun(ctx, m, keys)
 	if err != nil {
@@ -145,7 +146,8 @@ func (r *Replica) newRun(ctx context.Context, m *Membership, keys EpochKeys) (*e
 	return e, nil
 }
 
-// resign gives the stored votes to the guard and makes their partial signatures again: both schemes are deterministic.
+// resign gives the stored votes to the guard and makes their partial signatures again: both schemes
+// are deterministic.
 func (e *epochRun) resign(restored *bft.Restored) error {
 	if err := e.guard.Restore(restored.Votes); err != nil {
 		return fmt.Errorf("the votes on disk contradict each other: do not run two replicas with one identity; %w", err)
@@ -194,7 +196,8 @@ func (e *epochRun) stepLoop() error {
 	}
 }
 
-// perform shows a step to who observes, and then carries its effects out: what was done was shown before.
+// perform shows a step to who observes, and then carries its effects out: what was done was shown
+// before.
 func (e *epochRun) perform(now bft.Now, event bft.Event, effects []bft.Effect) {
 	if e.observe != nil {
 		e.observe(now, event, effects)
@@ -223,7 +226,8 @@ func (e *epochRun) clockOff(x bft.ClockOff) {
 	}
 }
 
-// dispatch hands each effect to what carries it out. Effects whose order matters (disk, signatures, network) share one queue.
+// dispatch hands each effect to what carries it out. Effects whose order matters (disk, signatures,
+// network) share one queue.
 func (e *epochRun) dispatch(effects []bft.Effect) {
 	for _, effect := range effects {
 		switch x := effect.(type) {
@@ -277,7 +281,8 @@ func (e *epochRun) watch() error {
 		case <-ahead:
 			return errBehind
 		case peer := <-e.r.behind:
-			// Asked now and then, and beside the others: one that lies, or is silent, keeps nobody else from being heard.
+			// Asked now and then, and beside the others: one that lies, or is silent, keeps nobody
+			// else from being heard.
 			if time.Since(asked[peer]) < askAheadAgain {
 				continue
 			}
@@ -292,11 +297,13 @@ func (e *epochRun) watch() error {
 	}
 }
 
-// askAheadAgain is how often one peer is asked at most to prove that it is ahead: a call, and another, each as long as it is waited for.
+// askAheadAgain is how often one peer is asked at most to prove that it is ahead: a call, and
+// another, each as long as it is waited for.
 const askAheadAgain = firstPatience + headTimeout
 
-// headerCache keeps the headers of recent blocks, so that a notarization can be joined with the header that it certifies, whichever comes first: a replica
-// without a share stores a block only when it is final.
+// headerCache keeps the headers of recent blocks, so that a notarization can be joined with the
+// header that it certifies, whichever comes first: a replica without a share stores a block only
+// when it is final.
 type headerCache struct {
 	mu      *sync.Mutex
 	headers map[bft.Digest]bft.Header

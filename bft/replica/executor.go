@@ -70,7 +70,8 @@ func (r *Replica) certified(header bft.Header, certificate bft.Certificate) {
 // parsedBlocks bounds the blocks whose requests are kept from the gateway to their execution.
 const parsedBlocks = 64
 
-// parsed keeps the requests of blocks that the gateway has parsed, so that they are not parsed and hashed again when they are executed.
+// parsed keeps the requests of blocks that the gateway has parsed, so that they are not parsed and
+// hashed again when they are executed.
 type parsed struct {
 	mu     sync.Mutex
 	blocks map[bft.Digest]parsedBlock
@@ -92,7 +93,8 @@ func (p *parsed) add(digest bft.Digest, height bft.Height, requests []*request.R
 	}
 }
 
-// take returns the requests of a final block, if they were kept, and lets go of all blocks up to its height.
+// take returns the requests of a final block, if they were kept, and lets go of all blocks up to
+// its height.
 func (p *parsed) take(digest bft.Digest, height bft.Height) ([]*request.Request, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,7 +11,8 @@ func (r *Replica) SnapshotNow() error {
 	return r.saveSnapshot(context.Background(), r.ledger.certified.Load())
 }
 
-// ForgeSnapshot writes a snapshot like SnapshotNow, but with another state of the application, as an intruder with the disk would.
+// ForgeSnapshot writes a snapshot like SnapshotNow, but with another state of the application, as
+// an intruder with the disk would.
 func (r *Replica) ForgeSnapshot(app bft.State) error {
 	c := r.ledger.certified.Load()
 	forged := *c.state

@@ -5,9 +5,10 @@ import (
 	"container/list"
 )
 
-// flow shares out what is taken among its children: each taking goes to the child that was served least, in weight, of those that have something. A flow without
-// children has a queue. A child that comes back after having had nothing starts where the others are, so that nobody saves turns up. (Start-time fair queueing:
-// Goyal, Vin, Cheng, SIGCOMM 1996; here over a tree.)
+// flow shares out what is taken among its children: each taking goes to the child that was served
+// least, in weight, of those that have something. A flow without children has a queue. A child that
+// comes back after having had nothing starts where the others are, so that nobody saves turns up.
+// (Start-time fair queueing: Goyal, Vin, Cheng, SIGCOMM 1996; here over a tree.)
 //
 // A flow is forgotten when nothing is left of it. It is not safe for concurrent use.
 type flow struct {
@@ -76,7 +77,8 @@ func (f *flow) next() *pooled {
 	return nil
 }
 
-// remove takes an item out of the queue; weight is what it counts as served, 0 when it was not taken in turn.
+// remove takes an item out of the queue; weight is what it counts as served, 0 when it was not
+// taken in turn.
 func (f *flow) remove(item *pooled, weight int) {
 	f.queue.Remove(item.queued)
 	item.queued = nil

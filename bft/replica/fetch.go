@@ -19,7 +19,8 @@ const methodAncestors = "reseal/ancestors"
 // callTimeout is how long one peer is waited for that should have a block.
 const callTimeout = 2 * time.Second
 
-// Bounds of what a core's fetches may cost: as many at a time; after one that failed, a pause that doubles.
+// Bounds of what a core's fetches may cost: as many at a time; after one that failed, a pause that
+// doubles.
 const (
 	maxFetches    = 8
 	firstPause    = 100 * time.Millisecond
@@ -27,7 +28,8 @@ const (
 	rememberedGap = 256
 )
 
-// fetches keeps the core's wishes for blocks from becoming a flood: a block is asked for once at a time, and less and less often while nobody has it.
+// fetches keeps the core's wishes for blocks from becoming a flood: a block is asked for once at a
+// time, and less and less often while nobody has it.
 type fetches struct {
 	mu      sync.Mutex
 	running int
@@ -67,7 +69,8 @@ func (q *fetches) begin(block bft.Digest, now time.Time) bool {
 	return true
 }
 
-// end takes note of what became of it. The pause after a failure has some chance in it, so that replicas do not ask in step.
+// end takes note of what became of it. The pause after a failure has some chance in it, so that
+// replicas do not ask in step.
 func (q *fetches) end(block bft.Digest, found bool, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -83,7 +86,8 @@ func (q *fetches) end(block bft.Digest, found bool, now time.Time) {
 	f.next = now.Add(pause/2 + rand.N(pause))
 }
 
-// startFetch answers a Fetch effect, unless that very block is being fetched, or was not to be had a moment ago: the core asks again.
+// startFetch answers a Fetch effect, unless that very block is being fetched, or was not to be had
+// a moment ago: the core asks again.
 func (e *epochRun) startFetch(f bft.Fetch) {
 	if !e.fetches.begin(f.Block, time.Now()) {
 		return
@@ -143,7 +147,8 @@ func (e *epochRun) fetchFrom(peer bft.ReplicaID, f bft.Fetch) ([]*bft.Block, err
 	return blocks, nil
 }
 
-// serveAncestors answers with a block and its ancestors above a height, oldest first; with fewer, the nearest ones, when they are many.
+// serveAncestors answers with a block and its ancestors above a height, oldest first; with fewer,
+// the nearest ones, when they are many.
 func (r *Replica) serveAncestors(ctx context.Context, from *transport.Sender, data []byte) ([]byte, error) {
 	s := cryptobyte.String(data)
 	var digest bft.Digest

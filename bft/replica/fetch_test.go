@@ -18,8 +18,9 @@ var someTimeouts = bft.Timeouts{
 	View: time.Second, ViewMax: time.Minute, Finalize: 100 * time.Millisecond, Idle: 10 * time.Millisecond, Resend: time.Second, Ahead: time.Second,
 }
 
-// A peer that is asked for a block and its ancestors serves blocks that are all real, signed by their leaders: the answer is taken only if they are the ones
-// that were asked for, in order, and of this epoch.
+// A peer that is asked for a block and its ancestors serves blocks that are all real, signed by
+// their leaders: the answer is taken only if they are the ones that were asked for, in order, and
+// of this epoch.
 func TestLiesAboutAncestors(t *testing.T) {
 	w := newWorld(t, bft.Size{F: 1}, 1)
 	for range 5 {

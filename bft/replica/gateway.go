@@ -11,8 +11,9 @@ import (
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
-// Receive is the gateway for what peers send: the handler of the transport. Everything is validated here, on the goroutine of the peer's
-// connection; what passes, the core may rely on. It blocks while the core has much to do.
+// Receive is the gateway for what peers send: the handler of the transport. Everything is validated
+// here, on the goroutine of the peer's connection; what passes, the core may rely on. It blocks
+// while the core has much to do.
 func (r *Replica) Receive(from transport.Sender, frame []byte) {
 	member := r.Membership().Member(from.ID)
 	if member == nil || !member.Accepts(from.EpochKey) || len(frame) == 0 {
@@ -23,7 +24,8 @@ func (r *Replica) Receive(from transport.Sender, frame []byte) {
 	}
 }
 
-// admit verifies a request and puts it into the pool. One that will not be executed any more it lets be: see ledger.passed.
+// admit verifies a request and puts it into the pool. One that will not be executed any more it
+// lets be: see ledger.passed.
 func (r *Replica) admit(req *request.Request, o origin) error {
 	if _, why := r.ledger.passed(req); why != nil {
 		return nil
@@ -49,7 +51,8 @@ func (r *Replica) receiveMessage(sender transport.Sender, frame []byte) error {
 	}
 	run := r.run.Load()
 	from, epoch := sender.ID, bft.EpochOf(message)
-	// Of an epoch that has not begun nothing is remembered: who holds the replica now would silence the one that has recovered by then.
+	// Of an epoch that has not begun nothing is remembered: who holds the replica now would silence
+	// the one that has recovered by then.
 	if vote, ok := message.(bft.Vote); ok && epoch <= r.Membership().Epoch {
 		r.recall.note(from, vote)
 	}
@@ -84,15 +87,16 @@ const (
 	earlyBytes    = 16 << 20
 )
 
-// early holds the messages of peers that have begun the next epoch a moment sooner than this replica. Without it they would be lost, and said
-// again only after a timeout.
+// early holds the messages of peers that have begun the next epoch a moment sooner than this
+// replica. Without it they would be lost, and said again only after a timeout.
 type early struct {
 	mu    sync.Mutex
 	epoch bft.Epoch // of the messages held
 	peers map[earlySender]*earlyPeer
 }
 
-// earlySender is a peer under a key: if the epoch's key for it turns out to be another one, somebody else said it.
+// earlySender is a peer under a key: if the epoch's key for it turns out to be another one,
+// somebody else said it.
 type earlySender struct {
 	id  bft.ReplicaID
 	key string
@@ -177,11 +181,13 @@ func (e *epochRun) validate(m bft.Message) error {
 	return nil
 }
 
-// carriedAhead is how many views ahead of this replica's a block may be for what it carries to be left to it.
+// carriedAhead is how many views ahead of this replica's a block may be for what it carries to be
+// left to it.
 const carriedAhead = 8
 
-// validateBlock checks a block's leader, its signature, the form of its payload, and the signatures of the requests that are news. That the payload is the
-// header's was checked when the block was parsed.
+// validateBlock checks a block's leader, its signature, the form of its payload, and the signatures
+// of the requests that are news. That the payload is the header's was checked when the block was
+// parsed.
 func (e *epochRun) validateBlock(b *bft.Block) error {
 	digest := b.Digest()
 	if _, known := e.headers.get(digest); known {

@@ -10,7 +10,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
-// methodHandOn takes requests of another replica's clients: a list like a block's payload. The answer has a byte for each of them, 1 if it was taken.
+// methodHandOn takes requests of another replica's clients: a list like a block's payload. The
+// answer has a byte for each of them, 1 if it was taken.
 const methodHandOn = "reseal/hand-on"
 
 // Hand-ons travel as calls, on connections of their own: votes and blocks never wait behind them.
@@ -19,8 +20,9 @@ const (
 	handOnTimeout = 5 * time.Second
 )
 
-// handOnLoop gives the requests of this replica's clients to the leader that will make the next block, as they come and as leaders take turns. What a leader has
-// not put into a block when its turn is over, the next one gets; in its own turn the replica proposes them itself.
+// handOnLoop gives the requests of this replica's clients to the leader that will make the next
+// block, as they come and as leaders take turns. What a leader has not put into a block when its
+// turn is over, the next one gets; in its own turn the replica proposes them itself.
 func (e *epochRun) handOnLoop() error {
 	calls := make(map[bft.ReplicaID]chan struct{}) // one element for each call under way
 	for {
@@ -59,7 +61,8 @@ func (e *epochRun) handOnLoop() error {
 	}
 }
 
-// turn is the leader that makes the next block, as far as this replica knows, and a number that is another one when another leader's turn begins.
+// turn is the leader that makes the next block, as far as this replica knows, and a number that is
+// another one when another leader's turn begins.
 func (e *epochRun) turn() (bft.ReplicaID, uint64) {
 	view := bft.View(max(1, e.view.Load()))
 	if proposed := bft.View(e.proposed.Load()); proposed >= view {

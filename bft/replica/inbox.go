@@ -8,8 +8,9 @@ import (
 // inboxLimit is the length beyond which peers wait.
 const inboxLimit = 4096
 
-// inbox is a queue with one reader. Answers to effects are put without waiting, since they are as many as the effects; what peers send
-// waits while the queue is long, so that a peer is slowed by its own connection.
+// inbox is a queue with one reader. Answers to effects are put without waiting, since they are as
+// many as the effects; what peers send waits while the queue is long, so that a peer is slowed by
+// its own connection.
 type inbox[T any] struct {
 	mu    sync.Mutex
 	room  sync.Cond
@@ -42,8 +43,8 @@ func (q *inbox[T]) putPeer(item T) {
 	signal(q.some)
 }
 
-// take returns all items in the order in which they were put, waiting for the first. It takes back the slice that it returned before. It
-// returns nil when the context ends.
+// take returns all items in the order in which they were put, waiting for the first. It takes back
+// the slice that it returned before. It returns nil when the context ends.
 func (q *inbox[T]) take(ctx context.Context, used []T) []T {
 	clear(used)
 	for {

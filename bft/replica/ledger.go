@@ -12,8 +12,10 @@ import (
 	"github.com/reseal-bft/reseal/bft/request"
 )
 
-// Bounds of the results that are held for clients that wait or ask again: those of so many recent blocks, and of so many bytes: eight blocks with the
-// largest results. Those of the last block are held in any case; a client whose result is let go before it is certified hears that it is no longer held.
+// Bounds of the results that are held for clients that wait or ask again: those of so many recent
+// blocks, and of so many bytes: eight blocks with the largest results. Those of the last block are
+// held in any case; a client whose result is let go before it is certified hears that it is no
+// longer held.
 const (
 	keptResults     = 4096
 	keptResultBytes = 8 * bft.MaxBlockResults
@@ -40,7 +42,8 @@ type certifiedState struct {
 	certificate bft.Certificate
 }
 
-// ledger executes final blocks in order and knows which state is certified. One goroutine executes; the rest is safe for concurrent use.
+// ledger executes final blocks in order and knows which state is certified. One goroutine executes;
+// the rest is safe for concurrent use.
 type ledger struct {
 	cluster bft.ClusterID
 	app     bft.Application
@@ -85,7 +88,8 @@ func newLedger(cluster bft.ClusterID, app bft.Application, system System) *ledge
 	return l
 }
 
-// adopt makes the state that the application and the system have now the ledger's, as of the given height.
+// adopt makes the state that the application and the system have now the ledger's, as of the given
+// height.
 func (l *ledger) adopt(height bft.Height, sessions merkle.Map) *state {
 	s := &state{
 		height: height, app: l.app.State(), sessions: sessions,
@@ -101,7 +105,8 @@ func (l *ledger) adopt(height bft.Height, sessions merkle.Map) *state {
 	return s
 }
 
-// execute applies the next final block and returns the state after it. Last says that the block is its epoch's last.
+// execute applies the next final block and returns the state after it. Last says that the block is
+// its epoch's last.
 func (l *ledger) execute(block *bft.Block, digest bft.Digest, requests []*request.Request, last bool) (*state, error) {
 	before := l.latest.Load()
 	if block.Height != before.height+1 {
@@ -136,8 +141,9 @@ func (l *ledger) execute(block *bft.Block, digest bft.Digest, requests []*reques
 	return next, nil
 }
 
-// fresh returns the requests that are to be executed: each (client, sequence) once, none that its session has passed or that is of a session that has ended, and none
-// that is bound to a height that nobody could know.
+// fresh returns the requests that are to be executed: each (client, sequence) once, none that its
+// session has passed or that is of a session that has ended, and none that is bound to a height
+// that nobody could know.
 func (l *ledger) fresh(sessions merkle.Map, requests []*request.Request, height bft.Height) ([]*request.Request, []request.Record) {
 	type slot struct {
 		client [32]byte
@@ -161,7 +167,8 @@ func (l *ledger) fresh(sessions merkle.Map, requests []*request.Request, height 
 	return fresh, records
 }
 
-// apply hands the operations to the application and to the system, each in order, and returns the results by request.
+// apply hands the operations to the application and to the system, each in order, and returns the
+// results by request.
 func (l *ledger) apply(info BlockInfo, requests []*request.Request) ([][][]byte, error) {
 	var operations [2][]bft.Operation
 	var counts [2][]int // operations of each request
@@ -216,7 +223,8 @@ func (l *ledger) remember(height bft.Height, requests []*request.Request, outcom
 	}
 }
 
-// turnAway tells those who wait for requests that were in a block and were not executed, now or lately, that they wait in vain.
+// turnAway tells those who wait for requests that were in a block and were not executed, now or
+// lately, that they wait in vain.
 func (l *ledger) turnAway(requests []*request.Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -242,8 +250,9 @@ func (o *outcome) bytes() int {
 	return n
 }
 
-// certify takes note that a certificate proves the state that the header names, and answers the clients that waited for it. It
-// returns the state if it is news. Certificates of epoch 0 prove nothing under the group key, so they do not count.
+// certify takes note that a certificate proves the state that the header names, and answers the
+// clients that waited for it. It returns the state if it is news. Certificates of epoch 0 prove
+// nothing under the group key, so they do not count.
 func (l *ledger) certify(header bft.Header, certificate bft.Certificate) *certifiedState {
 	if header.Epoch == 0 {
 		return nil
@@ -270,7 +279,8 @@ func (l *ledger) certify(header bft.Header, certificate bft.Certificate) *certif
 	return c
 }
 
-// proven returns the last certified state, nil if there is none, and what is closed when there is a later one.
+// proven returns the last certified state, nil if there is none, and what is closed when there is a
+// later one.
 func (l *ledger) proven() (*certifiedState, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -302,8 +312,8 @@ func (l *ledger) tell(key sessionKey, c *certifiedState) {
 	delete(l.waiters, key)
 }
 
-// reply proves the outcome of an executed request under a certified state; nil if its session has moved on or the outcome is no
-// longer held.
+// reply proves the outcome of an executed request under a certified state; nil if its session has
+// moved on or the outcome is no longer held.
 func (l *ledger) reply(c *certifiedState, key sessionKey) *request.Reply {
 	out, ok := l.results[key]
 	leaf := request.SessionLeaf(key.client[:], key.sequence)
@@ -321,7 +331,8 @@ func (l *ledger) reply(c *certifiedState, key sessionKey) *request.Reply {
 	}
 }
 
-// await returns a channel that will carry the reply to a request, or nil when it can no longer be given. Forget must be called in the end.
+// await returns a channel that will carry the reply to a request, or nil when it can no longer be
+// given. Forget must be called in the end.
 func (l *ledger) await(key sessionKey) chan *request.Reply {
 	ch := make(chan *request.Reply, 1)
 	l.mu.Lock()
@@ -353,7 +364,8 @@ func (l *ledger) forget(key sessionKey, ch chan *request.Reply) {
 	l.waiters[key] = waiting
 }
 
-// passed says why a request will not be executed any more, nil if it may be. Held says that its outcome is.
+// passed says why a request will not be executed any more, nil if it may be. Held says that its
+// outcome is.
 func (l *ledger) passed(r *request.Request) (held bool, why error) {
 	latest := l.latest.Load()
 	why = l.sessions.passed(latest.sessions, r, latest.height+1)
@@ -370,7 +382,8 @@ func (l *ledger) stateAt(h bft.Height) *state {
 	return l.states[h]
 }
 
-// recent returns the executed roots from the certified state to the latest, oldest first, for a core that starts.
+// recent returns the executed roots from the certified state to the latest, oldest first, for a
+// core that starts.
 func (l *ledger) recent() []bft.Executed {
 	latest := l.latest.Load()
 	l.mu.Lock()

@@ -11,7 +11,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/request"
 )
 
-// What clients read again and again is held for them within a bound in bytes. Who waits for what is no longer held is told so.
+// What clients read again and again is held for them within a bound in bytes. Who waits for what is
+// no longer held is told so.
 func TestHeldResultsAreBoundedInBytes(t *testing.T) {
 	w := newWorld(t, bft.Size{F: 1}, 1)
 	w.orderKey("big", kv.MaxValue)
@@ -51,7 +52,8 @@ func TestHeldResultsAreBoundedInBytes(t *testing.T) {
 	require.Empty(t, w.ledger.waiters)
 }
 
-// A leader may put a request into one block as often as he likes, and an old one of a session behind a later one: each is executed once, and none that is passed.
+// A leader may put a request into one block as often as he likes, and an old one of a session
+// behind a later one: each is executed once, and none that is passed.
 func TestOneBlockExecutesARequestOnce(t *testing.T) {
 	w := newWorld(t, bft.Size{F: 1}, 1)
 	made := func(sequence uint64) *request.Request {
@@ -71,7 +73,8 @@ func TestOneBlockExecutesARequestOnce(t *testing.T) {
 	}
 }
 
-// A certificate proves the root that its header names, and nothing of a replica whose own is another one.
+// A certificate proves the root that its header names, and nothing of a replica whose own is
+// another one.
 func TestACertificateOfAnotherRootCertifiesNothing(t *testing.T) {
 	w := newWorld(t, bft.Size{F: 1}, 1)
 	w.order(10)
@@ -99,7 +102,8 @@ func (f failing) Apply(height bft.Height, time int64, operations []bft.Operation
 	return f.Application.Apply(height, time, operations, results)
 }
 
-// An application that cannot go on stops the replica, when it catches up and when it executes its own log again: nothing is said of a state that is not.
+// An application that cannot go on stops the replica, when it catches up and when it executes its
+// own log again: nothing is said of a state that is not.
 func TestAnApplicationThatFailsStopsTheReplica(t *testing.T) {
 	w := newWorld(t, bft.Size{F: 1}, 1)
 	for range 8 {

@@ -17,7 +17,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
-// register is a key under porcupine: input is what is written, empty for a read, whose output is what was found.
+// register is a key under porcupine: input is what is written, empty for a read, whose output is
+// what was found.
 var register = porcupine.Model{
 	Init: func() any { return "" },
 	Step: func(state, input, output any) (bool, any) {
@@ -28,7 +29,8 @@ var register = porcupine.Model{
 	},
 }
 
-// Clients write and read one key without a block for the reads, while the replicas are stopped and started again one after the other.
+// Clients write and read one key without a block for the reads, while the replicas are stopped and
+// started again one after the other.
 func TestReadsAreLinearizableWhileReplicasComeAndGo(t *testing.T) {
 	c := newCluster(t, bft.Size{F: 1})
 	var peers []transport.Peer

@@ -128,8 +128,9 @@ func (r *Replica) check(p *piece) (*checked, error) {
 	return c, nil
 }
 
-// checkProposal checks that a block of the present epoch was proposed by its leader. A certificate does not cover the leader's signature: without the check
-// a replica could be made to keep blocks that it could not serve to others.
+// checkProposal checks that a block of the present epoch was proposed by its leader. A certificate
+// does not cover the leader's signature: without the check a replica could be made to keep blocks
+// that it could not serve to others.
 func (r *Replica) checkProposal(block *bft.Block) error {
 	if broken("log-signature") {
 		return nil
@@ -146,7 +147,8 @@ func (r *Replica) checkProposal(block *bft.Block) error {
 	return nil
 }
 
-// verifyCertificate checks a certificate under what a membership says. It is of that epoch, or of a later one: the group key never changes.
+// verifyCertificate checks a certificate under what a membership says. It is of that epoch, or of a
+// later one: the group key never changes.
 func (r *Replica) verifyCertificate(m *Membership, c bft.Certificate) error {
 	verifier, err := r.cfg.Verifier(m)
 	if err != nil {
@@ -162,7 +164,8 @@ func (r *Replica) verifyCertificate(m *Membership, c bft.Certificate) error {
 	return nil
 }
 
-// fetchPiece fetches one piece of the log and executes it. What it returns is empty when the peer has no more.
+// fetchPiece fetches one piece of the log and executes it. What it returns is empty when the peer
+// has no more.
 func (r *Replica) fetchPiece(ctx context.Context, peer bft.ReplicaID, patience *patience) (*piece, error) {
 	p, err := r.askPiece(ctx, peer, patience)
 	if err != nil || len(p.blocks) == 0 {
@@ -253,7 +256,8 @@ func (r *Replica) serveLog(ctx context.Context, from *transport.Sender, data []b
 	})
 }
 
-// provenLog collects final blocks from a height on, as many as fit into a piece and the disk can prove final. It ends at an epoch's last block.
+// provenLog collects final blocks from a height on, as many as fit into a piece and the disk can
+// prove final. It ends at an epoch's last block.
 func (r *Replica) provenLog(from bft.Height) (*piece, error) {
 	var best piece
 	var blocks []*bft.Block // that fit
@@ -296,7 +300,8 @@ func (r *Replica) provenLog(from bft.Height) (*piece, error) {
 	return &best, nil
 }
 
-// provenBy returns how many of the blocks the certificates of the newest final block prove, and the proof. The newest is the last of above, or of blocks.
+// provenBy returns how many of the blocks the certificates of the newest final block prove, and the
+// proof. The newest is the last of above, or of blocks.
 func (r *Replica) provenBy(newest *bft.Block, blocks []*bft.Block, above []bft.Header) (int, *bft.Proof, error) {
 	if newest.EpochEnd {
 		end, err := r.endProof(newest)
@@ -339,7 +344,8 @@ func (r *Replica) certificateOf(block *bft.Block) (bft.Certificate, bool, error)
 	return bft.Certificate{}, false, nil
 }
 
-// endKey is under which the proof of an epoch's end is kept: the fillers that it may need are forgotten with the epoch.
+// endKey is under which the proof of an epoch's end is kept: the fillers that it may need are
+// forgotten with the epoch.
 func endKey(e bft.Epoch) string { return fmt.Sprintf("epoch-end/%d", e) }
 
 func putEnd(batch *store.Batch, e bft.Epoch, p *bft.Proof) error {
@@ -359,7 +365,8 @@ func (r *Replica) endProof(last *bft.Block) (*bft.Proof, error) {
 	return bft.ParseProof(raw)
 }
 
-// keepEnd keeps the proof of the end of the epoch before m, so that this replica can lead others out of it.
+// keepEnd keeps the proof of the end of the epoch before m, so that this replica can lead others
+// out of it.
 func (r *Replica) keepEnd(m *Membership) error {
 	if m.Epoch == 0 {
 		return nil

@@ -20,7 +20,8 @@ type lie struct {
 	may bool
 }
 
-// The pieces are of a world of three blocks in epoch 1, of which the third is its last, and two fillers above it, the second of which is finalized.
+// The pieces are of a world of three blocks in epoch 1, of which the third is its last, and two
+// fillers above it, the second of which is finalized.
 var lies = []lie{
 	{name: "nothing", alter: func(*world, *piece, []*bft.Block) {}, may: true},
 	{name: "a filler as a block", alter: func(w *world, p *piece, f []*bft.Block) {
@@ -55,7 +56,8 @@ func endOfEpoch(t testing.TB, epoch bft.Epoch) (*world, []*bft.Block) {
 	return w, fillers
 }
 
-// checkLies serves each lie to a replica that catches up, first alone and then with honest peers, and says what is wrong with what it made of it.
+// checkLies serves each lie to a replica that catches up, first alone and then with honest peers,
+// and says what is wrong with what it made of it.
 func checkLies(t testing.TB) error {
 	for _, lie := range lies {
 		w, fillers := endOfEpoch(t, 1)
@@ -128,7 +130,8 @@ func soundAfter(w *world, s *store.Store, r *Replica, may bool) error {
 
 func TestLiesAboutTheLog(t *testing.T) { require.NoError(t, checkLies(t)) }
 
-// An epoch's end that only a filler's finalization proves leads a replica out of it, also out of epoch 0, and whoever came out of it can lead others.
+// An epoch's end that only a filler's finalization proves leads a replica out of it, also out of
+// epoch 0, and whoever came out of it can lead others.
 func TestEpochsEndByTheFinalizationOfAFiller(t *testing.T) {
 	for _, epoch := range []bft.Epoch{0, 1} {
 		for fillers := range 4 {
@@ -160,7 +163,8 @@ func TestEpochsEndByTheFinalizationOfAFiller(t *testing.T) {
 	}
 }
 
-// A core leaves the fillers on disk as blocks that are not final; the proof made of them survives that they are forgotten.
+// A core leaves the fillers on disk as blocks that are not final; the proof made of them survives
+// that they are forgotten.
 func TestTheProofOfAnEpochsEndIsKept(t *testing.T) {
 	w, fillers := endOfEpoch(t, 1)
 	s := w.store()
@@ -184,7 +188,8 @@ func TestTheProofOfAnEpochsEndIsKept(t *testing.T) {
 	require.Equal(t, w.ends[1], proof)
 }
 
-// An epoch's run may end when a final block is on disk and not executed yet. That is no damage, even when others cannot prove the block at that moment.
+// An epoch's run may end when a final block is on disk and not executed yet. That is no damage,
+// even when others cannot prove the block at that moment.
 func TestAFinalBlockThatTheLastRunDidNotExecuteIsNoDamage(t *testing.T) {
 	w, _ := endOfEpoch(t, 1)
 	s := w.store()
@@ -207,7 +212,8 @@ func TestAFinalBlockThatTheLastRunDidNotExecuteIsNoDamage(t *testing.T) {
 	require.EqualValues(t, 3, r.ledger.latest.Load().height)
 }
 
-// A store in which an older version, or an intruder, has called a filler or a stranger final gives an error that says what to do.
+// A store in which an older version, or an intruder, has called a filler or a stranger final gives
+// an error that says what to do.
 func TestAPoisonedStoreGivesAdvice(t *testing.T) {
 	for name, poison := range map[string]func(w *world, fillers []*bft.Block) *bft.Block{
 		"a filler": func(_ *world, fillers []*bft.Block) *bft.Block { return fillers[0] },
@@ -246,7 +252,8 @@ func TestAPoisonedStoreGivesAdvice(t *testing.T) {
 	}
 }
 
-// A block on disk that certifies another state than this replica comes to is not executed at a start, however well it follows: one of the two is not the cluster's.
+// A block on disk that certifies another state than this replica comes to is not executed at a
+// start, however well it follows: one of the two is not the cluster's.
 func TestReplayComparesCertifiedStates(t *testing.T) {
 	for _, change := range []func(h *bft.Header){
 		func(h *bft.Header) { h.StateRoot[0] ^= 1 },

@@ -13,8 +13,9 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// mark says how far the replica was, and is kept outside the store: if the store knows less than the mark, it was put back to an earlier time, or lost
-// something, and with it votes that the replica has cast. It then must not vote before the next epoch.
+// mark says how far the replica was, and is kept outside the store: if the store knows less than
+// the mark, it was put back to an earlier time, or lost something, and with it votes that the
+// replica has cast. It then must not vote before the next epoch.
 type mark struct {
 	cluster bft.ClusterID
 	self    bft.ReplicaID
@@ -23,7 +24,8 @@ type mark struct {
 	forgetful bool
 	// voted has the highest view of the epoch in which the replica has voted, by kind.
 	voted [bft.Finalize + 1]bft.View
-	// certified and final are heights: of the last state that a certificate proved, and of the last block that the store has as final.
+	// certified and final are heights: of the last state that a certificate proved, and of the last
+	// block that the store has as final.
 	certified, final bft.Height
 }
 
@@ -124,8 +126,10 @@ func (r *Replica) findMark() error {
 	return err
 }
 
-// forgot says why, by the mark, the replica has forgotten votes of an epoch; empty if it has not. The key is the one for that epoch's marks. Live says that the
-// epoch has begun in this process: then a mark that the key does not prove says nothing of it, or who once had the disk could silence a replica for good.
+// forgot says why, by the mark, the replica has forgotten votes of an epoch; empty if it has not.
+// The key is the one for that epoch's marks. Live says that the epoch has begun in this process:
+// then a mark that the key does not prove says nothing of it, or who once had the disk could
+// silence a replica for good.
 func (f *found) forgot(cluster bft.ClusterID, self bft.ReplicaID, epoch bft.Epoch, key []byte, live bool) string {
 	switch m := f.mark; {
 	case f.raw == nil, live && (m == nil || m.epoch != epoch || !markIsGood(f.raw, key)):
@@ -163,9 +167,10 @@ type amnesia struct {
 	reason string
 }
 
-// remember decides whether the replica may vote in an epoch whose keys it has, and takes them away if not. What neither its mark nor a quorum knows
-// beyond its store, it has not forgotten. It reports whether too few could be asked: then it follows without votes, and asks again. That costs no progress, since
-// without a quorum there is none.
+// remember decides whether the replica may vote in an epoch whose keys it has, and takes them away
+// if not. What neither its mark nor a quorum knows beyond its store, it has not forgotten. It
+// reports whether too few could be asked: then it follows without votes, and asks again. That costs
+// no progress, since without a quorum there is none.
 func (r *Replica) remember(ctx context.Context, m *Membership, keys *EpochKeys, restored *bft.Restored) (unheard bool) {
 	if keys.Signer == nil {
 		return false
@@ -238,7 +243,8 @@ func (e *epochRun) mark() mark {
 	return m
 }
 
-// writeMark writes a mark when all that it tells of is durable. A replica without a share has no votes to remember.
+// writeMark writes a mark when all that it tells of is durable. A replica without a share has no
+// votes to remember.
 func (e *epochRun) writeMark(m *mark) error {
 	if e.keys.Signer == nil {
 		return nil

@@ -17,7 +17,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/store"
 )
 
-// markCase is what a replica, which has voted up to views 7, 5 and 6 and has the log up to height 20, makes of a mark at its start in epoch 3.
+// markCase is what a replica, which has voted up to views 7, 5 and 6 and has the log up to height
+// 20, makes of a mark at its start in epoch 3.
 type markCase struct {
 	name   string
 	alter  func(m *mark)
@@ -114,7 +115,8 @@ func mayVote(w *world, s *store.Store, epoch bft.Epoch, network *peers) (*Replic
 
 type serving = func(context.Context, string, []byte) ([]byte, error)
 
-// recalls answers as a peer that says that it has had votes of this replica up to a view of epoch 1, and has none to show.
+// recalls answers as a peer that says that it has had votes of this replica up to a view of epoch
+// 1, and has none to show.
 func recalls(view bft.View) serving { return remembers(view, []byte("not signed")) }
 
 // shows answers as one that has the vote.
@@ -155,7 +157,8 @@ func checkRecall(t testing.TB) error {
 		name  string
 		peers serve
 		votes bool
-		// forgot: it has found out that it has forgotten votes; without it, and without votes, too few others were heard.
+		// forgot: it has found out that it has forgotten votes; without it, and without votes, too
+		// few others were heard.
 		forgot bool
 	}{
 		{"nobody is there", serve{}, false, false},
@@ -188,7 +191,8 @@ func checkRecall(t testing.TB) error {
 	return nil
 }
 
-// Whatever lies where the mark should be, the start goes on; what cannot be read is no consent to forget.
+// Whatever lies where the mark should be, the start goes on; what cannot be read is no consent to
+// forget.
 func TestAMarkThatCannotBeReadCountsAsDamaged(t *testing.T) {
 	for name, leave := range map[string]func(path string) error{
 		"a directory":  func(path string) error { return os.Mkdir(path, 0o700) },
@@ -212,7 +216,8 @@ func TestAMarkThatCannotBeReadCountsAsDamaged(t *testing.T) {
 
 func TestPeersRemember(t *testing.T) { require.NoError(t, checkRecall(t)) }
 
-// Once forgetful, a replica stays so for the epoch, whatever its store knows after it has caught up, and is well again in the next.
+// Once forgetful, a replica stays so for the epoch, whatever its store knows after it has caught
+// up, and is well again in the next.
 func TestAmnesiaLastsForTheEpoch(t *testing.T) {
 	w := newWorld(t, bft.Size{F: 1}, 1)
 	s := w.store()
@@ -261,7 +266,8 @@ func TestForgettingOldVotesIsNoAmnesia(t *testing.T) {
 	require.True(t, votes)
 }
 
-// A mark that outlives the votes of which it tells would silence, after a power cut, a replica that has told nobody of them.
+// A mark that outlives the votes of which it tells would silence, after a power cut, a replica that
+// has told nobody of them.
 func TestAMarkTellsOfNothingThatAPowerCutTakes(t *testing.T) {
 	w := newWorld(t, bft.Size{F: 1}, 1)
 	disk := vfs.NewCrashableMem()
@@ -296,7 +302,8 @@ func TestAMarkTellsOfNothingThatAPowerCutTakes(t *testing.T) {
 	require.Len(t, votes, 1)
 }
 
-// A snapshot makes old votes unnecessary, but not those a little below the final view: late finalize votes still go there, and contradict them if they are gone.
+// A snapshot makes old votes unnecessary, but not those a little below the final view: late
+// finalize votes still go there, and contradict them if they are gone.
 func TestASnapshotForgetsOnlyVotesThatBindNoMore(t *testing.T) {
 	w := newWorld(t, bft.Size{F: 1}, 1)
 	for range 2 * guardedViews {

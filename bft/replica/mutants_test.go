@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Each check of state transfer, of serving others and of the mark that is left out is missed by the test of its kind.
+// Each check of state transfer, of serving others and of the mark that is left out is missed by the
+// test of its kind.
 func TestPlantedBugsAreFound(t *testing.T) {
 	inBubble := func(check func(t *testing.T) error) func(t *testing.T) error {
 		return func(t *testing.T) (err error) {

@@ -11,7 +11,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/kv"
 )
 
-// A replica whose disk somebody exchanged for the state of a group of his own finds out when f + 1 others name another group key, and stops with advice. f liars stop nobody.
+// A replica whose disk somebody exchanged for the state of a group of his own finds out when f + 1
+// others name another group key, and stops with advice. f liars stop nobody.
 func TestAStateOfAnotherGroupIsNoDeadEnd(t *testing.T) {
 	f := newFar(t)
 	lie := func(ctx context.Context, method string, call []byte) ([]byte, error) {

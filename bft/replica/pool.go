@@ -13,18 +13,22 @@ import (
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
-// Bounds of the pool: bytes of memory, and requests of one client. Beyond them a request is refused, and its client told when to come back.
+// Bounds of the pool: bytes of memory, and requests of one client. Beyond them a request is
+// refused, and its client told when to come back.
 const (
 	poolBytes     = 64 << 20
 	poolPerClient = request.Window
-	// blockWeight bounds what one block carries, in the measure of [weight]: large enough to spread the cost of a block's votes, small enough to travel and
-	// to be executed within a fraction of a view.
+	// blockWeight bounds what one block carries, in the measure of [weight]: large enough to spread
+	// the cost of a block's votes, small enough to travel and to be executed within a fraction of a
+	// view.
 	blockWeight = 1 << 20
-	// awayWeight bounds what another leader was given and has not put into a block yet: one block of his.
+	// awayWeight bounds what another leader was given and has not put into a block yet: one block
+	// of his.
 	awayWeight = blockWeight
 )
 
-// What a request, and each of its operations, costs besides its bytes: a signature to verify and a session's record; a result.
+// What a request, and each of its operations, costs besides its bytes: a signature to verify and a
+// session's record; a result.
 const (
 	requestWeight   = 512
 	operationWeight = 128
@@ -46,22 +50,26 @@ func footprint(r *request.Request) int {
 	return pooledBytes + len(r.Raw()) + operationBytes*len(r.Operations)
 }
 
-// How long a client that is refused is told to stay away: what it takes to order all that waits, within bounds.
+// How long a client that is refused is told to stay away: what it takes to order all that waits,
+// within bounds.
 const (
 	leastAway = 100 * time.Millisecond
 	mostAway  = 5 * time.Second
 )
 
-// againAfter is how long a peer that was given a request is taken to have it; that doubles with each time that it is given one again.
+// againAfter is how long a peer that was given a request is taken to have it; that doubles with
+// each time that it is given one again.
 const againAfter = 8 * time.Second
 
-// origin is where a request came from: a peer that handed it on, or a client at an address. Neither: it is this process's own.
+// origin is where a request came from: a peer that handed it on, or a client at an address.
+// Neither: it is this process's own.
 type origin struct {
 	peer    bft.ReplicaID
 	address string
 }
 
-// pooled is a request that waits to be ordered. It is in the queue of its client, in a block, or with the leader whose turn it is.
+// pooled is a request that waits to be ordered. It is in the queue of its client, in a block, or
+// with the leader whose turn it is.
 type pooled struct {
 	request *request.Request
 	origin  origin
@@ -78,10 +86,13 @@ type giving struct {
 	holds time.Duration // the peer is taken to have it
 }
 
-// pool holds the verified requests that wait to be ordered. Each turn goes to who was served least, in weight: first among the replicas that requests came
-// through, this one being one of them, then among the addresses of its clients, then among the keys at an address. So whoever asks for little is served at once,
-// whatever others have here. What each may keep here is bounded by what is free: an address has at most as much as is left to all, a key at most as much as is left
-// to its address; so there is always room for somebody else. (Dynamic thresholds: Choudhury, Hahne, 1998.) Safe for concurrent use.
+// pool holds the verified requests that wait to be ordered. Each turn goes to who was served least,
+// in weight: first among the replicas that requests came through, this one being one of them, then
+// among the addresses of its clients, then among the keys at an address. So whoever asks for little
+// is served at once, whatever others have here. What each may keep here is bounded by what is free:
+// an address has at most as much as is left to all, a key at most as much as is left to its
+// address; so there is always room for somebody else. (Dynamic thresholds: Choudhury, Hahne, 1998.)
+// Safe for concurrent use.
 type pool struct {
 	mu       sync.Mutex
 	byDigest map[bft.Digest]*pooled
@@ -117,7 +128,8 @@ func (p *pool) source(o origin) (parent *flow, key any) {
 	return p.mine, o.address
 }
 
-// add keeps a verified request. One that is there already is no error. It returns a [transport.BusyError] when there is no room for it.
+// add keeps a verified request. One that is there already is no error. It returns a
+// [transport.BusyError] when there is no room for it.
 func (p *pool) add(r *request.Request, o origin, now time.Time) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -203,7 +215,8 @@ func (p *pool) move(item *pooled, o origin) {
 	}
 }
 
-// back puts an item into its client's queue. The order there is that of the sequence numbers, almost always that of arrival.
+// back puts an item into its client's queue. The order there is that of the sequence numbers,
+// almost always that of arrival.
 func (p *pool) back(item *pooled) {
 	p.fetchBack(item)
 	item.view = 0
@@ -241,7 +254,8 @@ func (p *pool) has(digest bft.Digest) bool {
 	return p.byDigest[digest] != nil
 }
 
-// take returns requests for a block of a view, as many as fit. It returns at once when there are some; else it waits for some until wait has passed.
+// take returns requests for a block of a view, as many as fit. It returns at once when there are
+// some; else it waits for some until wait has passed.
 func (p *pool) take(ctx context.Context, view bft.View, wait time.Duration) []*request.Request {
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
@@ -275,7 +289,8 @@ func (p *pool) tryTake(view bft.View) ([]*request.Request, <-chan struct{}) {
 	}
 }
 
-// carried notes that a block of a view carries these requests, so that they are not proposed again meanwhile.
+// carried notes that a block of a view carries these requests, so that they are not proposed again
+// meanwhile.
 func (p *pool) carried(view bft.View, requests []*request.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -297,7 +312,8 @@ func (p *pool) giveBack(requests []*request.Request) {
 	}
 }
 
-// settle drops the requests that the final block of a view carries. Those that only abandoned blocks of that or an earlier view carried wait again.
+// settle drops the requests that the final block of a view carries. Those that only abandoned
+// blocks of that or an earlier view carried wait again.
 func (p *pool) settle(view bft.View, requests []*request.Request, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -358,7 +374,8 @@ func (p *pool) release() {
 	p.absent = nil
 }
 
-// begin begins the turn of a leader: what leaders before had and did not put into a block waits here again.
+// begin begins the turn of a leader: what leaders before had and did not put into a block waits
+// here again.
 func (p *pool) begin(turn uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -374,8 +391,10 @@ func (p *pool) begin(turn uint64) {
 	p.absent = p.absent[:0]
 }
 
-// hand returns the requests of this replica's clients that the leader of the turn is to be given now, in fair order. What it was given before it has, and does not
-// need again. There are no more than it can put into one block: the rest waits here, for a later one or for this replica's own turn.
+// hand returns the requests of this replica's clients that the leader of the turn is to be given
+// now, in fair order. What it was given before it has, and does not need again. There are no more
+// than it can put into one block: the rest waits here, for a later one or for this replica's own
+// turn.
 func (p *pool) hand(turn uint64, leader bft.ReplicaID, now time.Time) []*request.Request {
 	p.mu.Lock()
 	defer p.mu.Unlock()

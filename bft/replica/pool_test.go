@@ -60,7 +60,8 @@ func bytesOf(blocks ...[]*request.Request) map[uint64]int {
 
 const large = 1<<20 - 1<<12
 
-// Whoever asks for little is in the next block, whatever others have waiting: large requests, many small ones, many keys, or what peers have handed on.
+// Whoever asks for little is in the next block, whatever others have waiting: large requests, many
+// small ones, many keys, or what peers have handed on.
 func TestLittleIsServedAtOnce(t *testing.T) {
 	for name, greedy := range map[string]func(*pool){
 		"large requests": func(p *pool) { fill(t, p, origin{address: "greedy"}, 1, 64, large) },
@@ -91,7 +92,8 @@ func TestLittleIsServedAtOnce(t *testing.T) {
 	}
 }
 
-// Those who have always something waiting share blocks alike, in bytes, however large their requests are and however many keys they have.
+// Those who have always something waiting share blocks alike, in bytes, however large their
+// requests are and however many keys they have.
 func TestSharesAreInBytes(t *testing.T) {
 	p := newPool()
 	fill(t, p, origin{address: "a"}, 1, 60, 300<<10)
@@ -116,7 +118,8 @@ func TestSharesAreInBytes(t *testing.T) {
 	}
 }
 
-// One that takes all it gets leaves as much as it has, and hears when to come back; one key leaves room for the others at its address.
+// One that takes all it gets leaves as much as it has, and hears when to come back; one key leaves
+// room for the others at its address.
 func TestThereIsAlwaysRoomForSomebodyElse(t *testing.T) {
 	p := newPool()
 	requests := 0
@@ -162,7 +165,8 @@ func TestWhenToComeBack(t *testing.T) {
 	require.InDelta(t, want, busy.After.Seconds(), want/2)
 }
 
-// What a leader is given and does not put into a block goes to the next one at once; each peer gets a body once; and no more is given than fits into a block.
+// What a leader is given and does not put into a block goes to the next one at once; each peer gets
+// a body once; and no more is given than fits into a block.
 func TestHandOn(t *testing.T) {
 	p := newPool()
 	small := fill(t, p, origin{address: "a"}, 1, 2, 100)

@@ -9,8 +9,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/request"
 )
 
-// propose answers a Propose effect beside the core: with requests as soon as there are some, or empty when the leader may idle no
-// longer. A new Propose makes the one before pointless.
+// propose answers a Propose effect beside the core: with requests as soon as there are some, or
+// empty when the leader may idle no longer. A new Propose makes the one before pointless.
 func (e *epochRun) propose(p bft.Propose) {
 	if e.endProposal != nil {
 		e.endProposal()

@@ -25,11 +25,13 @@ func newestLog(t *testing.T, dir string) string {
 	return slices.Max(files) // their numbers have the same length
 }
 
-// A replica whose disk forgets votes, whatever the way, does not vote before the next epoch, says so, and follows all the same; the others go on.
+// A replica whose disk forgets votes, whatever the way, does not vote before the next epoch, says
+// so, and follows all the same; the others go on.
 func TestADiskThatForgetsIsNoticed(t *testing.T) {
 	for _, disk := range []struct {
 		name string
-		// harmless: it may vote when, having caught up, all that it has forgotten lies below what is final. (The mark is stricter: it is up to a second old.)
+		// harmless: it may vote when, having caught up, all that it has forgotten lies below what
+		// is final. (The mark is stricter: it is up to a second old.)
 		harmless bool
 		forget   func(t *testing.T, dir, earlier string)
 	}{

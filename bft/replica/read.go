@@ -16,21 +16,26 @@ import (
 
 // Methods for clients that read. Neither leaves anything behind.
 const (
-	// MethodHeight answers with a request.Anchor that proves a state no older than any that a client was shown before the call: of q replicas' answers the highest is
-	// no older than any that the cluster has proven to anybody (docs/protocol.md, "Reads").
+	// MethodHeight answers with a request.Anchor that proves a state no older than any that a
+	// client was shown before the call: of q replicas' answers the highest is no older than any
+	// that the cluster has proven to anybody (docs/protocol.md, "Reads").
 	MethodHeight = "reseal/height"
-	// MethodRead takes a height, 8 bytes big-endian, and a query of the application. The answer is a request.ReadReply of a state of at least that height.
+	// MethodRead takes a height, 8 bytes big-endian, and a query of the application. The answer is
+	// a request.ReadReply of a state of at least that height.
 	MethodRead = "reseal/read"
 )
 
-// readPatience is how long a read waits for a state that is not certified here yet. A replica of a cluster that goes on has it in a moment.
+// readPatience is how long a read waits for a state that is not certified here yet. A replica of a
+// cluster that goes on has it in a moment.
 const readPatience = 2 * time.Second
 
 // ErrBehind says that a state that was asked for is not certified here, and was not in time.
 var ErrBehind = errors.New("this replica has not reached the state that was asked for: ask another")
 
-// pledge takes note of the state that a block certifies which this replica votes to notarize: from then on the cluster may prove it to somebody, and this replica answers no
-// question for the height before it can prove as much. It is called when block and vote are on disk, before the vote is signed.
+// pledge takes note of the state that a block certifies which this replica votes to notarize: from
+// then on the cluster may prove it to somebody, and this replica answers no question for the height
+// before it can prove as much. It is called when block and vote are on disk, before the vote is
+// signed.
 func (e *epochRun) pledge(v bft.Vote) {
 	if v.Kind != bft.Notarize {
 		return
@@ -50,7 +55,8 @@ func (e *epochRun) pledge(v bft.Vote) {
 	}
 }
 
-// restorePledge makes the pledge of the votes that the disk holds. What was certified up to the final block on disk, in this epoch and before, is not above it.
+// restorePledge makes the pledge of the votes that the disk holds. What was certified up to the
+// final block on disk, in this epoch and before, is not above it.
 func (e *epochRun) restorePledge(restored *bft.Restored) {
 	e.pledged.Store(uint64(restored.Final.Height))
 	for _, v := range restored.Votes {
@@ -60,7 +66,8 @@ func (e *epochRun) restorePledge(restored *bft.Restored) {
 	}
 }
 
-// serveHeight answers when this replica can prove what it has pledged. Who casts no votes in this epoch, and may have forgotten some, is not heard.
+// serveHeight answers when this replica can prove what it has pledged. Who casts no votes in this
+// epoch, and may have forgotten some, is not heard.
 func (r *Replica) serveHeight(ctx context.Context, _ *transport.Sender, data []byte) ([]byte, error) {
 	run := r.run.Load()
 	if run == nil || !run.config.Voter || len(data) > 0 {
@@ -99,7 +106,8 @@ func (r *Replica) serveRead(ctx context.Context, _ *transport.Sender, data []byt
 	return reply.MarshalBinary()
 }
 
-// newReading makes the tokens of reads that are answered at once: half of the processors, so that a queue of them leaves the rest to what is ordered.
+// newReading makes the tokens of reads that are answered at once: half of the processors, so that a
+// queue of them leaves the rest to what is ordered.
 func newReading() chan struct{} { return make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)) }
 
 // awaitCertified returns the last certified state when it is at a height, or waits for it.

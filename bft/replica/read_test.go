@@ -42,8 +42,8 @@ func (e *epochRun) vote(height bft.Height) bft.Vote {
 	return bft.Vote{Statement: bft.Statement{Epoch: 1, View: h.View, Kind: bft.Notarize, Block: h.Digest()}}
 }
 
-// Whoever was told that a state is proven was told so with the votes of a quorum: each correct replica of it answers with that state or a later one, and if it must wait for the
-// certificate.
+// Whoever was told that a state is proven was told so with the votes of a quorum: each correct
+// replica of it answers with that state or a later one, and if it must wait for the certificate.
 func TestAReplicaProvesWhatItHasVotedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, r, e := reader(t)

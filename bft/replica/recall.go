@@ -13,12 +13,15 @@ import (
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
-// methodRecall tells a replica the last vote of it that the one asked has had, on its own channel; nothing when there was none. A replica asks before its first vote
-// after a start: what it has forgotten, others have not.
+// methodRecall tells a replica the last vote of it that the one asked has had, on its own channel;
+// nothing when there was none. A replica asks before its first vote after a start: what it has
+// forgotten, others have not.
 const methodRecall = "reseal/recall"
 
-// recallTimeout is how long those that are connected are waited for until enough have answered; the rest then get as long again as those took, recallGrace at least, so that a
-// silent one delays no start by much. recallPause is the least time until all are asked again when too few have answered.
+// recallTimeout is how long those that are connected are waited for until enough have answered; the
+// rest then get as long again as those took, recallGrace at least, so that a silent one delays no
+// start by much. recallPause is the least time until all are asked again when too few have
+// answered.
 const (
 	recallTimeout = 2 * time.Second
 	recallGrace   = 100 * time.Millisecond
@@ -37,7 +40,8 @@ func (p position) after(q position) bool {
 
 func positionOf(v bft.Vote) position { return position{v.Epoch, v.View} }
 
-// recall remembers the last vote of each peer, in a view the one that is cast last. One that lies about its own votes harms only itself.
+// recall remembers the last vote of each peer, in a view the one that is cast last. One that lies
+// about its own votes harms only itself.
 type recall struct {
 	mu    sync.Mutex
 	peers map[bft.ReplicaID]bft.Vote
@@ -92,11 +96,14 @@ type recalled struct {
 	enough    bool   // a quorum, with itself, has answered
 }
 
-// askWhatTheySaw asks all others for this replica's votes. It has forgotten some when one of them has a vote that it has signed and its store does not know, or when f + 1
-// say so whose word cannot be checked. Views up to the final one do not count. Late finalize votes may still go to one of them, and what this replica said there
-// before is then covered by its store alone (docs/protocol.md, Forgotten votes).
+// askWhatTheySaw asks all others for this replica's votes. It has forgotten some when one of them
+// has a vote that it has signed and its store does not know, or when f + 1 say so whose word cannot
+// be checked. Views up to the final one do not count. Late finalize votes may still go to one of
+// them, and what this replica said there before is then covered by its store alone
+// (docs/protocol.md, Forgotten votes).
 //
-// It waits for a quorum, with itself, of those that are connected, and a little for the others. Without a mark, which may have been removed, it waits for those that are not, too, until f + 1
+// It waits for a quorum, with itself, of those that are connected, and a little for the others.
+// Without a mark, which may have been removed, it waits for those that are not, too, until f + 1
 // correct ones, and a quorum, have answered.
 func (r *Replica) askWhatTheySaw(ctx context.Context, m *Membership, signer bft.Signer, restored *bft.Restored) recalled {
 	known := position{m.Epoch, restored.FinalView}
@@ -143,13 +150,15 @@ func (r *Replica) askWhatTheySaw(ctx context.Context, m *Membership, signer bft.
 	return recalled{enough: heard+1 >= m.Size.Quorum() || broken("recall-of-few")}
 }
 
-// isMine reports whether this replica has signed a vote: it signs again, and tells nobody the signature, nor how far they agree. Both schemes are deterministic.
+// isMine reports whether this replica has signed a vote: it signs again, and tells nobody the
+// signature, nor how far they agree. Both schemes are deterministic.
 func (r *Replica) isMine(signer bft.Signer, v *bft.Vote) bool {
 	partial, err := signer.Sign(v.Statement.Bytes(r.cfg.Cluster))
 	return err == nil && len(partial) > 0 && subtle.ConstantTimeCompare(partial, v.Partial) == 1
 }
 
-// askAgain ends a run without votes when too few others could be asked before it, and it is time to ask again.
+// askAgain ends a run without votes when too few others could be asked before it, and it is time to
+// ask again.
 func (e *epochRun) askAgain() error {
 	if !e.unheard {
 		return nil
@@ -168,7 +177,8 @@ func (e *epochRun) askAgain() error {
 	}
 }
 
-// askWhatItSaw asks one peer, and again until the time is up while it is connected, or patient is set. It returns nil when there was no answer.
+// askWhatItSaw asks one peer, and again until the time is up while it is connected, or patient is
+// set. It returns nil when there was no answer.
 func (r *Replica) askWhatItSaw(ctx context.Context, peer bft.ReplicaID, patient bool) *bft.Vote {
 	for {
 		answer, err := r.cfg.Network.Call(ctx, peer, methodRecall, nil)

@@ -29,7 +29,8 @@ func hearing(t *testing.T) (w *world, say func(bft.Vote), recalled func() bft.Vo
 	return w, say, recalled
 }
 
-// Who had a replica in one epoch cannot leave with its peers what would silence it, when it has recovered, in a later one.
+// Who had a replica in one epoch cannot leave with its peers what would silence it, when it has
+// recovered, in a later one.
 func TestAVoteOfAnEpochToComeIsNotRemembered(t *testing.T) {
 	_, say, recalled := hearing(t)
 	say(bft.Vote{Statement: voteIn(9), First: true, Partial: []byte("of this epoch")})
@@ -59,7 +60,8 @@ func TestWhatIsSaidEarlyUnderAnotherKeyIsNotHeard(t *testing.T) {
 	require.Len(t, e.events.items, 1)
 }
 
-// A peer remembers the vote that was cast last in a view; the replica that has forgotten it, and not the one before it in that view, finds out.
+// A peer remembers the vote that was cast last in a view; the replica that has forgotten it, and
+// not the one before it in that view, finds out.
 func TestAVoteForgottenInAKnownViewIsNoticed(t *testing.T) {
 	w, say, recalled := hearing(t)
 	vote := func(view bft.View, kind bft.VoteKind) bft.Vote {
@@ -92,7 +94,8 @@ func TestAVoteForgottenInAKnownViewIsNoticed(t *testing.T) {
 	}
 }
 
-// A peer that is connected and does not answer delays no start by much; one that is only slower than the others is heard.
+// A peer that is connected and does not answer delays no start by much; one that is only slower
+// than the others is heard.
 func TestASilentPeerDelaysNoStartByMuch(t *testing.T) {
 	after := func(d time.Duration, answer serving) serving {
 		return func(ctx context.Context, method string, call []byte) ([]byte, error) {

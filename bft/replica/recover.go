@@ -8,8 +8,9 @@ import (
 	"github.com/reseal-bft/reseal/bft/store"
 )
 
-// recover brings the state to the last final block on disk. A snapshot must have the root that its certificate proves, and blocks must link
-// up with it. Where a block is damaged or missing, the replica stops there and fetches the rest from others.
+// recover brings the state to the last final block on disk. A snapshot must have the root that its
+// certificate proves, and blocks must link up with it. Where a block is damaged or missing, the
+// replica stops there and fetches the rest from others.
 func (r *Replica) recover() error {
 	if err := r.loadSnapshot(); err != nil {
 		return err
@@ -39,7 +40,8 @@ func (r *Replica) replayAll() error {
 	return nil
 }
 
-// replay executes the next block from disk, which must be the next of a valid chain: an older version, or an intruder, may have left others there.
+// replay executes the next block from disk, which must be the next of a valid chain: an older
+// version, or an intruder, may have left others there.
 func (r *Replica) replay() error {
 	tip, err := r.tip()
 	if err != nil {
@@ -62,7 +64,8 @@ func (r *Replica) replay() error {
 	return err
 }
 
-// checkReplayed refuses to go on with a disk that calls blocks final which are not to be followed, and which others did not replace by better ones.
+// checkReplayed refuses to go on with a disk that calls blocks final which are not to be followed,
+// and which others did not replace by better ones.
 func (r *Replica) checkReplayed() error {
 	last, ok, err := r.cfg.Store.LastFinal()
 	if height := r.ledger.latest.Load().height; err == nil && ok && last > height {
@@ -72,8 +75,8 @@ func (r *Replica) checkReplayed() error {
 	return err
 }
 
-// noteBaseRoot keeps the state root of the block below an epoch, if that is where the ledger stands: a core that is started again later in
-// the epoch needs it.
+// noteBaseRoot keeps the state root of the block below an epoch, if that is where the ledger
+// stands: a core that is started again later in the epoch needs it.
 func (r *Replica) noteBaseRoot(m *Membership) error {
 	s := r.ledger.latest.Load()
 	if s.height != m.Base.Height {

@@ -29,15 +29,18 @@ type Network interface {
 // EpochKeys are what a replica holds of one epoch's keys.
 type EpochKeys struct {
 	Scheme bft.Scheme
-	// Signer makes partial signatures with the epoch's share; nil without one: the replica then follows and says nothing.
+	// Signer makes partial signatures with the epoch's share; nil without one: the replica then
+	// follows and says nothing.
 	Signer bft.Signer
 	// BlockKey is the epoch key of the replica; nil without one.
 	BlockKey ed25519.PrivateKey
-	// MarkKey authenticates the mark beside the store in this epoch. It is secret, and the same after a restart; nil leaves a checksum.
+	// MarkKey authenticates the mark beside the store in this epoch. It is secret, and the same
+	// after a restart; nil leaves a checksum.
 	MarkKey []byte
 }
 
-// Config is what a replica is made of. All fields are needed but Retention, Clock, Observe and those that begin with On.
+// Config is what a replica is made of. All fields are needed but Retention, Clock, Observe and
+// those that begin with On.
 type Config struct {
 	Cluster     bft.ClusterID
 	Self        bft.ReplicaID
@@ -45,29 +48,34 @@ type Config struct {
 	Network     Network
 	Application bft.Application
 	System      System
-	// Keys returns the keys for an epoch; it is called when the epoch begins, and again after [Replica.Rekey]. It may take as long as it
-	// takes to unseal or to complete them.
+	// Keys returns the keys for an epoch; it is called when the epoch begins, and again after
+	// [Replica.Rekey]. It may take as long as it takes to unseal or to complete them.
 	Keys func(context.Context, *Membership) (EpochKeys, error)
-	// Verifier returns what verifies the certificates of an epoch and of all later ones but, in epoch 0, of epoch 0 alone.
+	// Verifier returns what verifies the certificates of an epoch and of all later ones but, in
+	// epoch 0, of epoch 0 alone.
 	Verifier func(*Membership) (bft.Scheme, error)
 	Window   int
 	Timeouts bft.Timeouts
 	// Retention may be zero.
 	Retention Retention
 	Log       *slog.Logger
-	// Clock is the machine's wall clock, which may be wrong and may jump; nil stands for time.Now. Durations are not measured by it.
+	// Clock is the machine's wall clock, which may be wrong and may jump; nil stands for time.Now.
+	// Durations are not measured by it.
 	Clock func() time.Time
 	// OnExecuted is called after each executed block, on the goroutine that executes: it must not block.
 	OnExecuted func(BlockInfo)
 	// OnEvidence is called with proof that a leader equivocated. It must not block.
 	OnEvidence func(bft.ReplicaID, bft.Evidence)
-	// Observe is called when the core of an epoch is made, with what it is made of, and what it returns after every step of that core, before the effects are
-	// carried out: for judging and replaying what a replica did. A nil event stands for the core's start. Both are called on one goroutine at a time, must not
-	// block, and must neither change nor keep what they are shown, which holds this replica's partial signatures.
+	// Observe is called when the core of an epoch is made, with what it is made of, and what it
+	// returns after every step of that core, before the effects are carried out: for judging and
+	// replaying what a replica did. A nil event stands for the core's start. Both are called on one
+	// goroutine at a time, must not block, and must neither change nor keep what they are shown,
+	// which holds this replica's partial signatures.
 	Observe func(bft.Config, bft.Restored) func(bft.Now, bft.Event, []bft.Effect)
 }
 
-// Replica runs the consensus core in the world: it carries the core's effects out, executes final blocks and answers clients.
+// Replica runs the consensus core in the world: it carries the core's effects out, executes final
+// blocks and answers clients.
 type Replica struct {
 	cfg    Config
 	ledger *ledger
@@ -80,8 +88,9 @@ type Replica struct {
 	merits    merits
 	recall    recall
 
-	// found is the mark of the run before; asked says that peers were asked for this replica's votes since it last caught up; live, that the epoch has begun in
-	// this process. They are of the goroutine of Run.
+	// found is the mark of the run before; asked says that peers were asked for this replica's
+	// votes since it last caught up; live, that the epoch has begun in this process. They are of
+	// the goroutine of Run.
 	found   found
 	asked   bool
 	live    bool
@@ -102,8 +111,8 @@ var errBehind = errors.New("the cluster is ahead")
 // errRekey ends an epoch's run when its keys have changed.
 var errRekey = errors.New("the epoch's keys have changed")
 
-// New prepares a replica from what is on its disk: it restores the last snapshot and executes the final blocks after it. It
-// registers its methods with the network; [Replica.Run] runs it.
+// New prepares a replica from what is on its disk: it restores the last snapshot and executes the
+// final blocks after it. It registers its methods with the network; [Replica.Run] runs it.
 func New(cfg Config) (*Replica, error) {
 	if cfg.Retention == (Retention{}) {
 		cfg.Retention = Retention{Kept: keptBlocks, Leap: leapBlocks}
@@ -137,7 +146,8 @@ func (r *Replica) enter(m *Membership) {
 	r.cfg.Network.SetPeers(peers)
 }
 
-// Run runs the replica, epoch after epoch, until the context ends or its disk or keys fail. Nothing that it started goes on when it returns.
+// Run runs the replica, epoch after epoch, until the context ends or its disk or keys fail. Nothing
+// that it started goes on when it returns.
 func (r *Replica) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var beside sync.WaitGroup
@@ -165,7 +175,8 @@ func (r *Replica) Run(ctx context.Context) error {
 	return nil
 }
 
-// followOthers catches up, and makes sure that the log on disk is one to go on with. While others that could mend it are away, it waits for them.
+// followOthers catches up, and makes sure that the log on disk is one to go on with. While others
+// that could mend it are away, it waits for them.
 func (r *Replica) followOthers(ctx context.Context) error {
 	for {
 		agreed, err := r.catchUp(ctx)
@@ -204,8 +215,8 @@ func (r *Replica) runNext(ctx context.Context) error {
 	return r.runEpoch(ctx, m, keys)
 }
 
-// awaitPeers waits a moment for connections to f + 1 others, one of them correct: a replica that comes back then learns at once what it
-// missed. A cluster that starts cold does not depend on it.
+// awaitPeers waits a moment for connections to f + 1 others, one of them correct: a replica that
+// comes back then learns at once what it missed. A cluster that starts cold does not depend on it.
 func (r *Replica) awaitPeers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -238,7 +249,8 @@ func signal(ch chan struct{}) {
 	}
 }
 
-// Membership returns what the executed log says now of the members and their keys. It is not changed afterwards.
+// Membership returns what the executed log says now of the members and their keys. It is not
+// changed afterwards.
 func (r *Replica) Membership() *Membership { return r.cfg.System.Membership() }
 
 // Status is a snapshot of where a replica stands.
@@ -248,11 +260,13 @@ type Status struct {
 	Height   bft.Height `json:"height"`
 	Voter    bool       `json:"voter"`
 	Diverged bool       `json:"diverged"`
-	// ClockJumped is the last jump of the wall clock since the start, in milliseconds (negative: back), and ClockBehind by how much the clock
-	// was behind the time of the log when that was last found to be too much; 0 when all is well.
+	// ClockJumped is the last jump of the wall clock since the start, in milliseconds (negative:
+	// back), and ClockBehind by how much the clock was behind the time of the log when that was
+	// last found to be too much; 0 when all is well.
 	ClockJumped int64 `json:"clock_jumped_ms"`
 	ClockBehind int64 `json:"clock_behind_ms"`
-	// Amnesia says that the replica has forgotten votes of this epoch and casts none before the next; AmnesiaReason is for operators.
+	// Amnesia says that the replica has forgotten votes of this epoch and casts none before the
+	// next; AmnesiaReason is for operators.
 	Amnesia       bool   `json:"amnesia"`
 	AmnesiaReason string `json:"amnesia_reason,omitempty"`
 	// CertifiedHeight is the height of the last state that a certificate proves.
@@ -279,8 +293,9 @@ func (r *Replica) Status() Status {
 	return s
 }
 
-// Anchor returns the latest certified header and its notarization, or finalization, 48 bytes under the group key: proof of a recent state, and a value that
-// nobody could predict. It is false while there is none.
+// Anchor returns the latest certified header and its notarization, or finalization, 48 bytes under
+// the group key: proof of a recent state, and a value that nobody could predict. It is false while
+// there is none.
 func (r *Replica) Anchor() (bft.Header, bft.Certificate, bool) {
 	c := r.ledger.certified.Load()
 	if c == nil {

@@ -41,7 +41,8 @@ func (f fixed) Root() bft.Digest                { return bft.Digest{1} }
 func (f fixed) Snapshot() []byte                { return []byte("fixed") }
 func (f fixed) Restore([]byte) error            { return nil }
 
-// cluster is a group of replicas in this process, over real connections on loopback and real stores. A monitor judges all that they do.
+// cluster is a group of replicas in this process, over real connections on loopback and real
+// stores. A monitor judges all that they do.
 type cluster struct {
 	t          testing.TB
 	id         bft.ClusterID

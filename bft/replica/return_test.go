@@ -11,8 +11,8 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// bigValues is how many values of a megabyte are written while a replica is away: more than the core makes good by itself, in blocks few enough not to look
-// much.
+// bigValues is how many values of a megabyte are written while a replica is away: more than the
+// core makes good by itself, in blocks few enough not to look much.
 const bigValues = 40
 
 // A replica that was away while much was written comes back, and the others go on meanwhile.

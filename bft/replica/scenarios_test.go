@@ -169,7 +169,8 @@ func TestAForgedSnapshotOfAnotherReplicaIsNotBelieved(t *testing.T) {
 	require.Equal(t, "10", c.get(3, client, 2, "balance"), "started again, it fetches the log")
 }
 
-// With one of four replicas away the fast path is lost and blocks are finalized by votes: then it is finalizations that prove the log to who comes back.
+// With one of four replicas away the fast path is lost and blocks are finalized by votes: then it
+// is finalizations that prove the log to who comes back.
 func TestASnapshotProvenByAFinalizationIsBelieved(t *testing.T) {
 	c := newCluster(t, bft.Size{F: 1})
 	for i := range 3 {

@@ -23,7 +23,8 @@ func (r *Replica) serve() {
 	r.cfg.Network.HandleClient(MethodRead, r.serveRead)
 }
 
-// serveSubmit orders a client's request and answers with its proven results. It waits as long as the client does.
+// serveSubmit orders a client's request and answers with its proven results. It waits as long as
+// the client does.
 func (r *Replica) serveSubmit(ctx context.Context, _ *transport.Sender, raw []byte) ([]byte, error) {
 	req, err := request.Parse(raw)
 	if err != nil {
@@ -36,8 +37,8 @@ func (r *Replica) serveSubmit(ctx context.Context, _ *transport.Sender, raw []by
 	return reply.MarshalBinary()
 }
 
-// Submit orders a request and returns its proven results. It waits until they are certified or the context ends. It returns a [transport.BusyError] when too
-// much waits to be ordered.
+// Submit orders a request and returns its proven results. It waits until they are certified or the
+// context ends. It returns a [transport.BusyError] when too much waits to be ordered.
 func (r *Replica) Submit(ctx context.Context, req *request.Request) (*request.Reply, error) {
 	o := origin{address: cmp.Or(transport.Source(ctx), "unknown")}
 	if err := r.admit(req, o); err != nil {

@@ -17,9 +17,11 @@ var ErrStale = errors.New("the request was executed, or passed over, some time a
 // ErrEnded says that the session that a request belongs to has ended. It is never executed from now on.
 var ErrEnded = errors.New("the request's session has ended: whether it was executed before is not known any more")
 
-// sessions ends the sessions of clients, by a rule that depends on the replicated state alone. A request is bound to a height that was final when it was made, so it is
-// executed above that; what was executed longest ago is forgotten first, a block at a time, and from then on no request is executed that is bound below that
-// block. So none is executed twice (docs/protocol.md, "Sessions"). It is used by the goroutine that executes.
+// sessions ends the sessions of clients, by a rule that depends on the replicated state alone. A
+// request is bound to a height that was final when it was made, so it is executed above that; what
+// was executed longest ago is forgotten first, a block at a time, and from then on no request is
+// executed that is bound below that block. So none is executed twice (docs/protocol.md,
+// "Sessions"). It is used by the goroutine that executes.
 type sessions struct {
 	blocks, records int // the bounds; request's, but in tests
 
@@ -47,7 +49,8 @@ func (s *sessions) floorOf(m merkle.Map, height bft.Height) bft.Height {
 	return floor
 }
 
-// update returns the map after a block: with the records of what it has executed, and without those of the sessions that end.
+// update returns the map after a block: with the records of what it has executed, and without those
+// of the sessions that end.
 func (s *sessions) update(m merkle.Map, height bft.Height, executed []merkle.Change) merkle.Map {
 	if s.of.Root() != m.Root() {
 		s.index(m)

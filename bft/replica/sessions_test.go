@@ -84,8 +84,9 @@ func (c *chain) count(r *request.Request) int {
 	return c.app.executed[string(r.Client)+string(r.Operations[0])]
 }
 
-// A request is executed once at most, however often and late it is repeated, whatever sessions were ended meanwhile; replay from any snapshot agrees; and what is bound to a height
-// that was final a moment ago is executed.
+// A request is executed once at most, however often and late it is repeated, whatever sessions were
+// ended meanwhile; replay from any snapshot agrees; and what is bound to a height that was final a
+// moment ago is executed.
 func TestEndedSessionsExecuteNothingTwice(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const blocks, records = 12, 10
@@ -153,7 +154,8 @@ func TestEndedSessionsExecuteNothingTwice(t *testing.T) {
 	})
 }
 
-// Clients that come once leave nothing behind, and those that wait for what is not executed any more hear so.
+// Clients that come once leave nothing behind, and those that wait for what is not executed any
+// more hear so.
 func TestOneShotClients(t *testing.T) {
 	const blocks, records = 64, 1000
 	c := newChain(t, blocks, records)
@@ -181,7 +183,8 @@ func TestOneShotClients(t *testing.T) {
 	require.Zero(t, c.count(late))
 }
 
-// A session's number says at which height it begins, and rises: from one request to the next, and from one process to a later one.
+// A session's number says at which height it begins, and rises: from one request to the next, and
+// from one process to a later one.
 func TestSequences(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		slot, height := rapid.Uint64Range(0, 63).Draw(t, "slot"), bft.Height(rapid.Uint64Range(0, 1<<39).Draw(t, "height"))

@@ -10,11 +10,13 @@ import (
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
-// restFactor is how many times as long as it served a share then rests: what replicas fetch from this one takes at most 1/(1 + restFactor), a quarter, of
-// one processor's time (and of the disk's) for the log and snapshots, and as much for single blocks, however many ask, however often.
+// restFactor is how many times as long as it served a share then rests: what replicas fetch from
+// this one takes at most 1/(1 + restFactor), a quarter, of one processor's time (and of the disk's)
+// for the log and snapshots, and as much for single blocks, however many ask, however often.
 const restFactor = 3
 
-// longestRest bounds a rest: a replica that is slow because its machine is has to let others come back all the same.
+// longestRest bounds a rest: a replica that is slow because its machine is has to let others come
+// back all the same.
 const longestRest = time.Second
 
 // maxWaiting bounds the calls of one peer that wait.
@@ -25,8 +27,9 @@ var (
 	errBusy          = errors.New("too many calls of yours are waiting: make one at a time")
 )
 
-// share is the part of a replica's time that serves what others fetch. Calls are served one after the other, and of each peer one waits for its turn at a
-// time, so that one that asks much takes no other's; votes and blocks of the running consensus wait for none of it. Safe for concurrent use.
+// share is the part of a replica's time that serves what others fetch. Calls are served one after
+// the other, and of each peer one waits for its turn at a time, so that one that asks much takes no
+// other's; votes and blocks of the running consensus wait for none of it. Safe for concurrent use.
 type share struct {
 	turn chan struct{} // holds a token while a call is served, or the rest after the one before is waited for
 	rest time.Time     // nothing is served before; of whoever has the turn

@@ -16,8 +16,9 @@ import (
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
-// checkShare has peers, some of which make many calls at once, ask for a minute, and says whether the replica served more than a quarter of the time, more
-// than one call at a time, or one peer more than another.
+// checkShare has peers, some of which make many calls at once, ask for a minute, and says whether
+// the replica served more than a quarter of the time, more than one call at a time, or one peer
+// more than another.
 func checkShare(t *testing.T) error {
 	const work, while = 10 * time.Millisecond, time.Minute
 	s := newShare()
@@ -70,7 +71,8 @@ func TestServingOthersTakesItsShareAndNoMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { require.NoError(t, checkShare(t)) })
 }
 
-// A block that nobody has is asked for once at a time, and less and less often; so many blocks at a time.
+// A block that nobody has is asked for once at a time, and less and less often; so many blocks at a
+// time.
 func TestFetchesAreNoFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { require.NoError(t, checkFetches()) })
 }

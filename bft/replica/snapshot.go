@@ -17,22 +17,25 @@ import (
 	"github.com/reseal-bft/reseal/bft/store"
 )
 
-// Distance between snapshots: what a restart has to execute again. A large state is written when the log has grown by half its size, so that the disk has no more
-// to write for snapshots than twice what it has for the log; but after farthestSnapshot blocks in any case.
+// Distance between snapshots: what a restart has to execute again. A large state is written when
+// the log has grown by half its size, so that the disk has no more to write for snapshots than
+// twice what it has for the log; but after farthestSnapshot blocks in any case.
 const (
 	snapshotBlocks   = 4096
 	snapshotPause    = 10 * time.Second
 	farthestSnapshot = 1 << 16
 )
 
-// Retention says how much of the log a replica keeps, and from where on it fetches a snapshot rather than the log, in blocks. The zero value stands for what is in use; a
-// simulator has less of both, so that minutes show what otherwise takes days.
+// Retention says how much of the log a replica keeps, and from where on it fetches a snapshot
+// rather than the log, in blocks. The zero value stands for what is in use; a simulator has less of
+// both, so that minutes show what otherwise takes days.
 type Retention struct {
 	Kept bft.Height // at most, below the older one of the two snapshots on disk. A replica that is further behind needs a snapshot
 	Leap bft.Height // the distance from which a snapshot is fetched; less than Kept. Where the log is cut, a nearer one is
 }
 
-// The retention in use. Of the log below the older snapshot keptBytes are kept, but not fewer blocks than others may want one by one.
+// The retention in use. Of the log below the older snapshot keptBytes are kept, but not fewer
+// blocks than others may want one by one.
 const (
 	keptBlocks = 1 << 16
 	leapBlocks = 1 << 13
@@ -51,7 +54,8 @@ type snapshots struct {
 	size   atomic.Int64 // of the last one
 }
 
-// consider has a snapshot of a certified state written if the last one is far behind. It is called by one goroutine at a time.
+// consider has a snapshot of a certified state written if the last one is far behind. It is called
+// by one goroutine at a time.
 func (s *snapshots) consider(c *certifiedState) {
 	s.bytes += s.logged.Swap(0)
 	if !s.due(c.height, time.Now()) {
@@ -72,7 +76,8 @@ func (s *snapshots) due(height bft.Height, now time.Time) bool {
 	return some && s.bytes >= s.size.Load()/2
 }
 
-// snapshotLoop writes the snapshots that are wanted. It ends with ctx, a write under way included: nothing of it outlives [Replica.Run].
+// snapshotLoop writes the snapshots that are wanted. It ends with ctx, a write under way included:
+// nothing of it outlives [Replica.Run].
 func (r *Replica) snapshotLoop(ctx context.Context) {
 	for {
 		select {
@@ -92,7 +97,8 @@ func (r *Replica) snapshotLoop(ctx context.Context) {
 func (r *Replica) forget(c *certifiedState) {
 	block, err := r.cfg.Store.BlockAt(c.height)
 	if err == nil && block != nil && block.Epoch == c.header.Epoch {
-		// Of the final block's view, not of the certifying one: that may be far above what is final, where votes still bind.
+		// Of the final block's view, not of the certifying one: that may be far above what is
+		// final, where votes still bind.
 		err = r.cfg.Store.PruneViews(block.Epoch, block.View-min(block.View, guardedViews))
 	}
 	if err != nil {
@@ -122,9 +128,11 @@ func (r *Replica) saveSnapshot(ctx context.Context, c *certifiedState) error {
 	return r.cfg.Store.SaveSnapshot(c.height, snapshotOf{ctx, c.state, head, block})
 }
 
-// head is the first part of a snapshot, which proves the rest. It is small, and comes before anything that is large.
+// head is the first part of a snapshot, which proves the rest. It is small, and comes before
+// anything that is large.
 type head struct {
-	// block is the header of the block after which the state is, and proof leads from it to a certified header that names the state's root.
+	// block is the header of the block after which the state is, and proof leads from it to a
+	// certified header that names the state's root.
 	block bft.Header
 	proof bft.Proof
 	// The root is made of these.
@@ -220,7 +228,8 @@ func parseHead(data []byte) (*head, error) {
 	return h, nil
 }
 
-// snapshotOf encodes a certified state: its head, its block, the system state, the sessions, the application.
+// snapshotOf encodes a certified state: its head, its block, the system state, the sessions, the
+// application.
 type snapshotOf struct {
 	ctx context.Context
 	*state

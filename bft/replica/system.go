@@ -7,22 +7,24 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// System is the part of the replicated state that governs the cluster itself: membership, policy, recovery rounds. Its operations
-// travel in requests of [request.System]. Like the application it is deterministic, and called from one goroutine.
+// System is the part of the replicated state that governs the cluster itself: membership, policy,
+// recovery rounds. Its operations travel in requests of [request.System]. Like the application it
+// is deterministic, and called from one goroutine.
 type System interface {
-	// Apply executes the system operations of one final block, in order, and returns a result for each. It is called for
-	// every block, also when there are none: deadlines run by block time.
+	// Apply executes the system operations of one final block, in order, and returns a result for
+	// each. It is called for every block, also when there are none: deadlines run by block time.
 	Apply(block BlockInfo, operations []bft.Operation) (results [][]byte)
 	// HandoffReady says that the next epoch can begin: the next block ends this one.
 	HandoffReady() bool
 	// EndEpoch begins the next epoch. It is called instead of Apply for an epoch's last block.
 	EndEpoch(block BlockInfo)
-	// Membership describes the current epoch. The result is not changed afterwards. Unlike the other methods it may be called from any goroutine.
+	// Membership describes the current epoch. The result is not changed afterwards. Unlike the
+	// other methods it may be called from any goroutine.
 	Membership() *Membership
 	// Root is a digest of the whole system state.
 	Root() bft.Digest
-	// Snapshot encodes the state, at most 64 MiB; Restore replaces the state by it and must not trust it: the replica checks the root
-	// afterwards.
+	// Snapshot encodes the state, at most 64 MiB; Restore replaces the state by it and must not
+	// trust it: the replica checks the root afterwards.
 	Snapshot() []byte
 	Restore(snapshot []byte) error
 }
@@ -53,8 +55,9 @@ type Member struct {
 	ID       bft.ReplicaID
 	Address  string
 	Identity *ecdsa.PublicKey
-	// EpochKey signs the member's blocks and authenticates its connections in this epoch. NextKey, if set, is the fresh key that
-	// it attested after its recovery: its connections may already use it.
+	// EpochKey signs the member's blocks and authenticates its connections in this epoch. NextKey,
+	// if set, is the fresh key that it attested after its recovery: its connections may already use
+	// it.
 	EpochKey, NextKey ed25519.PublicKey
 }
 

@@ -19,7 +19,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
-// Snapshots travel head first: methodHead serves the head of the newest one and its size, methodSnapshot the content, part by part.
+// Snapshots travel head first: methodHead serves the head of the newest one and its size,
+// methodSnapshot the content, part by part.
 const (
 	methodHead     = "reseal/snapshot-head"
 	methodSnapshot = "reseal/snapshot"
@@ -67,7 +68,8 @@ func (r *Replica) serveSnapshot(ctx context.Context, from *transport.Sender, dat
 	})
 }
 
-// offer is a snapshot that a peer offers. Its head is proven; its size is only claimed, and never exceeded.
+// offer is a snapshot that a peer offers. Its head is proven; its size is only claimed, and never
+// exceeded.
 type offer struct {
 	*head
 	peer bft.ReplicaID
@@ -91,9 +93,11 @@ func (r *Replica) askHead(ctx context.Context, peer bft.ReplicaID) (*offer, erro
 	return &offer{h, peer, int64(size)}, err
 }
 
-// askHeads asks all others at once, and returns the offers that prove right, the smallest first. It waits for as many as correct replicas can be expected
-// to answer, so that silent ones delay nobody; and for the others too if one of these names another group key than this replica has. If f + 1 do, what this replica
-// was started with is the state of another group, which who had the disk has put there.
+// askHeads asks all others at once, and returns the offers that prove right, the smallest first. It
+// waits for as many as correct replicas can be expected to answer, so that silent ones delay
+// nobody; and for the others too if one of these names another group key than this replica has. If
+// f + 1 do, what this replica was started with is the state of another group, which who had the
+// disk has put there.
 func (r *Replica) askHeads(ctx context.Context) ([]*offer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -115,7 +119,8 @@ func (r *Replica) askHeads(ctx context.Context) ([]*offer, error) {
 	var offers []*offer
 	others := 0
 	for i := range peers {
-		// Before the group key is known, f + 1 have to name it: a liar that is always the first to answer must not stand in the way.
+		// Before the group key is known, f + 1 have to name it: a liar that is always the first to
+		// answer must not stand in the way.
 		if i >= len(peers)-m.Size.F && others == 0 && (m.Epoch > 0 || agreedKey(offers, m.Size.F) != nil) {
 			break
 		}
@@ -135,8 +140,9 @@ func (r *Replica) askHeads(ctx context.Context) ([]*offer, error) {
 	return r.proven(m, offers), nil
 }
 
-// proven returns the offers that prove right, the smallest first: an honest one then is fetched before any that is larger than it, so what liars can make
-// this replica fetch for nothing is at most f times the size of an honest snapshot.
+// proven returns the offers that prove right, the smallest first: an honest one then is fetched
+// before any that is larger than it, so what liars can make this replica fetch for nothing is at
+// most f times the size of an honest snapshot.
 func (r *Replica) proven(m *Membership, offers []*offer) []*offer {
 	if m.Epoch == 0 { // the group key is not known yet
 		key := agreedKey(offers, m.Size.F)
@@ -174,8 +180,8 @@ func agreedKey(offers []*offer, f int) []byte {
 	return nil
 }
 
-// leap fetches a snapshot if one is offered that is so many blocks ahead, and reports whether it did. A peer that fails is left for the next; if all do, the log
-// remains.
+// leap fetches a snapshot if one is offered that is so many blocks ahead, and reports whether it
+// did. A peer that fails is left for the next; if all do, the log remains.
 func (r *Replica) leap(ctx context.Context, limit time.Duration, blocks bft.Height) (leapt bool, err error) {
 	offers, err := r.askHeads(ctx)
 	if err != nil {
@@ -201,7 +207,8 @@ func (r *Replica) leap(ctx context.Context, limit time.Duration, blocks bft.Heig
 	return leapt, nil
 }
 
-// fetchSnapshot makes an offered snapshot this replica's state if it proves right. It is examined as it comes; what is bad leaves neither state nor file behind.
+// fetchSnapshot makes an offered snapshot this replica's state if it proves right. It is examined
+// as it comes; what is bad leaves neither state nor file behind.
 func (r *Replica) fetchSnapshot(ctx context.Context, o *offer, limit time.Duration) error {
 	r.log.Info("fetching a snapshot", "replica", o.peer, "height", o.block.Height, "bytes", o.size)
 	file, err := r.cfg.Store.NewSnapshot(o.block.Height, o.size)
@@ -227,7 +234,8 @@ func (r *Replica) fetchSnapshot(ctx context.Context, o *offer, limit time.Durati
 	return nil
 }
 
-// remote reads the content of an offered snapshot part by part: as many bytes as were offered, or it fails.
+// remote reads the content of an offered snapshot part by part: as many bytes as were offered, or
+// it fails.
 type remote struct {
 	ctx      context.Context
 	r        *Replica

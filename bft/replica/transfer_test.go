@@ -21,7 +21,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/store"
 )
 
-// far is a world so long that a snapshot is less work than its log, with a state of several parts, and an honest replica that has all of it.
+// far is a world so long that a snapshot is less work than its log, with a state of several parts,
+// and an honest replica that has all of it.
 type far struct {
 	*world
 	honest *Replica
@@ -49,7 +50,8 @@ func newFar(t testing.TB) *far {
 	return &far{w, r}
 }
 
-// forged is the content, and the head, of a snapshot of an empty application with the honest certificate.
+// forged is the content, and the head, of a snapshot of an empty application with the honest
+// certificate.
 func (f *far) forged() (content, raw []byte) {
 	c := f.honest.ledger.certified.Load()
 	state := *c.state
@@ -66,7 +68,8 @@ func (f *far) forged() (content, raw []byte) {
 	return b.Bytes(), raw
 }
 
-// onContent serves, behind a head that proves right, a state that is changed, and something behind its end: only what the head names can tell.
+// onContent serves, behind a head that proves right, a state that is changed, and something behind
+// its end: only what the head names can tell.
 func onContent(change func(h *head, s *state), behind ...byte) func(f *far, ctx context.Context, method string, call, answer []byte) ([]byte, error) {
 	return func(f *far, ctx context.Context, method string, call, answer []byte) ([]byte, error) {
 		if method != methodHead && method != methodSnapshot {
@@ -284,8 +287,9 @@ func onSize(change int) func(f *far, ctx context.Context, method string, call, a
 	}
 }
 
-// checkSnapshotLies lets two of seven replicas lie to one that comes back with nothing, and says what is wrong with how it comes through: it must have the
-// honest state in less than a minute, without more traffic and leftovers than honest replicas cause.
+// checkSnapshotLies lets two of seven replicas lie to one that comes back with nothing, and says
+// what is wrong with how it comes through: it must have the honest state in less than a minute,
+// without more traffic and leftovers than honest replicas cause.
 func checkSnapshotLies(t *testing.T, f *far, lies []snapshotLie) error {
 	honestSize := snapshotBytes(f)
 	for _, lie := range lies {
@@ -344,7 +348,8 @@ func TestLiesAboutSnapshots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { require.NoError(t, checkSnapshotLies(t, newFar(t), snapshotLies)) })
 }
 
-// One peer alone, and it lies: nothing of it is believed, and nothing left behind; the next start finds the state as it was.
+// One peer alone, and it lies: nothing of it is believed, and nothing left behind; the next start
+// finds the state as it was.
 func TestALiarAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFar(t)
@@ -375,7 +380,8 @@ func TestALiarAlone(t *testing.T) {
 	})
 }
 
-// A replica without a state whose first catch-up found nobody, because those it could reach did not know its key yet, finds out afterwards that the others are ahead: also when their logs are cut,
+// A replica without a state whose first catch-up found nobody, because those it could reach did not
+// know its key yet, finds out afterwards that the others are ahead: also when their logs are cut,
 // and it knows no group key to verify their snapshots with. One that lies does not make it stop.
 func TestAReplicaWithoutAStateFindsOutThatItIsBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -480,7 +486,8 @@ func checkMerits(t testing.TB) error {
 	return nil
 }
 
-// The log is cut by bytes, so that of large blocks few are kept. A replica that needs an older one takes a snapshot, however near that is.
+// The log is cut by bytes, so that of large blocks few are kept. A replica that needs an older one
+// takes a snapshot, however near that is.
 func TestASnapshotIsTakenWhereTheLogIsCut(t *testing.T) {
 	w := newWorld(t, bft.Size{F: 1}, 1)
 	for range 30 {
@@ -502,7 +509,8 @@ func TestASnapshotIsTakenWhereTheLogIsCut(t *testing.T) {
 	require.Equal(t, honest.ledger.latest.Load().root, r.ledger.latest.Load().root)
 }
 
-// A large state is written when the log has grown by half its size, a small one now and then, and any after very many blocks.
+// A large state is written when the log has grown by half its size, a small one now and then, and
+// any after very many blocks.
 func TestWhenASnapshotIsDue(t *testing.T) {
 	now := time.Now()
 	for _, test := range []struct {

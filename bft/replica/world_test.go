@@ -18,8 +18,9 @@ import (
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
-// world is a cluster's log as its honest members know it, made by hand: real blocks, signatures of leaders and state roots, certificates that say "good".
-// It tests what one replica, number 1, makes of what others serve.
+// world is a cluster's log as its honest members know it, made by hand: real blocks, signatures of
+// leaders and state roots, certificates that say "good". It tests what one replica, number 1, makes
+// of what others serve.
 type world struct {
 	t      testing.TB
 	id     bft.ClusterID
@@ -131,7 +132,8 @@ func (w *world) filler() *bft.Block {
 	return w.sign(h, nil)
 }
 
-// end makes the epoch's last block and fillers above it, the last of which is finalized, and begins the next epoch. It returns the fillers.
+// end makes the epoch's last block and fillers above it, the last of which is finalized, and begins
+// the next epoch. It returns the fillers.
 func (w *world) end(fillers int) []*bft.Block {
 	w.system.readyAt[w.tip.Header.Height+1] = true
 	w.order(0)
@@ -157,7 +159,8 @@ func certificate(kind bft.VoteKind, h *bft.Header) bft.Certificate {
 	return bft.Certificate{Statement: bft.Statement{Epoch: h.Epoch, View: h.View, Kind: kind, Block: h.Digest()}, Signature: []byte("good")}
 }
 
-// piece is what an honest replica serves: blocks of one epoch from a height on, proven by a finalization.
+// piece is what an honest replica serves: blocks of one epoch from a height on, proven by a
+// finalization.
 func (w *world) piece(from bft.Height, limit int) *piece {
 	p := new(piece)
 	for h := from; int(h) <= len(w.blocks) && len(p.blocks) < limit; h++ {

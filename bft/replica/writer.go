@@ -10,8 +10,9 @@ import (
 // guardedViews is how far below the last final view the guard remembers.
 const guardedViews = store.VotedBelow
 
-// writeLoop carries out, in order, the effects that touch the disk, the key and the network: persist, then sign, then send. It takes all that
-// is waiting and writes it as one group, so that the cost of a sync is shared.
+// writeLoop carries out, in order, the effects that touch the disk, the key and the network:
+// persist, then sign, then send. It takes all that is waiting and writes it as one group, so that
+// the cost of a sync is shared.
 func (e *epochRun) writeLoop() error {
 	var batch []bft.Effect
 	for {
@@ -27,8 +28,8 @@ func (e *epochRun) writeLoop() error {
 	}
 }
 
-// persist writes a group of effects. It syncs if a vote or this replica's own proposal is among them: only these must survive a
-// crash; the rest can be had from others.
+// persist writes a group of effects. It syncs if a vote or this replica's own proposal is among
+// them: only these must survive a crash; the rest can be had from others.
 func (e *epochRun) persist(effects []bft.Effect) error {
 	batch, sync := e.r.cfg.Store.NewBatch(), false
 	for i, effect := range effects {

@@ -16,7 +16,8 @@ type Anchor struct {
 	Certificate bft.Certificate
 }
 
-// Verify checks that the certificate proves the header, and so that the state of height Header.StateHeight is final and has the root Header.StateRoot.
+// Verify checks that the certificate proves the header, and so that the state of height
+// Header.StateHeight is final and has the root Header.StateRoot.
 func (a *Anchor) Verify(cluster bft.ClusterID, key GroupKey) error {
 	return verifyAnchor(cluster, key, &a.Header, &a.Certificate)
 }
@@ -38,7 +39,8 @@ func ParseAnchor(data []byte) (*Anchor, error) {
 	return a, nil
 }
 
-// addAnchor encodes a header and a certificate of it: of the certificate's statement only the kind, the rest is the header's.
+// addAnchor encodes a header and a certificate of it: of the certificate's statement only the kind,
+// the rest is the header's.
 func addAnchor(b *cryptobyte.Builder, h *bft.Header, c *bft.Certificate) {
 	b.AddBytes(h.AppendBinary(nil))
 	b.AddUint8(uint8(c.Kind))

@@ -12,8 +12,8 @@ import (
 // PayloadSize returns the bytes that a request takes in a payload.
 func PayloadSize(r *Request) int { return 3 + len(r.raw) }
 
-// AppendPayload appends to b the payload of a block that carries the requests in this order. No requests give no bytes. The caller
-// keeps the sum of [PayloadSize] within [bft.MaxPayload].
+// AppendPayload appends to b the payload of a block that carries the requests in this order. No
+// requests give no bytes. The caller keeps the sum of [PayloadSize] within [bft.MaxPayload].
 func AppendPayload(b []byte, requests []*Request) []byte {
 	size := 0
 	for _, r := range requests {
@@ -26,7 +26,8 @@ func AppendPayload(b []byte, requests []*Request) []byte {
 	return b
 }
 
-// ParsePayload parses a block's payload. The requests are slices of it, so it must not be changed. Their signatures are not checked.
+// ParsePayload parses a block's payload. The requests are slices of it, so it must not be changed.
+// Their signatures are not checked.
 func ParsePayload(payload []byte) ([]*Request, error) {
 	if len(payload) > bft.MaxPayload {
 		return nil, malformed("payload", fmt.Sprintf("%d bytes: the limit is %d", len(payload), bft.MaxPayload))

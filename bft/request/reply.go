@@ -36,7 +36,8 @@ func verifyAnchor(cluster bft.ClusterID, key GroupKey, h *bft.Header, c *bft.Cer
 	return nil
 }
 
-// verifyState checks the certificate of a header, and that the header binds the state made of the three roots.
+// verifyState checks the certificate of a header, and that the header binds the state made of the
+// three roots.
 func verifyState(cluster bft.ClusterID, key GroupKey, h *bft.Header, c *bft.Certificate, application, sessions, system bft.Digest) error {
 	if StateRoot(h.StateHeight, application, sessions, system) != h.StateRoot {
 		return unproven("its state is not the certified one")
@@ -56,8 +57,8 @@ type Reply struct {
 	Certificate bft.Certificate
 }
 
-// Verify checks that the results are those of the client's request with the given sequence number. It needs nothing but the group
-// public key, and believes nobody.
+// Verify checks that the results are those of the client's request with the given sequence number.
+// It needs nothing but the group public key, and believes nobody.
 func (r *Reply) Verify(cluster bft.ClusterID, key GroupKey, client ed25519.PublicKey, sequence uint64) error {
 	switch {
 	case r.Record.Sequence != sequence:
@@ -135,8 +136,8 @@ type ReadReply struct {
 	Certificate                       bft.Certificate
 }
 
-// Verify checks that AppRoot is a certified root of the application's state. How old it is, Header.Time says; whether the answer
-// belongs to it, the application must check.
+// Verify checks that AppRoot is a certified root of the application's state. How old it is,
+// Header.Time says; whether the answer belongs to it, the application must check.
 func (r *ReadReply) Verify(cluster bft.ClusterID, key GroupKey) error {
 	return verifyState(cluster, key, &r.Header, &r.Certificate, r.AppRoot, r.SessionsRoot, r.SystemRoot)
 }
@@ -156,7 +157,8 @@ func (r *ReadReply) MarshalBinary() ([]byte, error) {
 	return b.Bytes()
 }
 
-// ParseReadReply parses what [ReadReply.MarshalBinary] wrote, and only that. Answer and proof are slices of data.
+// ParseReadReply parses what [ReadReply.MarshalBinary] wrote, and only that. Answer and proof are
+// slices of data.
 func ParseReadReply(data []byte) (*ReadReply, error) {
 	if len(data) > bft.MaxMessage {
 		return nil, malformed("read reply", "too large")

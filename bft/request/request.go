@@ -21,7 +21,8 @@ type Space uint8
 const (
 	// Application operations are for the replicated service.
 	Application Space = iota
-	// System operations change the cluster: dealings, evidence, administration. They authenticate themselves further.
+	// System operations change the cluster: dealings, evidence, administration. They authenticate
+	// themselves further.
 	System
 	spaces
 )
@@ -101,8 +102,8 @@ func checkShape(sequence uint64, space Space, operations, size int) error {
 	return nil
 }
 
-// Parse parses a request. It keeps raw, which must not be changed afterwards: the operations are slices of it. The signature
-// is not checked.
+// Parse parses a request. It keeps raw, which must not be changed afterwards: the operations are
+// slices of it. The signature is not checked.
 func Parse(raw []byte) (*Request, error) {
 	if len(raw) < minSize {
 		return nil, malformed("request", "too short")
@@ -147,13 +148,15 @@ func readParts(data []byte, count, limit int) ([][]byte, bool) {
 // Raw returns the canonical encoding: the bytes that [Parse] got. They must not be changed.
 func (r *Request) Raw() []byte { return r.raw }
 
-// Digest names the request, its signature included: who has verified a request need not verify another of the same digest.
+// Digest names the request, its signature included: who has verified a request need not verify
+// another of the same digest.
 func (r *Request) Digest() bft.Digest {
 	r.hash()
 	return r.digest
 }
 
-// hash computes the digests, when they are needed first. It hashes the body, which is long, once: the name is made of its hash.
+// hash computes the digests, when they are needed first. It hashes the body, which is long, once:
+// the name is made of its hash.
 func (r *Request) hash() {
 	r.hashed.Do(func() {
 		r.body = sha256.Sum256(r.raw[:len(r.raw)-ed25519.SignatureSize])
@@ -181,8 +184,8 @@ func signedBytes(cluster bft.ClusterID, body bft.Digest) []byte {
 // ErrSignature says that a request was not signed by its client for this cluster.
 var ErrSignature = errors.New("the request's signature does not verify: it is forged, damaged, or meant for another cluster")
 
-// Verify checks the client's signature by the rules of ZIP 215, which are the same for one signature and for a batch, so that all
-// replicas agree. It returns [ErrSignature].
+// Verify checks the client's signature by the rules of ZIP 215, which are the same for one
+// signature and for a batch, so that all replicas agree. It returns [ErrSignature].
 func (r *Request) Verify(cluster bft.ClusterID) error {
 	if !ed25519consensus.Verify(r.Client, r.signed(cluster), r.Signature[:]) {
 		return ErrSignature
@@ -190,15 +193,16 @@ func (r *Request) Verify(cluster bft.ClusterID) error {
 	return nil
 }
 
-// VerifyAll checks the signatures of many requests at once, at about half the cost of one by one, and returns for each
-// whether it is good.
+// VerifyAll checks the signatures of many requests at once, at about half the cost of one by one,
+// and returns for each whether it is good.
 func VerifyAll(cluster bft.ClusterID, requests []*Request) []bool {
 	good := make([]bool, len(requests))
 	verifyInto(good, cluster, requests)
 	return good
 }
 
-// verifyInto checks a batch, and where it fails its two halves: a few bad signatures cost a few batches more.
+// verifyInto checks a batch, and where it fails its two halves: a few bad signatures cost a few
+// batches more.
 func verifyInto(good []bool, cluster bft.ClusterID, requests []*Request) {
 	if len(requests) == 0 {
 		return

@@ -126,7 +126,8 @@ func TestSignatureBindsEverything(t *testing.T) {
 	}
 }
 
-// A digest names a request with its signature: who knows the digest of a verified request need not verify it again.
+// A digest names a request with its signature: who knows the digest of a verified request need not
+// verify it again.
 func TestDigestBindsSignature(t *testing.T) {
 	r := mustNew(t, 1, 9, "one")
 	for i := range r.Raw() {

@@ -21,18 +21,22 @@ const (
 	stateDomain   = "reseal/v1/state\x00"
 )
 
-// A sequence number is made of a height that was final when the request was made, 40 bits; a counter, 18; and the slot, 6.
+// A sequence number is made of a height that was final when the request was made, 40 bits; a
+// counter, 18; and the slot, 6.
 const (
 	boundShift   = 24
 	counterTicks = 1 << 17 // where the counter begins; each slot has as many more
 	tick         = 4 * time.Millisecond
 )
 
-// Bound is the height that a sequence number is bound to: the request is executed above that height, and while the session lasts that was begun there.
+// Bound is the height that a sequence number is bound to: the request is executed above that
+// height, and while the session lasts that was begun there.
 func Bound(sequence uint64) bft.Height { return bft.Height(sequence >> boundShift) }
 
-// NextSequence returns a number for the next request of a slot, bound to a height that the client knows to be final: greater than the last one of the slot, 0 if there
-// is none. By the time of day it is greater, too, than those of an earlier process with the same key that was bound to the same height.
+// NextSequence returns a number for the next request of a slot, bound to a height that the client
+// knows to be final: greater than the last one of the slot, 0 if there is none. By the time of day
+// it is greater, too, than those of an earlier process with the same key that was bound to the same
+// height.
 func NextSequence(last, slot uint64, height bft.Height, now time.Time) uint64 {
 	count := uint64(now.UnixMilli()) / uint64(tick.Milliseconds()) % counterTicks
 	next := uint64(height)<<boundShift | count*Window | slot%Window
@@ -45,16 +49,19 @@ func NextSequence(last, slot uint64, height bft.Height, now time.Time) uint64 {
 	return next
 }
 
-// Sessions are ended by the log, the oldest first: those that executed nothing for [SessionBlocks] blocks, and while there are more than [SessionRecords] records.
+// Sessions are ended by the log, the oldest first: those that executed nothing for [SessionBlocks]
+// blocks, and while there are more than [SessionRecords] records.
 const (
 	SessionBlocks  = 1 << 16
 	SessionRecords = 1 << 17
 )
 
-// SessionFloor is the key, in the map of sessions, of the least height that requests may be bound to, 8 bytes; it is absent while no session was ended for want of room.
+// SessionFloor is the key, in the map of sessions, of the least height that requests may be bound
+// to, 8 bytes; it is absent while no session was ended for want of room.
 func SessionFloor() bft.Digest { return sha256.Sum256([]byte(floorDomain)) }
 
-// SessionLeaf returns the key, in the map of sessions, of the slot that a request belongs to. The value there is a [Record].
+// SessionLeaf returns the key, in the map of sessions, of the slot that a request belongs to. The
+// value there is a [Record].
 func SessionLeaf(client ed25519.PublicKey, sequence uint64) bft.Digest {
 	b := make([]byte, 0, len(sessionDomain)+ed25519.PublicKeySize+1)
 	b = append(b, sessionDomain...)
@@ -62,7 +69,8 @@ func SessionLeaf(client ed25519.PublicKey, sequence uint64) bft.Digest {
 	return sha256.Sum256(append(b, byte(sequence%Window)))
 }
 
-// Record is what a session's slot holds: the last request that was executed in it, where, and what came of it.
+// Record is what a session's slot holds: the last request that was executed in it, where, and what
+// came of it.
 type Record struct {
 	Sequence uint64
 	// Height is that of the block that carried the request.
@@ -109,8 +117,8 @@ func ResultsDigest(results [][]byte) bft.Digest {
 	return bft.Digest(h.Sum(nil))
 }
 
-// StateRoot is the digest that a block's header binds: that of the replicated state after the block of the given height, made of the
-// roots of the application, the clients' sessions and the system.
+// StateRoot is the digest that a block's header binds: that of the replicated state after the block
+// of the given height, made of the roots of the application, the clients' sessions and the system.
 func StateRoot(height bft.Height, application, sessions, system bft.Digest) bft.Digest {
 	b := make([]byte, 0, len(stateDomain)+8+3*32)
 	b = append(b, stateDomain...)

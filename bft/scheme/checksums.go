@@ -14,9 +14,11 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// In a build with the tag checksums, which only simulators are, votes are not signed: a partial signature is a hash of its message and of the public
-// part of the share that would have made it, a certificate a hash of its message and the group key. Whoever looks can forge them, and a thousand cost
-// what one signature costs. The shares are real: one that does not fit the sharing makes partial signatures that nobody accepts.
+// In a build with the tag checksums, which only simulators are, votes are not signed: a partial
+// signature is a hash of its message and of the public part of the share that would have made it, a
+// certificate a hash of its message and the group key. Whoever looks can forge them, and a thousand
+// cost what one signature costs. The shares are real: one that does not fit the sharing makes
+// partial signatures that nobody accepts.
 
 // Group verifies certificates under the group public key; it cannot make any. Safe for concurrent use.
 type Group struct{ key []byte }

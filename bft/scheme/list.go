@@ -14,14 +14,16 @@ import (
 // listEntry is the size of one entry of a list: the replica, 2 bytes, and its signature.
 const listEntry = 2 + ed25519.SignatureSize
 
-// ListScheme makes certificates that are lists of a quorum of Ed25519 signatures, by replica ascending. Safe for concurrent use.
+// ListScheme makes certificates that are lists of a quorum of Ed25519 signatures, by replica
+// ascending. Safe for concurrent use.
 type ListScheme struct {
 	keys   map[bft.ReplicaID]ed25519.PublicKey
 	quorum int
 	key    ed25519.PrivateKey
 }
 
-// List returns the scheme for replicas with the given keys; key is this replica's own, nil where it only verifies. The map is not changed afterwards.
+// List returns the scheme for replicas with the given keys; key is this replica's own, nil where it
+// only verifies. The map is not changed afterwards.
 func List(keys map[bft.ReplicaID]ed25519.PublicKey, quorum int, key ed25519.PrivateKey) *ListScheme {
 	return &ListScheme{keys: keys, quorum: quorum, key: key}
 }

@@ -14,7 +14,8 @@ import (
 // Group verifies certificates under the group public key; it cannot make any. Safe for concurrent use.
 type Group struct{ key *threshold.PublicKey }
 
-// Verifier returns what verifies certificates under the group key: all that a client, or a replica without a share, needs.
+// Verifier returns what verifies certificates under the group key: all that a client, or a replica
+// without a share, needs.
 func Verifier(key *threshold.PublicKey) Group { return Group{key} }
 
 // Name identifies the scheme.
@@ -55,7 +56,8 @@ func (g Group) Verify(messages, signatures [][]byte) []bool {
 	return good
 }
 
-// ThresholdScheme makes certificates of threshold signatures, with this replica's share. Safe for concurrent use.
+// ThresholdScheme makes certificates of threshold signatures, with this replica's share. Safe for
+// concurrent use.
 type ThresholdScheme struct {
 	Group
 	sharing *threshold.Sharing

@@ -7,8 +7,9 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// adversary overrides what a Byzantine machine sends. The machine runs the real core; the adversary sees each message on its way to
-// each receiver and puts others in its place. It has the machine's own keys and nobody else's.
+// adversary overrides what a Byzantine machine sends. The machine runs the real core; the adversary
+// sees each message on its way to each receiver and puts others in its place. It has the machine's
+// own keys and nobody else's.
 type adversary interface {
 	send(from, to *replica, m bft.Message) []bft.Message
 }
@@ -133,8 +134,9 @@ func forge(r *replica, s bft.Statement, first bool) bft.Vote {
 	return bft.Vote{Statement: s, First: first, Partial: r.keys.partial(r.id, r.c.signedBytes(s))}
 }
 
-// equivocator shows different blocks of one view to different receivers, and votes with each of them. Colluding ones do so together, and also
-// in the views of correct leaders tell some receivers that they saw nothing.
+// equivocator shows different blocks of one view to different receivers, and votes with each of
+// them. Colluding ones do so together, and also in the views of correct leaders tell some receivers
+// that they saw nothing.
 type equivocator struct {
 	*plot
 	collude bool
@@ -232,7 +234,8 @@ func (a *replayer) send(from, to *replica, m bft.Message) []bft.Message {
 	return out
 }
 
-// splitter votes at random, otherwise to each receiver: for blocks, against them, several times, and for finality too.
+// splitter votes at random, otherwise to each receiver: for blocks, against them, several times,
+// and for finality too.
 type splitter struct{ *plot }
 
 func (a splitter) send(from, to *replica, m bft.Message) []bft.Message {
@@ -278,8 +281,8 @@ func (a censor) send(from, to *replica, m bft.Message) []bft.Message {
 	return []bft.Message{a.variants[key][0]}
 }
 
-// invalid proposes blocks that break a rule: built on an older parent over views that were not nullified, certifying a state that never was, or
-// ending the epoch before its time.
+// invalid proposes blocks that break a rule: built on an older parent over views that were not
+// nullified, certifying a state that never was, or ending the epoch before its time.
 type invalid struct{ *plot }
 
 func (a invalid) send(from, to *replica, m bft.Message) []bft.Message {

@@ -64,8 +64,8 @@ func decodeOps(payload []byte) ([]op, error) {
 	return ops, nil
 }
 
-// service is the replicated application of the simulation: it executes each client's operations exactly once and in order, and
-// collects the dealings that end an epoch.
+// service is the replicated application of the simulation: it executes each client's operations
+// exactly once and in order, and collects the dealings that end an epoch.
 type service struct {
 	epoch    bft.Epoch
 	height   bft.Height
@@ -76,7 +76,8 @@ type service struct {
 	hosted
 }
 
-// hosted is an application under test that the service carries along. A service on disk has its state, a running one has it.
+// hosted is an application under test that the service carries along. A service on disk has its
+// state, a running one has it.
 type hosted struct {
 	make      func() bft.Application
 	operation func(client, number int) []byte
@@ -124,7 +125,8 @@ func (s *service) wake() error {
 	return nil
 }
 
-// host lets the application execute the operations that took effect, and adds what came of it to the hash.
+// host lets the application execute the operations that took effect, and adds what came of it to
+// the hash.
 func (s *service) host(b *bft.Block, effective []op, hash io.Writer) error {
 	if s.app == nil {
 		return nil

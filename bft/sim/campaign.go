@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Report is what a campaign came to. Violations and Stuck count seeds and must be 0, except with a planted bug.
+// Report is what a campaign came to. Violations and Stuck count seeds and must be 0, except with a
+// planted bug.
 type Report struct {
 	Seeds      int     `json:"seeds"`
 	Views      int     `json:"views"`
@@ -18,7 +19,8 @@ type Report struct {
 	Violations int     `json:"violations"`
 	Stuck      int     `json:"stuck"`
 	FastRatio  float64 `json:"fast_path_ratio"`
-	// SlowestMS is the longest virtual time, in milliseconds, from the end of the faults until all was executed.
+	// SlowestMS is the longest virtual time, in milliseconds, from the end of the faults until all
+	// was executed.
 	SlowestMS int64   `json:"slowest_recovery_ms"`
 	Hash      string  `json:"hash"`
 	Seconds   float64 `json:"seconds"`
@@ -36,8 +38,9 @@ type Failure struct {
 // maxFailures bounds the failures that a report holds.
 const maxFailures = 10
 
-// Campaign runs count seeds from the first on, each twice, on all processors. It ends early when the context does, and, with a planted bug, at
-// the first seed that finds it. done is called after each seed, in order.
+// Campaign runs count seeds from the first on, each twice, on all processors. It ends early when
+// the context does, and, with a planted bug, at the first seed that finds it. done is called after
+// each seed, in order.
 func Campaign(ctx context.Context, first uint64, count int, o Options, done func(Result)) (Report, error) {
 	o, err := o.complete()
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// checker watches a run and knows the protocol's promises, not its rules: it uses none of the core's predicates and
-// counts in plain integers.
+// checker watches a run and knows the protocol's promises, not its rules: it uses none of the
+// core's predicates and counts in plain integers.
 type checker struct {
 	c          *cluster
 	violations []string
@@ -59,7 +59,8 @@ func (k *checker) fail(r *replica, format string, args ...any) {
 	k.violations = append(k.violations, s)
 }
 
-// voted counts the first votes that a correct machine casts or receives, apart from the core: n - p of them make a block final.
+// voted counts the first votes that a correct machine casts or receives, apart from the core: n - p
+// of them make a block final.
 func (k *checker) voted(at *replica, from bft.ReplicaID, v bft.Vote) {
 	if at.evil != nil || !v.First || v.Epoch != at.epoch {
 		return
@@ -161,7 +162,8 @@ func (k *checker) contradiction(r *replica, key viewKey) {
 	}
 }
 
-// finalized checks agreement, that finality has its votes and is never undone, and that heights come without gaps.
+// finalized checks agreement, that finality has its votes and is never undone, and that heights
+// come without gaps.
 func (k *checker) finalized(r *replica, f bft.Finalized) {
 	if r.evil != nil {
 		return
@@ -237,7 +239,8 @@ func (k *checker) accused(r *replica, a bft.Accuse) {
 	}
 }
 
-// held checks that a core's memory is bounded: a window of views on both sides of those that are open, and the blocks in them.
+// held checks that a core's memory is bounded: a window of views on both sides of those that are
+// open, and the blocks in them.
 func (k *checker) held(r *replica) {
 	views, blocks := r.core.Held()
 	_, final := r.core.Final()

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// world is virtual time: what is due happens in order of time, and at the same time in order of scheduling. Nothing else happens.
+// world is virtual time: what is due happens in order of time, and at the same time in order of
+// scheduling. Nothing else happens.
 type world struct {
 	now    time.Duration
 	queue  agenda

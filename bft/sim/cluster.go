@@ -68,7 +68,8 @@ func (c *cluster) config(e bft.Epoch, self bft.ReplicaID) bft.Config {
 	}
 }
 
-// due says that a replica is scheduled for recovery in an epoch: c replicas in turn, which do not lead in it.
+// due says that a replica is scheduled for recovery in an epoch: c replicas in turn, which do not
+// lead in it.
 func (c *cluster) due(e bft.Epoch, id bft.ReplicaID) bool {
 	if !c.options.has("recovery") || c.size.C == 0 {
 		return false

@@ -7,8 +7,8 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// disk is what a replica keeps. Writes wait in a queue and become durable in groups; a crash loses the queue, and of the group that
-// was being written some first part survives.
+// disk is what a replica keeps. Writes wait in a queue and become durable in groups; a crash loses
+// the queue, and of the group that was being written some first part survives.
 type disk struct {
 	votes        []bft.Vote
 	blocks       map[bft.Digest]*bft.Block
@@ -166,7 +166,8 @@ func (d *disk) restored() bft.Restored {
 	return r
 }
 
-// chain returns the blocks from one down to those above a height, oldest first, at most [bft.MaxFetch] of the highest.
+// chain returns the blocks from one down to those above a height, oldest first, at most
+// [bft.MaxFetch] of the highest.
 func (d *disk) chain(top bft.Digest, above bft.Height) []*bft.Block {
 	var blocks []*bft.Block
 	for b := d.blocks[top]; b != nil && b.Height > above && len(blocks) < bft.MaxFetch; b = d.blocks[b.Parent] {

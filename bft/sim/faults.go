@@ -76,8 +76,9 @@ func (c *cluster) restartLater(r *replica, amnesia bool) {
 	})
 }
 
-// mayForget reports whether a machine may lose its disk: it and the Byzantine ones and those that already wait for a new share must be no
-// more than f + c, or the epoch is lost (docs/protocol.md, Bounds).
+// mayForget reports whether a machine may lose its disk: it and the Byzantine ones and those that
+// already wait for a new share must be no more than f + c, or the epoch is lost (docs/protocol.md,
+// Bounds).
 func (c *cluster) mayForget(victim *replica) bool {
 	if victim.evil != nil || !victim.up || victim.barred > victim.epoch {
 		return false
@@ -110,7 +111,8 @@ func (c *cluster) dueNow() *replica {
 	return nil
 }
 
-// heal begins the second phase: no faults beyond f + c. Some machines are taken down for good, so that it counts.
+// heal begins the second phase: no faults beyond f + c. Some machines are taken down for good, so
+// that it counts.
 func (c *cluster) heal() {
 	c.note(nil, "the faults stop")
 	c.net.calm()

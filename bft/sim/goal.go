@@ -6,8 +6,8 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// goal is what a cluster must reach after the faults stopped: each client's operation executed, a good many blocks more, and a further epoch
-// begun, at every correct machine that is up.
+// goal is what a cluster must reach after the faults stopped: each client's operation executed, a
+// good many blocks more, and a further epoch begun, at every correct machine that is up.
 type goal struct {
 	c       *cluster
 	numbers []uint32
@@ -50,7 +50,8 @@ func (g goal) missing() string {
 	return ""
 }
 
-// turns is what is asked of leaders once all is well: of two turns in a row of a correct replica that is up, one at least brings a final block.
+// turns is what is asked of leaders once all is well: of two turns in a row of a correct replica
+// that is up, one at least brings a final block.
 type turns struct {
 	c     *cluster
 	epoch bft.Epoch

@@ -8,9 +8,10 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// keys is a certificate scheme without cryptography, for one cluster of one epoch: a partial signature is a keyed checksum that
-// only its replica's handle makes, a certificate is the list of signers and the sum of their checksums. It has the
-// properties that the protocol needs of a scheme, as long as the simulator hands out no foreign checksums.
+// keys is a certificate scheme without cryptography, for one cluster of one epoch: a partial
+// signature is a keyed checksum that only its replica's handle makes, a certificate is the list of
+// signers and the sum of their checksums. It has the properties that the protocol needs of a
+// scheme, as long as the simulator hands out no foreign checksums.
 type keys struct {
 	secret uint64
 	quorum int

@@ -21,7 +21,8 @@ func Mutants() []string {
 	return names
 }
 
-// recipes are what finds a planted bug soon, where the defaults leave it to chance: the adversary that makes use of it.
+// recipes are what finds a planted bug soon, where the defaults leave it to chance: the adversary
+// that makes use of it.
 var recipes = map[string]Options{
 	"certificate-unbound":  {Adversary: "replay"},
 	"old-epoch":            {Adversary: "replay"},
@@ -31,7 +32,8 @@ var recipes = map[string]Options{
 	"handoff-few-dealings": {Adversary: "none", Faults: []string{}},
 }
 
-// Recipe returns the options with which a planted bug is looked for, but for those that are chosen already.
+// Recipe returns the options with which a planted bug is looked for, but for those that are chosen
+// already.
 func Recipe(chosen Options) Options {
 	r := recipes[chosen.Mutant]
 	if chosen.Adversary == "" {

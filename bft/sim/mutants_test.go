@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// mutantSeeds is the number of seeds within which every planted bug is found: half of those that the command runs, so that a change of the core, which
-// changes all runs, does not lose one.
+// mutantSeeds is the number of seeds within which every planted bug is found: half of those that
+// the command runs, so that a change of the core, which changes all runs, does not lose one.
 const mutantSeeds = 50
 
 func TestPlantedBugsAreFound(t *testing.T) {

@@ -6,7 +6,8 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// network carries messages between machines: late, in any order, twice, or not at all, as the faults of the moment say.
+// network carries messages between machines: late, in any order, twice, or not at all, as the
+// faults of the moment say.
 type network struct {
 	c *cluster
 	// low and high bound the delay of a message.
@@ -76,7 +77,8 @@ func (n *network) carry(from, to *replica, m bft.Message) {
 	n.arrive(from, to, m)
 }
 
-// connected reports whether a message can pass: within a group, and for twins with the one that the other side talks with.
+// connected reports whether a message can pass: within a group, and for twins with the one that the
+// other side talks with.
 func (n *network) connected(from, to *replica) bool {
 	if n.group[from] != n.group[to] {
 		return false
@@ -119,7 +121,8 @@ func (n *network) delay(from, to *replica) time.Duration {
 	return d
 }
 
-// request reads from a peer that may be able to answer, hinted ones first, and delivers the answer after a round trip.
+// request reads from a peer that may be able to answer, hinted ones first, and delivers the answer
+// after a round trip.
 func request[T any](n *network, r *replica, hint []bft.ReplicaID, read func(*replica) (T, bool), answer func(T)) {
 	peer := n.c.replicas[n.c.world.rng.IntN(len(n.c.replicas))]
 	if len(hint) > 0 && n.c.world.chance(0.7) {

@@ -12,7 +12,8 @@ import (
 // Options choose a simulation. The zero value of each stands for its default.
 type Options struct {
 	F, C int // default 1 and 1
-	// Adversary names what the f Byzantine replicas do: one of Adversaries, "all" (each seed picks; the default) or "none".
+	// Adversary names what the f Byzantine replicas do: one of Adversaries, "all" (each seed picks;
+	// the default) or "none".
 	Adversary string
 	// Faults are some of AllFaults. Nil stands for all, empty for none.
 	Faults []string
@@ -22,8 +23,9 @@ type Options struct {
 	Window int
 	// Chaos is how long the first phase lasts. Default 2 s of virtual time.
 	Chaos time.Duration
-	// Application makes an application to be replicated along with the simulator's own, and Operation the data of each client's operations, numbered
-	// from 1. All replicas must come to the same results and states, also through snapshots.
+	// Application makes an application to be replicated along with the simulator's own, and
+	// Operation the data of each client's operations, numbered from 1. All replicas must come to
+	// the same results and states, also through snapshots.
 	Application func() bft.Application
 	Operation   func(client, number int) []byte
 	// Mutant names a planted bug. Only builds with the tag mutants know any.
@@ -90,8 +92,9 @@ var timeouts = bft.Timeouts{
 	Idle: 20 * time.Millisecond, Resend: 100 * time.Millisecond, Ahead: time.Second,
 }
 
-// bound is the virtual time within which a cluster must have executed everything after the faults stopped: enough for every leader to
-// fail once at the longest timeout, twice over, and for replicas that lag to pass through the epochs they missed.
+// bound is the virtual time within which a cluster must have executed everything after the faults
+// stopped: enough for every leader to fail once at the longest timeout, twice over, and for
+// replicas that lag to pass through the epochs they missed.
 func (o Options) bound() time.Duration {
 	leaders := time.Duration(o.F + o.C + 1)
 	return 2*leaders*timeouts.ViewMax + 20*time.Second

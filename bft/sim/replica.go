@@ -9,7 +9,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/monitor"
 )
 
-// replica is one simulated machine: the core, and around it what package bft/replica does with real parts.
+// replica is one simulated machine: the core, and around it what package bft/replica does with real
+// parts.
 type replica struct {
 	c  *cluster
 	id bft.ReplicaID
@@ -138,7 +139,8 @@ func (r *replica) perform(effects []bft.Effect) {
 	r.act(effects)
 }
 
-// act carries out effects in order. The core's slice is valid until the next step, and no step happens in here.
+// act carries out effects in order. The core's slice is valid until the next step, and no step
+// happens in here.
 func (r *replica) act(effects []bft.Effect) {
 	for _, e := range effects {
 		r.c.record(r, e)

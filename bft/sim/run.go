@@ -8,13 +8,15 @@ import (
 type Result struct {
 	Seed       uint64
 	Violations []string
-	// Stuck says what did not happen within the bound after the faults stopped; empty when the run became live.
+	// Stuck says what did not happen within the bound after the faults stopped; empty when the run
+	// became live.
 	Stuck  string
 	Views  int
 	Blocks int
 	Epochs int
 	Steps  int
-	// Fast and Slow count the blocks announced by correct replicas that the fast path made final, and the others.
+	// Fast and Slow count the blocks announced by correct replicas that the fast path made final,
+	// and the others.
 	Fast, Slow int
 	// Recovered is how long it took, after the faults stopped, until all was executed everywhere.
 	Recovered time.Duration

@@ -10,9 +10,10 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// Regions are the cloud regions of the wide-area table, and roundTrips the times between them in milliseconds: averages measured between AWS regions,
-// table "Latency Between AWS Global Regions" as quoted in https://acomputerscientistlearnsaws.blogspot.com/2017/04/aws-regions.html (the mean of both
-// directions). Within a region 1 ms is assumed.
+// Regions are the cloud regions of the wide-area table, and roundTrips the times between them in
+// milliseconds: averages measured between AWS regions, table "Latency Between AWS Global Regions"
+// as quoted in https://acomputerscientistlearnsaws.blogspot.com/2017/04/aws-regions.html (the mean
+// of both directions). Within a region 1 ms is assumed.
 var (
 	Regions    = []string{"Virginia", "Oregon", "Ireland", "Tokyo", "Sydney"}
 	roundTrips = [5][5]float64{
@@ -26,7 +27,8 @@ var (
 
 // WanOptions choose a row of the wide-area table.
 type WanOptions struct {
-	// N is the number of replicas, dealt round the regions. The slack c is the smallest from 1 on that fits 3f + 2c + 1 = n, or 0.
+	// N is the number of replicas, dealt round the regions. The slack c is the smallest from 1 on
+	// that fits 3f + 2c + 1 = n, or 0.
 	N int
 	// Regions is how many of the regions are used, 1 to 5.
 	Regions int
@@ -37,19 +39,22 @@ type WanOptions struct {
 	Blocks int
 }
 
-// WanRow is a row of the wide-area table: medians over blocks and replicas in milliseconds, from the proposal to finality at a replica. What is simulated
-// includes signing, combining, a disk sync and the time to send blocks; what is computed for HotStuff and PBFT is delay and sending alone.
+// WanRow is a row of the wide-area table: medians over blocks and replicas in milliseconds, from
+// the proposal to finality at a replica. What is simulated includes signing, combining, a disk sync
+// and the time to send blocks; what is computed for HotStuff and PBFT is delay and sending alone.
 type WanRow struct {
 	N int `json:"n"`
 	F int `json:"f"`
 	C int `json:"c"`
-	// FastMS: all replicas are up. RecoveryMS: one is being recovered and does not lead. SlowMS: one more is down than the fast path bears.
+	// FastMS: all replicas are up. RecoveryMS: one is being recovered and does not lead. SlowMS:
+	// one more is down than the fast path bears.
 	FastMS        float64 `json:"fast_ms"`
 	RecoveryMS    float64 `json:"recovery_ms"`
 	RecoveryRatio float64 `json:"recovery_fast_ratio"` // blocks that the fast path made final during the recovery
 	SlowMS        float64 `json:"slow_ms"`
-	// HotStuffMS is chained HotStuff with one leader, 7 half-rounds; PBFTMS is PBFT from its pre-prepare to commitment, 3 delays, PBFTClientMS with
-	// the client's request and its replies, 5, and FastClientMS the fast path with request and reply.
+	// HotStuffMS is chained HotStuff with one leader, 7 half-rounds; PBFTMS is PBFT from its
+	// pre-prepare to commitment, 3 delays, PBFTClientMS with the client's request and its replies,
+	// 5, and FastClientMS the fast path with request and reply.
 	HotStuffMS   float64 `json:"hotstuff_ms"`
 	PBFTMS       float64 `json:"pbft_ms"`
 	PBFTClientMS float64 `json:"pbft_client_ms"`
@@ -173,15 +178,16 @@ func (w wan) hotStuff() float64 {
 	return nth(all, (len(all)+1)/2)
 }
 
-// Times of a replica in the wide-area simulation, after FACTS measured on one core: a signature, a combination with its check, a disk sync.
+// Times of a replica in the wide-area simulation, after FACTS measured on one core: a signature, a
+// combination with its check, a disk sync.
 const (
 	wanSign    = 200 * time.Microsecond
 	wanCombine = 2 * time.Millisecond
 	wanSync    = time.Millisecond
 )
 
-// simulate runs the real core with some replicas down, and returns the median time to finality and the ratio of blocks that became final without
-// finalize votes.
+// simulate runs the real core with some replicas down, and returns the median time to finality and
+// the ratio of blocks that became final without finalize votes.
 func (w wan) simulate(down int) (median, fast float64) {
 	run := &wanRun{wan: w, world: newWorld(1), proposed: make(map[bft.Height]time.Duration), free: make([]time.Duration, w.N), cores: make([]*bft.Core, w.N)}
 	run.payload = make([]byte, w.BlockBytes)

@@ -49,7 +49,8 @@ func (b *Batch) PutVote(v bft.Vote) error {
 	return b.set(voteKey(v.Statement), append(value, v.Partial...))
 }
 
-// PutFinal notes that the block with the given digest, of the given view, is the final one of its height.
+// PutFinal notes that the block with the given digest, of the given view, is the final one of its
+// height.
 func (b *Batch) PutFinal(h bft.Height, digest bft.Digest, view bft.View) error {
 	if err := b.b.Delete(openKey(h, digest), nil); err != nil {
 		return err
@@ -74,8 +75,9 @@ func (b *Batch) Empty() bool { return b.b.Empty() }
 // Discard drops the batch.
 func (b *Batch) Discard() { _ = b.b.Close() }
 
-// Commit writes the batch, all of it or nothing. With sync it returns when the batch and all earlier ones are on disk; goroutines that
-// commit at once share the wait. The batch cannot be used again.
+// Commit writes the batch, all of it or nothing. With sync it returns when the batch and all
+// earlier ones are on disk; goroutines that commit at once share the wait. The batch cannot be used
+// again.
 func (b *Batch) Commit(sync bool) error {
 	err := b.commit(sync)
 	if b.s.failed() == nil { // else the database may still hold it

@@ -9,7 +9,8 @@ import (
 // headerSize is the size of an encoded header.
 const headerSize = 147
 
-// blockSize is the size of a block's record, which is the block's wire encoding: header, signature, payload.
+// blockSize is the size of a block's record, which is the block's wire encoding: header, signature,
+// payload.
 func blockSize(b *bft.Block) int { return headerSize + bft.SignatureSize + len(b.Payload) }
 
 // checkBlock refuses what could not be read back.
@@ -20,7 +21,8 @@ func checkBlock(b *bft.Block) error {
 	return nil
 }
 
-// appendBlock writes a block's record, without the copy that a call of MarshalBinary would make of the payload.
+// appendBlock writes a block's record, without the copy that a call of MarshalBinary would make of
+// the payload.
 func appendBlock(dst []byte, b *bft.Block) []byte {
 	dst = b.Header.AppendBinary(dst)
 	return append(append(dst, b.Signature...), b.Payload...)

@@ -57,8 +57,8 @@ type stateOf string
 
 func (s stateOf) WriteTo(w io.Writer) (int64, error) { return strings.NewReader(string(s)).WriteTo(w) }
 
-// TestCrashAtEveryPersistPoint runs a store from its first start on, crashes it before every operation that changes the disk, and asks
-// each of these disks for what had been promised.
+// TestCrashAtEveryPersistPoint runs a store from its first start on, crashes it before every
+// operation that changes the disk, and asks each of these disks for what had been promised.
 func TestCrashAtEveryPersistPoint(t *testing.T) {
 	blocks := chain(1, 1, 24)
 	for _, block := range blocks[12:] { // the later ones are kept in files of values
@@ -121,8 +121,9 @@ func checkAfterCrash(t *testing.T, i int, p crashPoint, blocks []*bft.Block) {
 	require.NoError(t, s.Close())
 }
 
-// A mark tells of votes and blocks, so it is worth something only if they are durable before it, and it is itself: the mark beside an
-// older store silences a replica that forgot nothing, and a newer store beside an older mark hides what was put back.
+// A mark tells of votes and blocks, so it is worth something only if they are durable before it,
+// and it is itself: the mark beside an older store silences a replica that forgot nothing, and a
+// newer store beside an older mark hides what was put back.
 func TestWhatIsPromisedOutlivesAPowerCut(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	s := open(t, fs, "a/dir")
@@ -215,7 +216,8 @@ func overwrite(t *testing.T, fs vfs.FS, name string, data []byte) {
 	require.NoError(t, f.Close())
 }
 
-// Snapshots of absurd heights that somebody put there take the place of none that is good, and go with the next one.
+// Snapshots of absurd heights that somebody put there take the place of none that is good, and go
+// with the next one.
 func TestPlantedSnapshotsKeepNoPlace(t *testing.T) {
 	fs := vfs.NewMem()
 	s := open(t, fs, "dir")
@@ -236,7 +238,8 @@ func TestPlantedSnapshotsKeepNoPlace(t *testing.T) {
 	require.Equal(t, []bft.Height{12, 9}, heights)
 }
 
-// TestFullDisk fills the disk beneath a running store: the commit says so, and nothing is written afterwards.
+// TestFullDisk fills the disk beneath a running store: the commit says so, and nothing is written
+// afterwards.
 func TestFullDisk(t *testing.T) {
 	var full errorfs.Toggle
 	full.Injector = errorfs.InjectorFunc(func(op errorfs.Op) error {

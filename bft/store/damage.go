@@ -12,14 +12,16 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// damaged hears of files whose content is not what was written. The reader is told too; but the database may have met it in the background, where nobody
-// is, and cannot go on with the file. So the store fails, which its owner sees at the next write.
+// damaged hears of files whose content is not what was written. The reader is told too; but the
+// database may have met it in the background, where nobody is, and cannot go on with the file. So
+// the store fails, which its owner sees at the next write.
 func (s *Store) damaged(info pebble.DataCorruptionInfo) {
 	s.opts.Log.Error("the database is damaged", "file", info.Path, "error", info.Details)
 	_ = s.fail(s.corrupt(filepath.Base(info.Path) + " (" + info.Details.Error() + ")"))
 }
 
-// missing turns the panic of a read (Pebble 2.1) at a file of values that is not there into an error. Other panics go on.
+// missing turns the panic of a read (Pebble 2.1) at a file of values that is not there into an
+// error. Other panics go on.
 func (s *Store) missing(err *error) {
 	switch p := recover().(type) {
 	case nil:
@@ -33,7 +35,8 @@ func (s *Store) missing(err *error) {
 	}
 }
 
-// guardedFS looks at the end of a file of values before the database opens it, which panics (Pebble 2.1) when that is damaged.
+// guardedFS looks at the end of a file of values before the database opens it, which panics (Pebble
+// 2.1) when that is damaged.
 type guardedFS struct {
 	vfs.FS
 	s *Store

@@ -14,7 +14,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/store"
 )
 
-// Files that go missing, or are cut, never make a store that opens as if it were new, and the error says what to do.
+// Files that go missing, or are cut, never make a store that opens as if it were new, and the error
+// says what to do.
 func TestDamagedDirectories(t *testing.T) {
 	remove := func(pattern string) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) {
@@ -59,8 +60,9 @@ func TestDamagedDirectories(t *testing.T) {
 	}
 }
 
-// Whatever becomes of a file of the database, it opens and has everything, or there is an error that says what to do, at the latest at the next write: no panic,
-// and nothing waits for ever. A log that is cut is the mark's business.
+// Whatever becomes of a file of the database, it opens and has everything, or there is an error
+// that says what to do, at the latest at the next write: no panic, and nothing waits for ever. A
+// log that is cut is the mark's business.
 func TestEveryFileOfTheDatabaseDamaged(t *testing.T) {
 	const values = 60
 	whole := filepath.Join(t.TempDir(), "store")

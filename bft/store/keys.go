@@ -39,7 +39,8 @@ func splitHeightDigest(key []byte) (h bft.Height, d bft.Digest, ok bool) {
 	return bft.Height(binary.BigEndian.Uint64(key[1:])), bft.Digest(key[9:]), true
 }
 
-// certificatePrefix is what the keys of the certificates of one kind and epoch, from a view on, begin at.
+// certificatePrefix is what the keys of the certificates of one kind and epoch, from a view on,
+// begin at.
 func certificatePrefix(kind bft.VoteKind, e bft.Epoch, v bft.View) []byte {
 	b := binary.BigEndian.AppendUint64([]byte{prefixCertificate, byte(kind)}, uint64(e))
 	return binary.BigEndian.AppendUint64(b, uint64(v))

@@ -114,10 +114,12 @@ func (s *Store) readSmall(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, markerLimit))
 }
 
-// markPath is a file beside the store's directory: whoever puts the directory back to an earlier time, or moves it away, leaves it there.
+// markPath is a file beside the store's directory: whoever puts the directory back to an earlier
+// time, or moves it away, leaves it there.
 func (s *Store) markPath() string { return filepath.Clean(s.dir) + ".mark" }
 
-// ReadMark returns what [Store.WriteMark] wrote last, whatever has become of the store since; nil when there is nothing. It is 1 KiB at most.
+// ReadMark returns what [Store.WriteMark] wrote last, whatever has become of the store since; nil
+// when there is nothing. It is 1 KiB at most.
 func (s *Store) ReadMark() ([]byte, error) {
 	data, err := s.readSmall(s.markPath())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -126,7 +128,8 @@ func (s *Store) ReadMark() ([]byte, error) {
 	return data, explain(s.markPath(), err)
 }
 
-// WriteMark keeps a few bytes outside the store, beside its directory: after a crash the old or the new are there.
+// WriteMark keeps a few bytes outside the store, beside its directory: after a crash the old or the
+// new are there.
 func (s *Store) WriteMark(data []byte) error {
 	return s.writePath(s.markPath(), func(w io.Writer) error {
 		_, err := w.Write(data)
@@ -134,7 +137,8 @@ func (s *Store) WriteMark(data []byte) error {
 	})
 }
 
-// writeFile writes a file of the store's directory so that after a crash it is there in whole or not at all.
+// writeFile writes a file of the store's directory so that after a crash it is there in whole or
+// not at all.
 func (s *Store) writeFile(name string, write func(io.Writer) error) error {
 	return s.writePath(s.path(name), write)
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// PruneViews forgets the votes and nullifications of an epoch below a view. Late finalize votes still go to views below the last final block: callers keep
-// [VotedBelow] of them.
+// PruneViews forgets the votes and nullifications of an epoch below a view. Late finalize votes
+// still go to views below the last final block: callers keep [VotedBelow] of them.
 func (s *Store) PruneViews(e bft.Epoch, below bft.View) error {
 	b := s.NewBatch()
 	err := b.b.DeleteRange(votePrefix(e, 0), votePrefix(e, below), nil)
@@ -17,8 +17,8 @@ func (s *Store) PruneViews(e bft.Epoch, below bft.View) error {
 	return b.finish(err)
 }
 
-// PruneEpoch forgets the votes and nullifications of all epochs below e, and the blocks that did not become final
-// although one of their height did. Final blocks and their certificates stay.
+// PruneEpoch forgets the votes and nullifications of all epochs below e, and the blocks that did
+// not become final although one of their height did. Final blocks and their certificates stay.
 func (s *Store) PruneEpoch(e bft.Epoch) error {
 	last, ok, err := s.lastFinal()
 	if err != nil {
@@ -35,8 +35,8 @@ func (s *Store) PruneEpoch(e bft.Epoch) error {
 	return b.finish(err)
 }
 
-// PruneBelow forgets the final blocks below a height, with their certificates, and all others of these heights. The block of that height
-// itself must be stored and final.
+// PruneBelow forgets the final blocks below a height, with their certificates, and all others of
+// these heights. The block of that height itself must be stored and final.
 func (s *Store) PruneBelow(h bft.Height) error {
 	oldest, err := s.BlockAt(h)
 	if err != nil || oldest == nil {
@@ -70,7 +70,8 @@ func (s *Store) PruneBelow(h bft.Height) error {
 type Cut struct {
 	// Below is the height from which on all is kept.
 	Below bft.Height
-	// Below it, the newest blocks are kept that take so many bytes, and at least, and at most, so many of them.
+	// Below it, the newest blocks are kept that take so many bytes, and at least, and at most, so
+	// many of them.
 	Bytes       int64
 	Least, Most bft.Height
 }

@@ -89,8 +89,8 @@ func (s *Store) BlockAt(h bft.Height) (*bft.Block, error) {
 	return s.blockAt(h, f.digest)
 }
 
-// Blocks returns final blocks of the heights from to to, both included, in order: up to the first that is missing, and until their
-// payloads exceed maxBytes (but always the first).
+// Blocks returns final blocks of the heights from to to, both included, in order: up to the first
+// that is missing, and until their payloads exceed maxBytes (but always the first).
 func (s *Store) Blocks(from, to bft.Height, maxBytes int) ([]*bft.Block, error) {
 	var blocks []*bft.Block
 	for h, size := from, 0; h <= to; h++ {
@@ -187,7 +187,8 @@ func (s *Store) certificateAt(it *pebble.Iterator) (bft.Certificate, error) {
 // Meta returns the value under a name; nil when there is none.
 func (s *Store) Meta(name string) ([]byte, error) { return s.get(metaKey(name)) }
 
-// EachMeta calls f for each value whose name begins with a prefix, in the order of names, until f fails. The value must not be kept.
+// EachMeta calls f for each value whose name begins with a prefix, in the order of names, until f
+// fails. The value must not be kept.
 func (s *Store) EachMeta(prefix string, f func(name string, value []byte) error) error {
 	lower := metaKey(prefix)
 	return s.scan(lower, append(metaKey(prefix), 0xff), func(it *pebble.Iterator) error {

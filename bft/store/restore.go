@@ -31,8 +31,9 @@ func (s *Store) votes(e bft.Epoch, from bft.View) ([]bft.Vote, error) {
 // Votes returns the own votes of an epoch that are still stored, in order of views.
 func (s *Store) Votes(e bft.Epoch) ([]bft.Vote, error) { return s.votes(e, 0) }
 
-// Restore returns what a core needs to go on in an epoch after a restart: the last final block, and all votes, blocks and certificates
-// of the epoch at or above it. Executed is left empty: the caller knows which states it has.
+// Restore returns what a core needs to go on in an epoch after a restart: the last final block, and
+// all votes, blocks and certificates of the epoch at or above it. Executed is left empty: the
+// caller knows which states it has.
 func (s *Store) Restore(e bft.Epoch) (r bft.Restored, err error) {
 	last, ok, err := s.lastFinal()
 	if err != nil {
@@ -70,7 +71,8 @@ func (s *Store) Restore(e bft.Epoch) (r bft.Restored, err error) {
 	return r, err
 }
 
-// VotedBelow is how far below the last final view own votes are kept and remembered: further than a core still votes.
+// VotedBelow is how far below the last final view own votes are kept and remembered: further than a
+// core still votes.
 const VotedBelow = 128
 
 // restoreOpen adds the epoch's blocks above the last final one.

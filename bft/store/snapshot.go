@@ -48,7 +48,8 @@ func (s *Store) prepareSnapshots() error {
 
 func snapshotName(h bft.Height) string { return fmt.Sprintf("%020d%s", h, snapshotSuffix) }
 
-// SaveSnapshot writes a snapshot of the state at a height: after a crash it is there in whole or not at all. The last two are kept.
+// SaveSnapshot writes a snapshot of the state at a height: after a crash it is there in whole or
+// not at all. The last two are kept.
 func (s *Store) SaveSnapshot(h bft.Height, state io.WriterTo) error {
 	w, err := s.NewSnapshot(h, 0)
 	if err != nil {
@@ -61,8 +62,8 @@ func (s *Store) SaveSnapshot(h bft.Height, state io.WriterTo) error {
 	return w.Commit()
 }
 
-// SnapshotWriter writes one snapshot, which is there when it is committed, and not before. It is used by one goroutine; others that want to write a snapshot
-// wait for it.
+// SnapshotWriter writes one snapshot, which is there when it is committed, and not before. It is
+// used by one goroutine; others that want to write a snapshot wait for it.
 type SnapshotWriter struct {
 	s        *Store
 	height   bft.Height
@@ -73,8 +74,9 @@ type SnapshotWriter struct {
 	done     bool
 }
 
-// NewSnapshot begins a snapshot of the state at a height, of the given size in bytes, or 0 if that is not known. One that would take more than half of the
-// disk's free space is refused with [ErrFull]. The writer must be committed or discarded.
+// NewSnapshot begins a snapshot of the state at a height, of the given size in bytes, or 0 if that
+// is not known. One that would take more than half of the disk's free space is refused with
+// [ErrFull]. The writer must be committed or discarded.
 func (s *Store) NewSnapshot(h bft.Height, size int64) (*SnapshotWriter, error) {
 	s.snapshots.Lock()
 	w := &SnapshotWriter{s: s, height: h, sum: sha256.New()}
@@ -177,7 +179,8 @@ func (s *Store) heights() ([]bft.Height, error) {
 	return heights, nil
 }
 
-// OldestSnapshot returns the height of the oldest snapshot, from which a start may have to go on, and the size of the newest in bytes; both are 0 without two of them.
+// OldestSnapshot returns the height of the oldest snapshot, from which a start may have to go on,
+// and the size of the newest in bytes; both are 0 without two of them.
 func (s *Store) OldestSnapshot() (oldest bft.Height, size int64, err error) {
 	heights, err := s.heights()
 	if err != nil || len(heights) < keptSnapshots {
@@ -190,8 +193,9 @@ func (s *Store) OldestSnapshot() (oldest bft.Height, size int64, err error) {
 	return heights[len(heights)-1], info.Size(), nil
 }
 
-// dropSnapshots removes all but the newest snapshots, of which the last is of the given height: one above it is of another life of this disk, or somebody put it there, and
-// would take the place of one that is good.
+// dropSnapshots removes all but the newest snapshots, of which the last is of the given height: one
+// above it is of another life of this disk, or somebody put it there, and would take the place of
+// one that is good.
 func (s *Store) dropSnapshots(last bft.Height) error {
 	heights, err := s.heights()
 	if err != nil {
@@ -210,7 +214,8 @@ func (s *Store) dropSnapshots(last bft.Height) error {
 	return nil
 }
 
-// LatestSnapshot opens the newest snapshot that is whole; the reader is nil when there is none. A damaged one is passed over.
+// LatestSnapshot opens the newest snapshot that is whole; the reader is nil when there is none. A
+// damaged one is passed over.
 func (s *Store) LatestSnapshot() (bft.Height, io.ReadCloser, error) {
 	heights, err := s.heights()
 	if err != nil {
@@ -251,8 +256,9 @@ func (s *Store) openSnapshot(h bft.Height) (io.ReadCloser, error) {
 	}{io.NewSectionReader(f, int64(snapshotHead), size), f}, nil
 }
 
-// ReadSnapshot reads a part of the content of a snapshot, for a replica that fetches it, and returns the size of the whole. Height 0 stands for the
-// newest one; found is the one read, 0 when there is none. The sum is checked by who has fetched it all.
+// ReadSnapshot reads a part of the content of a snapshot, for a replica that fetches it, and
+// returns the size of the whole. Height 0 stands for the newest one; found is the one read, 0 when
+// there is none. The sum is checked by who has fetched it all.
 func (s *Store) ReadSnapshot(h bft.Height, offset int64, part []byte) (found bft.Height, size int64, n int, err error) {
 	if h == 0 {
 		heights, err := s.heights()

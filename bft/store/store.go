@@ -26,11 +26,12 @@ type Options struct {
 	Log *slog.Logger
 	// CacheBytes bounds the cache of blocks read; 0 stands for 16 MiB.
 	CacheBytes int64
-	// Reserve is the free space that the disk must keep, in bytes, or else writes are refused with [ErrFull]; 0 stands for 64 MiB. An orderly stop
-	// needs some.
+	// Reserve is the free space that the disk must keep, in bytes, or else writes are refused with
+	// [ErrFull]; 0 stands for 64 MiB. An orderly stop needs some.
 	Reserve uint64
-	// OnFailure is called once, from any goroutine, when the disk fails beneath the database: nothing can be written from then on, a
-	// goroutine that is just writing may hang, and the process should end. May be nil.
+	// OnFailure is called once, from any goroutine, when the disk fails beneath the database:
+	// nothing can be written from then on, a goroutine that is just writing may hang, and the
+	// process should end. May be nil.
 	OnFailure func(error)
 }
 
@@ -59,8 +60,9 @@ type Store struct {
 	snapshots sync.Mutex   // one writer of snapshots
 }
 
-// Open opens the store in dir, or makes one there if dir is empty or does not exist. It returns [ErrForeign], [ErrNotEmpty],
-// [ErrLocked], [ErrFull] or [ErrCorrupt], each in one line that says what to do.
+// Open opens the store in dir, or makes one there if dir is empty or does not exist. It returns
+// [ErrForeign], [ErrNotEmpty], [ErrLocked], [ErrFull] or [ErrCorrupt], each in one line that says
+// what to do.
 func Open(dir string, cluster bft.ClusterID, opts Options) (*Store, error) {
 	s := &Store{dir: dir, cluster: cluster, opts: opts, fs: opts.FS, stuck: make(chan error, 1)}
 	if s.fs == nil {
@@ -114,7 +116,8 @@ func (s *Store) openDB() error {
 	return nil
 }
 
-// openError tells what the operating system refuses from what the database does not understand: that is damage, whatever it is called there.
+// openError tells what the operating system refuses from what the database does not understand:
+// that is damage, whatever it is called there.
 func (s *Store) openError(err error) error {
 	var errno syscall.Errno
 	if errors.As(err, &errno) && errno != syscall.EISDIR && errno != syscall.ENOENT {
@@ -123,7 +126,8 @@ func (s *Store) openError(err error) error {
 	return s.corrupt(err.Error())
 }
 
-// checkManifest refuses a database that has data and no manifest, or no file that says which one counts: opened, it would be an empty one.
+// checkManifest refuses a database that has data and no manifest, or no file that says which one
+// counts: opened, it would be an empty one.
 func (s *Store) checkManifest() error {
 	names, err := s.fs.List(s.path("db"))
 	if err != nil {
@@ -141,12 +145,13 @@ func (s *Store) checkManifest() error {
 	return nil
 }
 
-// separate is the size from which a value goes into a file of values, which compactions leave alone: a block is written to disk twice, with
-// the log and with the flush, and not once more for each level.
+// separate is the size from which a value goes into a file of values, which compactions leave
+// alone: a block is written to disk twice, with the log and with the flush, and not once more for
+// each level.
 const separate = 1 << 10
 
-// pebbleOptions suit large values written in order of their keys and seldom read: big memtables, no compression of what is mostly
-// signatures and hashes.
+// pebbleOptions suit large values written in order of their keys and seldom read: big memtables, no
+// compression of what is mostly signatures and hashes.
 func (s *Store) pebbleOptions() *pebble.Options {
 	opts := &pebble.Options{
 		FS:                          guardedFS{s.fs, s},
@@ -242,8 +247,9 @@ func (l pebbleLog) Errorf(format string, args ...any) {
 	l.s.opts.Log.Warn(fmt.Sprintf(format, args...), "dir", l.s.dir)
 }
 
-// Fatalf is called where the database cannot go on; it expects the process to end. A failed commit returns to the committer, who
-// sees the failure. Any other caller would go on as if nothing had happened, so it stops here for ever.
+// Fatalf is called where the database cannot go on; it expects the process to end. A failed commit
+// returns to the committer, who sees the failure. Any other caller would go on as if nothing had
+// happened, so it stops here for ever.
 func (l pebbleLog) Fatalf(format string, args ...any) {
 	const commitFailed = "pebble: fatal commit error: %v"
 	err := fmt.Errorf(format, args...)

@@ -13,7 +13,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// BusyError says that a replica has too much to do for this caller now, and when to come back. It travels as RESOURCE_EXHAUSTED with a RetryInfo.
+// BusyError says that a replica has too much to do for this caller now, and when to come back. It
+// travels as RESOURCE_EXHAUSTED with a RetryInfo.
 type BusyError struct {
 	After time.Duration
 	Err   error
@@ -48,8 +49,8 @@ func busy(s *status.Status, err error) *BusyError {
 	return nil
 }
 
-// Source names where a call comes from: the address of the client, without the port; for IPv6 the network of 64 bits, which belongs to one subscriber. It is empty when ctx is not
-// that of a call.
+// Source names where a call comes from: the address of the client, without the port; for IPv6 the
+// network of 64 bits, which belongs to one subscriber. It is empty when ctx is not that of a call.
 func Source(ctx context.Context) string {
 	p, ok := grpcpeer.FromContext(ctx)
 	if !ok {

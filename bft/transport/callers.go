@@ -19,8 +19,9 @@ const callTime = 30 * time.Second
 // reportEvery is how often at most it is reported that clients are turned away.
 const reportEvery = 10 * time.Second
 
-// callers are the connections of clients. There are so many at most: one more takes the place of the one that is missed least. What their calls hold in memory
-// has a budget: when it is exceeded, the connection that holds most ends. Safe for concurrent use.
+// callers are the connections of clients. There are so many at most: one more takes the place of
+// the one that is missed least. What their calls hold in memory has a budget: when it is exceeded,
+// the connection that holds most ends. Safe for concurrent use.
 type callers struct {
 	limit  int // connections
 	budget int // bytes
@@ -38,8 +39,9 @@ func newCallers(limit, budget int, log *slog.Logger) *callers {
 	return &callers{limit: limit, budget: budget, log: log, conns: make(map[*caller]struct{})}
 }
 
-// caller is the connection of a client. What is read from it counts as held until the request that it is part of is served, as do answers that wait to be sent. What is on
-// its way for longer than callTime counts no more, since nothing lasts that long without ending the connection.
+// caller is the connection of a client. What is read from it counts as held until the request that
+// it is part of is served, as do answers that wait to be sent. What is on its way for longer than
+// callTime counts no more, since nothing lasts that long without ending the connection.
 type caller struct {
 	net.Conn
 	of      *callers
@@ -81,7 +83,8 @@ func (c *callers) admit(conn net.Conn) (*caller, error) {
 	return k, nil
 }
 
-// host is the address without the port; of IPv6 the network of 64 bits, which is what one subscriber has.
+// host is the address without the port; of IPv6 the network of 64 bits, which is what one
+// subscriber has.
 func host(address net.Addr) string {
 	tcp, ok := address.(*net.TCPAddr)
 	if !ok {
@@ -96,9 +99,10 @@ func host(address net.Addr) string {
 	return ip.String()
 }
 
-// least returns the connection that is to make room for another one; nil when that one has to go without. Connections without a call go first; among these, and
-// among those with calls, those of the address that has most; of these the one that has been idle for longest. One with calls makes room only for an
-// address that has fewer connections.
+// least returns the connection that is to make room for another one; nil when that one has to go
+// without. Connections without a call go first; among these, and among those with calls, those of
+// the address that has most; of these the one that has been idle for longest. One with calls makes
+// room only for an address that has fewer connections.
 func (c *callers) least(k *caller) *caller {
 	of := c.byAddress()
 	var least *caller
@@ -163,8 +167,9 @@ func (c *callers) hold(k *caller, bytes int) {
 	c.count(k, bytes, 0)
 }
 
-// count counts bytes of a connection that are under way, and of its complete requests; or, negative, lets go of some. It ends the connections that hold most while
-// all hold too much. The lock is held.
+// count counts bytes of a connection that are under way, and of its complete requests; or,
+// negative, lets go of some. It ends the connections that hold most while all hold too much. The
+// lock is held.
 func (c *callers) count(k *caller, bytes, serving int) {
 	if !k.connected {
 		return
@@ -196,7 +201,8 @@ func (k *caller) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// began says that a request has arrived whole. It counts until the call is done, however long that takes.
+// began says that a request has arrived whole. It counts until the call is done, however long that
+// takes.
 func (k *caller) began(bytes int) {
 	k.of.mu.Lock()
 	defer k.of.mu.Unlock()

@@ -16,7 +16,8 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// crowded is a replica that takes few clients and holds little for them, and another one that connects to it.
+// crowded is a replica that takes few clients and holds little for them, and another one that
+// connects to it.
 func crowded(t *testing.T, clients, bytes int) (busy, peer *member) {
 	members := newMembers(t, 2)
 	cfg := members[0].config(t, peersOf(members))
@@ -97,7 +98,8 @@ func TestALargeRequestIsRefusedAtItsFirstBytes(t *testing.T) {
 	require.Equal(t, "8", status, "RESOURCE_EXHAUSTED")
 }
 
-// Header fields that were said once cost a byte each from then on, and memory for as long as the call lasts.
+// Header fields that were said once cost a byte each from then on, and memory for as long as the
+// call lasts.
 func TestALargeHeaderIsRefused(t *testing.T) {
 	busy, _ := crowded(t, 8, 8<<20)
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+busy.peer.Address+"/reseal/echo", bytes.NewReader(announce(0)))
@@ -130,7 +132,8 @@ func TestCancelledCallsAreHeldNoMore(t *testing.T) {
 	}, "all is given back")
 }
 
-// Requests that lack their last byte hold memory within a budget; then their connection ends, and others are served.
+// Requests that lack their last byte hold memory within a budget; then their connection ends, and
+// others are served.
 func TestUnfinishedRequestsHaveABudget(t *testing.T) {
 	const budget = 8 << 20
 	busy, peer := crowded(t, 8, budget)
@@ -180,7 +183,8 @@ func TestAnswersThatAreNotTakenHaveABudget(t *testing.T) {
 	letsIn(t, busy, peer)
 }
 
-// An honest client that sends and takes much, for long, is never over its budget for what has come and gone.
+// An honest client that sends and takes much, for long, is never over its budget for what has come
+// and gone.
 func TestWhatIsAnsweredIsHeldNoMore(t *testing.T) {
 	busy, _ := crowded(t, 8, 8<<20)
 	client := dialClient(t, cluster, busy.peer)

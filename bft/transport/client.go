@@ -8,8 +8,8 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// Client is a client's connection to one replica, without a certificate of its own. It connects when it is needed and again when
-// it breaks. Safe for concurrent use.
+// Client is a client's connection to one replica, without a certificate of its own. It connects
+// when it is needed and again when it breaks. Safe for concurrent use.
 type Client struct {
 	id   bft.ReplicaID
 	conn *grpc.ClientConn
@@ -24,7 +24,8 @@ func Dial(cluster bft.ClusterID, to Peer) (*Client, error) {
 	return &Client{id: to.ID, conn: conn}, nil
 }
 
-// Call calls a method of the replica. While there is no connection it waits for one, as long as ctx allows it, unless an attempt fails.
+// Call calls a method of the replica. While there is no connection it waits for one, as long as ctx
+// allows it, unless an attempt fails.
 func (c *Client) Call(ctx context.Context, method string, request []byte) ([]byte, error) {
 	return call(ctx, c.conn, c.id, method, request)
 }

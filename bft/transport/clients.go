@@ -13,7 +13,8 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// Limits of a client's connection: the size of a request, which is known at its first bytes; unread data of one call; calls in flight.
+// Limits of a client's connection: the size of a request, which is known at its first bytes; unread
+// data of one call; calls in flight.
 const (
 	clientRequest = bft.MaxRequest + 1<<10
 	clientWindow  = 256 << 10
@@ -94,7 +95,8 @@ func (admitted) Info() credentials.ProtocolInfo {
 	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
-// serve serves the calls of clients. A request that does not arrive in time, or an answer that is not taken in time, ends the connection.
+// serve serves the calls of clients. A request that does not arrive in time, or an answer that is
+// not taken in time, ends the connection.
 func (s *clientServer) serve(_ any, stream grpc.ServerStream) error {
 	p, ok := grpcpeer.FromContext(stream.Context())
 	if !ok {
@@ -136,7 +138,8 @@ func (s *clientServer) serve(_ any, stream grpc.ServerStream) error {
 	return err
 }
 
-// heldReply is an answer that counts as held until it is sent. It is the pool that gRPC gives it back to.
+// heldReply is an answer that counts as held until it is sent. It is the pool that gRPC gives it
+// back to.
 type heldReply struct {
 	data []byte
 	sent func()
@@ -145,8 +148,8 @@ type heldReply struct {
 func (r *heldReply) Get(n int) *[]byte { b := make([]byte, n); return &b }
 func (r *heldReply) Put(*[]byte)       { r.sent() }
 
-// leastHeld is the size from which an answer is counted, and has its time: those that gRPC gives back. What the streams of all connections can hold of smaller ones
-// is less than the budget.
+// leastHeld is the size from which an answer is counted, and has its time: those that gRPC gives
+// back. What the streams of all connections can hold of smaller ones is less than the budget.
 const leastHeld = 1<<10 + 1
 
 // answer makes an answer count as held by its connection until it is sent.

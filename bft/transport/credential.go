@@ -36,26 +36,28 @@ func (p Peer) same(q Peer) bool {
 	return p.ID == q.ID && p.Address == q.Address && p.Identity != nil && q.Identity != nil && p.Identity.Equal(q.Identity)
 }
 
-// Term is the time that a credential is for: an epoch, and the digest of the block that it builds on. Nobody knows that before the epoch begins: so no
-// credential is made ahead.
+// Term is the time that a credential is for: an epoch, and the digest of the block that it builds
+// on. Nobody knows that before the epoch begins: so no credential is made ahead.
 type Term struct {
 	Epoch bft.Epoch
 	Base  bft.Digest
 }
 
-// Sender is who sent a frame or made a call: a replica, the epoch key that its identity has certified, and for which time.
+// Sender is who sent a frame or made a call: a replica, the epoch key that its identity has
+// certified, and for which time.
 type Sender struct {
 	ID       bft.ReplicaID
 	Term     Term
 	EpochKey ed25519.PublicKey
 }
 
-// CredentialLife is how long a credential is valid, and how much the clocks of two replicas may differ. Among replicas it ends with its epoch (see
-// [Config].Admit), by which clocks do not matter; the time is for clients, which know no epoch.
+// CredentialLife is how long a credential is valid, and how much the clocks of two replicas may
+// differ. Among replicas it ends with its epoch (see [Config].Admit), by which clocks do not
+// matter; the time is for clients, which know no epoch.
 const CredentialLife = 24 * time.Hour
 
-// Credential issues the TLS certificate of a replica: a leaf for its epoch key in an epoch, signed by its identity key (ECDSA on P-256), which is
-// used once.
+// Credential issues the TLS certificate of a replica: a leaf for its epoch key in an epoch, signed
+// by its identity key (ECDSA on P-256), which is used once.
 func Credential(identity crypto.Signer, cluster bft.ClusterID, id bft.ReplicaID, term Term, epochKey ed25519.PrivateKey) (tls.Certificate, error) {
 	return credential(identity, cluster, id, term, epochKey, time.Now())
 }
@@ -124,8 +126,9 @@ func claimed(cluster bft.ClusterID, leaf *x509.Certificate) (bft.ReplicaID, Term
 
 var errNoTerm = errors.New("its certificate names no replica and epoch")
 
-// CheckCredential checks that the leaf of a [Credential] was issued by the replica's pinned identity, for this cluster and this time, and
-// tells whose it is. It is what both ends of a connection ask.
+// CheckCredential checks that the leaf of a [Credential] was issued by the replica's pinned
+// identity, for this cluster and this time, and tells whose it is. It is what both ends of a
+// connection ask.
 func CheckCredential(cluster bft.ClusterID, id bft.ReplicaID, identity *ecdsa.PublicKey, leaf *x509.Certificate, now time.Time) (Sender, error) {
 	epochKey, ok := leaf.PublicKey.(ed25519.PublicKey)
 	if !ok {
@@ -152,7 +155,8 @@ func CheckCredential(cluster bft.ClusterID, id bft.ReplicaID, identity *ecdsa.Pu
 	return Sender{ID: id, Term: term, EpochKey: epochKey}, nil
 }
 
-// dialTLS is the configuration for a connection to a peer. The certificate is nil for a client, and so is admit.
+// dialTLS is the configuration for a connection to a peer. The certificate is nil for a client, and
+// so is admit.
 func dialTLS(cluster bft.ClusterID, to Peer, certificate func() *tls.Certificate, admit func(Sender) error) *tls.Config {
 	config := baseTLS()
 	config.InsecureSkipVerify = true // VerifyConnection checks against the pinned identity instead
@@ -175,7 +179,8 @@ func dialTLS(cluster bft.ClusterID, to Peer, certificate func() *tls.Certificate
 	return config
 }
 
-// listenTLS is the configuration of a replica's server. Verify judges the leaf of a caller that shows one.
+// listenTLS is the configuration of a replica's server. Verify judges the leaf of a caller that
+// shows one.
 func listenTLS(certificate func() *tls.Certificate, verify func(leaf *x509.Certificate) error) *tls.Config {
 	config := baseTLS()
 	config.NextProtos = []string{protocol, "h2"}

@@ -147,7 +147,8 @@ func TestWhatAConnectionHeldEndsWithIt(t *testing.T) {
 	require.Zero(t, c.held, "it has ended")
 }
 
-// A client's port says nothing of who it is, nor does the way in which its address is written, nor which address of its IPv6 network it takes.
+// A client's port says nothing of who it is, nor does the way in which its address is written, nor
+// which address of its IPv6 network it takes.
 func TestTheHostOfAnAddress(t *testing.T) {
 	for text, host4 := range map[string]string{"192.0.2.1:5": "192.0.2.1", "[::ffff:192.0.2.1]:77": "192.0.2.1", "[2001:db8::1]:7": "2001:db8::/64", "[::1]:7": "::1"} {
 		address, err := net.ResolveTCPAddr("tcp", text)

@@ -16,8 +16,9 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// A peer connects anew while a frame of its old connection is being handled: that one is finished first, what else the old connection had brought is not
-// handled any more, and the new connection is the peer's from then on.
+// A peer connects anew while a frame of its old connection is being handled: that one is finished
+// first, what else the old connection had brought is not handled any more, and the new connection
+// is the peer's from then on.
 func TestANewConnectionTakesOverInOrder(t *testing.T) {
 	members := newMembers(t, 2)
 	synctest.Test(t, func(t *testing.T) {

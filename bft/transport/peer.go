@@ -182,7 +182,8 @@ func dial(config *tls.Config, address string) (*grpc.ClientConn, error) {
 	)
 }
 
-// unavailable is an error that says nothing about the request: the replica could not be reached, or the connection broke.
+// unavailable is an error that says nothing about the request: the replica could not be reached, or
+// the connection broke.
 type unavailable struct{ error }
 
 func (u unavailable) Unwrap() error { return u.error }
@@ -190,10 +191,12 @@ func (u unavailable) Unwrap() error { return u.error }
 // Unreachable marks the error of a call that did not reach its replica, for [Unavailable].
 func Unreachable(err error) error { return unavailable{err} }
 
-// Unavailable reports whether a call failed because the replica could not be reached; another replica may serve it.
+// Unavailable reports whether a call failed because the replica could not be reached; another
+// replica may serve it.
 func Unavailable(err error) bool { return errors.As(err, new(unavailable)) }
 
-// Call calls a method of a peer. It fails at once when there is no connection. The request must not be changed meanwhile.
+// Call calls a method of a peer. It fails at once when there is no connection. The request must not
+// be changed meanwhile.
 func (t *Transport) Call(ctx context.Context, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
 	p := t.peer(to)
 	if p == nil {
@@ -206,9 +209,10 @@ func (t *Transport) Call(ctx context.Context, to bft.ReplicaID, method string, r
 	return call(ctx, conn, to, method, request)
 }
 
-// CallUnder calls a method of a peer over a connection of its own, under another certificate than the transport's: for what the peer gives to the
-// holder of that key only, while frames go on under the present one. Without a certificate (the zero value) it calls as a client, who asks of the replica that called nothing but
-// its identity.
+// CallUnder calls a method of a peer over a connection of its own, under another certificate than
+// the transport's: for what the peer gives to the holder of that key only, while frames go on under
+// the present one. Without a certificate (the zero value) it calls as a client, who asks of the
+// replica that called nothing but its identity.
 func (t *Transport) CallUnder(ctx context.Context, certificate tls.Certificate, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
 	p := t.peer(to)
 	if p == nil {

@@ -15,7 +15,8 @@ type queue struct {
 
 func newQueue(limit int) *queue { return &queue{limit: limit, wake: make(chan struct{}, 1)} }
 
-// put adds a frame, and drops the oldest ones while there are too many bytes. The new frame itself is kept.
+// put adds a frame, and drops the oldest ones while there are too many bytes. The new frame itself
+// is kept.
 func (q *queue) put(frame []byte) {
 	q.mu.Lock()
 	q.frames = append(q.frames, frame)
@@ -33,7 +34,8 @@ func (q *queue) put(frame []byte) {
 	}
 }
 
-// take removes frames from the front: as many as fit into batch bytes, but at least one; none when the queue is empty.
+// take removes frames from the front: as many as fit into batch bytes, but at least one; none when
+// the queue is empty.
 func (q *queue) take(batch int) [][]byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -43,7 +43,8 @@ func newServer(secure credentials.TransportCredentials, serve grpc.StreamHandler
 	)
 }
 
-// gate sorts what connects: frames of peers leave gRPC here, clients go to a server of their own, and what remains are the calls of peers.
+// gate sorts what connects: frames of peers leave gRPC here, clients go to a server of their own,
+// and what remains are the calls of peers.
 type gate struct {
 	credentials.TransportCredentials
 	t          *Transport
@@ -82,8 +83,8 @@ func (g *gate) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, er
 	return nil, nil, credentials.ErrConnDispatched
 }
 
-// maxHandshakes bounds the connections that have not authenticated yet: far more than a cluster's own at any time. One more ends the oldest, which has had the
-// most time of all.
+// maxHandshakes bounds the connections that have not authenticated yet: far more than a cluster's
+// own at any time. One more ends the oldest, which has had the most time of all.
 const maxHandshakes = 256
 
 // handshakes are the connections that have not authenticated yet, oldest first. Safe for concurrent use.

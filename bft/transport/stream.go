@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// protocol is what the two ends agree on, by ALPN, for a connection of frames; calls use HTTP/2 on connections of their own.
+// protocol is what the two ends agree on, by ALPN, for a connection of frames; calls use HTTP/2 on
+// connections of their own.
 const protocol = "reseal-frames/1"
 
 const (
@@ -26,7 +27,8 @@ const (
 // keepAlive notices within some ten seconds that a silent peer is gone.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}
 
-// bufferedConn is a connection below TLS. It gathers TLS records, of 16 KiB at most, into fewer reads and writes of the socket.
+// bufferedConn is a connection below TLS. It gathers TLS records, of 16 KiB at most, into fewer
+// reads and writes of the socket.
 type bufferedConn struct {
 	net.Conn
 	in *bufio.Reader

@@ -19,7 +19,8 @@ import (
 
 // Limits on what travels and waits.
 const (
-	// MaxFrame bounds a frame and the request and the answer of a call, in bytes: a message and some words about it.
+	// MaxFrame bounds a frame and the request and the answer of a call, in bytes: a message and
+	// some words about it.
 	MaxFrame = bft.MaxMessage + 1<<10
 
 	batchBytes       = 256 << 10 // frames that are taken from a queue at once
@@ -30,7 +31,8 @@ const (
 	handshakeTimeout = 5 * time.Second
 )
 
-// Method serves calls. From is nil when a client calls. The request may be kept; an error's text goes to the caller.
+// Method serves calls. From is nil when a client calls. The request may be kept; an error's text
+// goes to the caller.
 type Method func(ctx context.Context, from *Sender, request []byte) ([]byte, error)
 
 // Config is what a transport is made of.
@@ -43,23 +45,28 @@ type Config struct {
 	Certificate tls.Certificate
 	// Peers are the other replicas.
 	Peers []Peer
-	// Handler is called with each frame that arrives: those of one peer in order, of different ones at once. While it
-	// blocks, nothing more is read from that peer. The frame may be kept but not changed.
+	// Handler is called with each frame that arrives: those of one peer in order, of different ones
+	// at once. While it blocks, nothing more is read from that peer. The frame may be kept but not
+	// changed.
 	Handler func(from Sender, frame []byte)
-	// Admit says whether a peer whose credential is good counts now: its epoch may be over, or its key replaced. It is asked at each connection and call,
-	// in both directions, but for calls as a client. It must not block. Nil admits all.
+	// Admit says whether a peer whose credential is good counts now: its epoch may be over, or its
+	// key replaced. It is asked at each connection and call, in both directions, but for calls as a
+	// client. It must not block. Nil admits all.
 	Admit func(Sender) error
-	// Named says whether the key of a peer is the one that counts for it now. Frames under another key never end a connection of frames under that
-	// one: whoever once had the identity key could cut its owner off. It must not block. Nil: all keys are alike.
+	// Named says whether the key of a peer is the one that counts for it now. Frames under another
+	// key never end a connection of frames under that one: whoever once had the identity key could
+	// cut its owner off. It must not block. Nil: all keys are alike.
 	Named func(Sender) bool
-	// OnConnect is called when frames to a peer begin to flow, again after each reconnection. It must not block. May be nil.
+	// OnConnect is called when frames to a peer begin to flow, again after each reconnection. It
+	// must not block. May be nil.
 	OnConnect func(id bft.ReplicaID)
 	// Log may be nil.
 	Log *slog.Logger
 	// QueueBytes bounds what waits for one peer; 0 stands for 64 MiB.
 	QueueBytes int
-	// MaxClients bounds the connections of clients, and MaxClientCalls their calls in flight; 0 stands for 1024 and 4096. ClientBytes bounds what the calls of
-	// all of them hold in memory while requests arrive and answers are not taken; 0 stands for 256 MiB.
+	// MaxClients bounds the connections of clients, and MaxClientCalls their calls in flight; 0
+	// stands for 1024 and 4096. ClientBytes bounds what the calls of all of them hold in memory
+	// while requests arrive and answers are not taken; 0 stands for 256 MiB.
 	MaxClients, MaxClientCalls, ClientBytes int
 }
 
@@ -148,8 +155,8 @@ func (t *Transport) Close() error {
 	return nil
 }
 
-// Send queues a frame for a peer. It never blocks; a frame for an unknown peer or beyond [MaxFrame] is dropped. The frame must not be
-// changed afterwards.
+// Send queues a frame for a peer. It never blocks; a frame for an unknown peer or beyond [MaxFrame]
+// is dropped. The frame must not be changed afterwards.
 func (t *Transport) Send(to bft.ReplicaID, frame []byte) {
 	if len(frame) > MaxFrame {
 		t.cfg.Log.Error("a frame is too large to send", "bytes", len(frame), "limit", MaxFrame)
@@ -193,8 +200,8 @@ func (t *Transport) handle(name string, m method) {
 	t.methods["/"+name] = m
 }
 
-// SetPeers replaces the set of peers. Connections to and from those that are gone, or have another address or identity, end;
-// the others stay.
+// SetPeers replaces the set of peers. Connections to and from those that are gone, or have another
+// address or identity, end; the others stay.
 func (t *Transport) SetPeers(peers []Peer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -224,7 +231,8 @@ func (t *Transport) SetPeers(peers []Peer) {
 	}
 }
 
-// SetCertificate replaces the certificate, after a new epoch key was made, and connects anew so that peers see it.
+// SetCertificate replaces the certificate, after a new epoch key was made, and connects anew so
+// that peers see it.
 func (t *Transport) SetCertificate(certificate tls.Certificate) {
 	t.certificate.Store(&certificate)
 	t.mu.RLock()

@@ -366,7 +366,8 @@ func TestStrangersAreRefused(t *testing.T) {
 	require.Empty(t, members[0].frames)
 }
 
-// TestCredentialEndsWithItsEpoch: a credential that is good counts no more when the callee says so, in both directions and also on a connection that stands.
+// TestCredentialEndsWithItsEpoch: a credential that is good counts no more when the callee says so,
+// in both directions and also on a connection that stands.
 func TestCredentialEndsWithItsEpoch(t *testing.T) {
 	members := newMembers(t, 2)
 	var epoch atomic.Uint64
@@ -408,8 +409,9 @@ func TestCredentialEndsWithItsEpoch(t *testing.T) {
 	require.EqualValues(t, 2, <-members[0].connects, "under a new credential")
 }
 
-// TestSlowPeer lets one peer read nothing: frames to the other flow on, the queue of the slow one is bounded and what it loses is counted.
-// TestAnotherKeyDoesNotCutTheOwnerOff: whoever once had the identity key has credentials that are good, for keys that nobody names.
+// TestSlowPeer lets one peer read nothing: frames to the other flow on, the queue of the slow one
+// is bounded and what it loses is counted. TestAnotherKeyDoesNotCutTheOwnerOff: whoever once had
+// the identity key has credentials that are good, for keys that nobody names.
 func TestAnotherKeyDoesNotCutTheOwnerOff(t *testing.T) {
 	members := newMembers(t, 2)
 	peers := peersOf(members)

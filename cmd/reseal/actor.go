@@ -7,7 +7,8 @@ import (
 	"github.com/reseal-bft/reseal/internal/cluster"
 )
 
-// newActorCommand runs a replica that misbehaves, for the drills. It measures itself into the TPM as launch does: an intruder would too.
+// newActorCommand runs a replica that misbehaves, for the drills. It measures itself into the TPM
+// as launch does: an intruder would too.
 func newActorCommand() *cobra.Command {
 	var dir, conduct, binary, traces string
 	cmd := &cobra.Command{

@@ -16,7 +16,8 @@ import (
 	"github.com/reseal-bft/reseal/internal/cluster"
 )
 
-// TestClusterByHand does with commands what an operator does: makes a cluster with TPMs, launches it, uses it, and recovers a replica.
+// TestClusterByHand does with commands what an operator does: makes a cluster with TPMs, launches
+// it, uses it, and recovers a replica.
 func TestClusterByHand(t *testing.T) {
 	dir := cluster.Dir(filepath.Join(t.TempDir(), "c"))
 	out := succeeds(t, "init", "--dir", string(dir), "--c", "0", "--base-port", "0")
@@ -80,8 +81,9 @@ func TestClusterByHand(t *testing.T) {
 	fails(t, []string{"order", "revoke", "--dir", string(dir), "--name", "genesis-1"}, "the only approved boot state")
 }
 
-// TestUpgradeByHand upgrades a cluster and revokes the old binary: a replica that was away when the new one was approved learns it from the others, and proves its reboot by
-// its TPM's clock; the old binary then opens nothing on any TPM.
+// TestUpgradeByHand upgrades a cluster and revokes the old binary: a replica that was away when the
+// new one was approved learns it from the others, and proves its reboot by its TPM's clock; the old
+// binary then opens nothing on any TPM.
 func TestUpgradeByHand(t *testing.T) {
 	dir := cluster.Dir(filepath.Join(t.TempDir(), "c"))
 	succeeds(t, "init", "--dir", string(dir), "--c", "0", "--base-port", "0")
@@ -142,7 +144,8 @@ func TestUpgradeByHand(t *testing.T) {
 	require.Equal(t, "hello\n", succeeds(t, "get", "--dir", string(dir), "greeting"))
 }
 
-// checkQuote has tpm2-tools verify an exported quote, by the command of its README; with another nonce they refuse it.
+// checkQuote has tpm2-tools verify an exported quote, by the command of its README; with another
+// nonce they refuse it.
 func checkQuote(t *testing.T, dir string) {
 	t.Helper()
 	readme, err := os.ReadFile(filepath.Join(dir, "README"))

@@ -23,7 +23,8 @@ func shortTempDir(t *testing.T) string {
 	return dir
 }
 
-// runDemo runs the demonstration with a temporary directory of its own, checks that it leaves nothing behind, and returns its report.
+// runDemo runs the demonstration with a temporary directory of its own, checks that it leaves
+// nothing behind, and returns its report.
 func runDemo(t *testing.T, arguments ...string) demo.Report {
 	t.Helper()
 	dir := shortTempDir(t)
@@ -38,7 +39,8 @@ func runDemo(t *testing.T, arguments ...string) demo.Report {
 	return report
 }
 
-// TestDemo runs the main job with software TPMs. What it demands is demanded of the report once more, by plain numbers.
+// TestDemo runs the main job with software TPMs. What it demands is demanded of the report once
+// more, by plain numbers.
 func TestDemo(t *testing.T) {
 	r := runDemo(t)
 	require.Equal(t, 6, r.N)
@@ -114,7 +116,8 @@ func TestInterruptedDemoStopsEverything(t *testing.T) {
 	}
 }
 
-// TestKilledDemoTakesItsProcessesAlong: nobody can clean up files after SIGKILL, but no replica and no TPM outlives it.
+// TestKilledDemoTakesItsProcessesAlong: nobody can clean up files after SIGKILL, but no replica and
+// no TPM outlives it.
 func TestKilledDemoTakesItsProcessesAlong(t *testing.T) {
 	cmd, dir := startDemo(t)
 	t.Cleanup(func() {

@@ -65,7 +65,8 @@ func launch(ctx context.Context, dir cluster.ReplicaDir, binary, traces string, 
 	return runUntil(ctx, arguments)
 }
 
-// measure extends what is about to run into the replica's TPM; with another keystore there is nothing to extend it into.
+// measure extends what is about to run into the replica's TPM; with another keystore there is
+// nothing to extend it into.
 func measure(ctx context.Context, dir cluster.ReplicaDir, replica *cluster.Replica, binary string) error {
 	measured, err := cluster.MeasureBoot(ctx, dir, replica, binary)
 	if err == nil && !measured {

@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// The main goroutine keeps the main thread: a process that launch replaces by the replica is to die with its parent, and that wish belongs to
-// the thread that calls exec.
+// The main goroutine keeps the main thread: a process that launch replaces by the replica is to die
+// with its parent, and that wish belongs to the thread that calls exec.
 func init() { runtime.LockOSThread() }
 
 func main() {

@@ -39,8 +39,8 @@ func addTrace(cmd *cobra.Command, traces *string) {
 	_ = cmd.Flags().MarkHidden("trace") // it exists
 }
 
-// runReplica runs a node until ctx ends or it fails. Its core is recorded in the directory traces, unless that is empty. Cast may put an actor in its place;
-// nil: a replica as it should be.
+// runReplica runs a node until ctx ends or it fails. Its core is recorded in the directory traces,
+// unless that is empty. Cast may put an actor in its place; nil: a replica as it should be.
 func runReplica(ctx context.Context, dir cluster.ReplicaDir, logs io.Writer, traces string, cast func(*recovery.NodeConfig)) (err error) {
 	settings, err := cluster.ReadReplica(dir)
 	if err != nil {
@@ -89,10 +89,12 @@ func runReplica(ctx context.Context, dir cluster.ReplicaDir, logs io.Writer, tra
 	return errors.Join(running.Wait(), running.Close())
 }
 
-// outsideGo is what the process takes beside Go's heap and the databases' budgets, in bytes: its code, and what the allocator of the databases leaves unused.
+// outsideGo is what the process takes beside Go's heap and the databases' budgets, in bytes: its
+// code, and what the allocator of the databases leaves unused.
 const outsideGo = 64 << 20
 
-// openState opens the built-in store, and divides the memory: a quarter to the store, and to Go what the databases do not need, which do not take theirs from Go.
+// openState opens the built-in store, and divides the memory: a quarter to the store, and to Go
+// what the databases do not need, which do not take theirs from Go.
 func openState(dir cluster.ReplicaDir, config *cluster.Config, log *slog.Logger) (*kv.Store, error) {
 	limit := config.MemoryLimitMiB << 20
 	if limit > 0 {

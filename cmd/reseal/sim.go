@@ -89,7 +89,8 @@ func (f *simFlags) run(cmd *cobra.Command) error {
 	return f.verdict(reports)
 }
 
-// unchosen leaves it to a planted bug with which adversary and faults it is looked for, where the flags do not say.
+// unchosen leaves it to a planted bug with which adversary and faults it is looked for, where the
+// flags do not say.
 func (f *simFlags) unchosen(cmd *cobra.Command) {
 	if f.options.Mutant == "" {
 		return

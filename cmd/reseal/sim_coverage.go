@@ -17,7 +17,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// runCoverage runs the same campaigns in a build that counts what it comes by, and prints what of the core it never did.
+// runCoverage runs the same campaigns in a build that counts what it comes by, and prints what of
+// the core it never did.
 func runCoverage(cmd *cobra.Command) error {
 	root, err := moduleRoot()
 	if err != nil {

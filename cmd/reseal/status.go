@@ -42,7 +42,8 @@ func newStatusCommand() *cobra.Command {
 	return cmd
 }
 
-// status shows what f + 1 replicas agree on, and what each says of itself. Without agreement it shows the latter and fails.
+// status shows what f + 1 replicas agree on, and what each says of itself. Without agreement it
+// shows the latter and fails.
 func status(ctx context.Context, members *cluster.Members, out io.Writer, asJSON bool) error {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()

@@ -22,12 +22,15 @@ type Conduct struct {
 	Cut []bft.ReplicaID `json:"cut"`
 	// BytesPerSecond bounds what it serves by calls to other replicas; 0: no bound.
 	BytesPerSecond int `json:"bytes_per_second"`
-	// Equivocate has it sign two blocks for every view that it leads, and show one half of the others one of them, the other half the other.
+	// Equivocate has it sign two blocks for every view that it leads, and show one half of the
+	// others one of them, the other half the other.
 	Equivocate bool `json:"equivocate"`
-	// Deals says what receivers get as their parts of what it deals; who is not named gets what it should.
+	// Deals says what receivers get as their parts of what it deals; who is not named gets what it
+	// should.
 	Deals map[bft.ReplicaID]Deal `json:"deals"`
-	// DiesBefore is the step of a handoff before which it kills its own process, as a power cut would; they are counted from 1 since this was told, and what
-	// is said again to the same peer is no other step. 0: none.
+	// DiesBefore is the step of a handoff before which it kills its own process, as a power cut
+	// would; they are counted from 1 since this was told, and what is said again to the same peer
+	// is no other step. 0: none.
 	DiesBefore int `json:"dies_before"`
 }
 

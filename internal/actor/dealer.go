@@ -32,7 +32,8 @@ const methodPart = handoff + "part"
 
 var errNoPart = errors.New("there is none for you")
 
-// deals makes of an answer to a receiver what the conduct has for it. An answer is a commitment behind its length, in three bytes, and the part.
+// deals makes of an answer to a receiver what the conduct has for it. An answer is a commitment
+// behind its length, in three bytes, and the part.
 func (a *Actor) deals(ctx context.Context, to bft.ReplicaID, answer []byte) ([]byte, error) {
 	s := cryptobyte.String(answer)
 	var commitment cryptobyte.String
@@ -64,7 +65,8 @@ func (a *Actor) deals(ctx context.Context, to bft.ReplicaID, answer []byte) ([]b
 	return b.Bytes()
 }
 
-// Sizes in a part, see package threshold: before the scalars of row and column; where the length of the column stands; of a scalar.
+// Sizes in a part, see package threshold: before the scalars of row and column; where the length of
+// the column stands; of a scalar.
 const (
 	partHeader = 7
 	columnAt   = 5

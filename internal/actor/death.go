@@ -11,8 +11,9 @@ import (
 	"github.com/reseal-bft/reseal/keystore"
 )
 
-// step is called before every step of a handoff that can be seen from around the node: what it asks of others, what it serves, and what it has its keystore do. When
-// it is the one that the conduct names, the process ends, at once.
+// step is called before every step of a handoff that can be seen from around the node: what it asks
+// of others, what it serves, and what it has its keystore do. When it is the one that the conduct
+// names, the process ends, at once.
 func (a *Actor) step(format string, args ...any) {
 	at := a.conduct.Load().DiesBefore
 	if at == 0 {

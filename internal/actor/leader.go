@@ -7,7 +7,8 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// keys are those of the epochs of late: a Byzantine replica has what its process holds. A credential is over the key that also signs blocks.
+// keys are those of the epochs of late: a Byzantine replica has what its process holds. A
+// credential is over the key that also signs blocks.
 type keys []ed25519.PrivateKey
 
 // keptKeys is how many are kept: that of the epoch, and its neighbours'.
@@ -25,7 +26,8 @@ func (n *network) wear(c tls.Certificate) {
 	}
 }
 
-// shown is what a peer is sent in the place of a frame: every other peer gets a block's twin while the conduct is to equivocate.
+// shown is what a peer is sent in the place of a frame: every other peer gets a block's twin while
+// the conduct is to equivocate.
 func (n *network) shown(to bft.ReplicaID, frame []byte) []byte {
 	if !n.actor.conduct.Load().Equivocate || to%2 == 0 {
 		return frame

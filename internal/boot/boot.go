@@ -9,8 +9,8 @@ import (
 	"github.com/reseal-bft/reseal/keystore"
 )
 
-// PCR is the platform configuration register that binary and configuration are extended into. 14 is free for such uses:
-// firmware and boot loader of PC clients measure into 0 to 9.
+// PCR is the platform configuration register that binary and configuration are extended into. 14 is
+// free for such uses: firmware and boot loader of PC clients measure into 0 to 9.
 const PCR = 14
 
 // Measurement is the hash of something that is about to be started or obeyed.

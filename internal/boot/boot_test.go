@@ -33,7 +33,8 @@ func TestMeasureHashesFilesInOrder(t *testing.T) {
 	require.Error(t, err)
 }
 
-// register is a PCR as the TPM specification describes it, Part 1, section 17.2: the extension hashes old value and digest.
+// register is a PCR as the TPM specification describes it, Part 1, section 17.2: the extension
+// hashes old value and digest.
 type register struct {
 	value [32]byte
 	fail  error

@@ -14,9 +14,11 @@ type Chart struct {
 	// Unit is what the vertical axis measures, and Along what the horizontal one does.
 	Unit, Along string
 	Series      []Series
-	// Linear has the horizontal axis divided evenly; otherwise it is logarithmic, as the vertical one always is.
+	// Linear has the horizontal axis divided evenly; otherwise it is logarithmic, as the vertical
+	// one always is.
 	Linear bool
-	// Labels are the places on the horizontal axis that get a label; a place without text gets its number.
+	// Labels are the places on the horizontal axis that get a label; a place without text gets its
+	// number.
 	Labels []Label
 }
 

@@ -23,7 +23,8 @@ import (
 // GroupKey is the path of the group public key, once a client has learnt it.
 func (d Dir) GroupKey() string { return filepath.Join(string(d), "group.key") }
 
-// Access is how a program uses a cluster: it asks members how they are, and gives requests to clients and orders to the log.
+// Access is how a program uses a cluster: it asks members how they are, and gives requests to
+// clients and orders to the log.
 type Access struct {
 	Genesis *governance.Genesis
 	Members *Members
@@ -35,8 +36,8 @@ type Access struct {
 	clients []*client.Client
 }
 
-// Connect prepares the use of a cluster. The group key is the one that is kept in its directory, or, at first, the one that f + 1 replicas tell, which
-// is then kept there.
+// Connect prepares the use of a cluster. The group key is the one that is kept in its directory,
+// or, at first, the one that f + 1 replicas tell, which is then kept there.
 func Connect(ctx context.Context, dir Dir) (*Access, error) {
 	genesis, err := governance.Load(dir.Genesis())
 	if err != nil {
@@ -54,7 +55,8 @@ func Connect(ctx context.Context, dir Dir) (*Access, error) {
 	return &Access{Genesis: genesis, Members: members, Verifier: client.NewVerifier(key), dir: dir}, nil
 }
 
-// Close ends the connections to the members, and keeps the height that the clients were shown for those who come after.
+// Close ends the connections to the members, and keeps the height that the clients were shown for
+// those who come after.
 func (a *Access) Close() {
 	a.Members.Close()
 	a.mu.Lock()
@@ -68,7 +70,8 @@ func (a *Access) Close() {
 	}
 }
 
-// NewClient makes a client with a key of its own. It refuses what is older than what earlier clients of this directory were shown.
+// NewClient makes a client with a key of its own. It refuses what is older than what earlier
+// clients of this directory were shown.
 func (a *Access) NewClient(random io.Reader) (*client.Client, error) {
 	_, key, err := ed25519.GenerateKey(random)
 	if err != nil {
@@ -95,7 +98,8 @@ func (a *Access) State(ctx context.Context) (*State, error) {
 	return a.Members.Agreed(a.Members.Ask(ctx))
 }
 
-// Order has an operator's order executed, signed with the key in the cluster's directory. A refusal by the log is an error.
+// Order has an operator's order executed, signed with the key in the cluster's directory. A refusal
+// by the log is an error.
 func (a *Access) Order(ctx context.Context, c *client.Client, body governance.OrderBody) error {
 	key, err := OperatorKeyOf(a.dir)
 	if err != nil {

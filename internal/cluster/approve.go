@@ -26,8 +26,9 @@ type Approval struct {
 	Counters map[bft.ReplicaID]uint64
 }
 
-// Approve makes the order that approves a boot state, with its approvals for the TPMs of all replicas. It needs no TPM and no replica's directory: what the log knows is
-// enough. Only the boot-approval key is secret.
+// Approve makes the order that approves a boot state, with its approvals for the TPMs of all
+// replicas. It needs no TPM and no replica's directory: what the log knows is enough. Only the
+// boot-approval key is secret.
 func Approve(random io.Reader, dir Dir, genesis *governance.Genesis, state *State, a Approval) (*governance.ApproveState, error) {
 	approved, err := a.state(genesis, state)
 	if err != nil {
@@ -91,7 +92,8 @@ func (a *Approval) state(genesis *governance.Genesis, now *State) (attest.Approv
 	return s, nil
 }
 
-// approvals signs a boot state for the TPMs of all members, in the version that the log asks for, or above it.
+// approvals signs a boot state for the TPMs of all members, in the version that the log asks for,
+// or above it.
 func approvals(random io.Reader, dir Dir, genesis *governance.Genesis, state *State, approved *attest.ApprovedState, above uint64) ([]attest.DeviceApproval, error) {
 	if !slices.ContainsFunc(state.Members, func(m MemberState) bool { return m.Device != nil }) {
 		return nil, nil // nobody has a TPM

@@ -33,8 +33,9 @@ type Plan struct {
 	Rand io.Reader
 }
 
-// Create makes a cluster on this machine: keystores with identities, epoch keys, the approved boot state, and the genesis. The directory must
-// be empty or not exist yet. What fails leaves nothing behind.
+// Create makes a cluster on this machine: keystores with identities, epoch keys, the approved boot
+// state, and the genesis. The directory must be empty or not exist yet. What fails leaves nothing
+// behind.
 func Create(ctx context.Context, plan Plan) (genesis *governance.Genesis, err error) {
 	if err := plan.Size.Validate(); err != nil {
 		return nil, err

@@ -57,7 +57,8 @@ func testCreateWithoutTPMs(t *testing.T, p Plan) {
 	}
 }
 
-// TestCreateWithTPMs boots a replica of a new cluster as its launcher does, and finds it in the approved state: its secret opens.
+// TestCreateWithTPMs boots a replica of a new cluster as its launcher does, and finds it in the
+// approved state: its secret opens.
 func TestCreateWithTPMs(t *testing.T) {
 	p := plan(t, SWTPM)
 	genesis, err := Create(t.Context(), p)
@@ -92,7 +93,8 @@ func TestCreateWithTPMs(t *testing.T) {
 	require.NoError(t, ks.Claim())
 }
 
-// TestOtherGenesis: a replica's TPM does not open for a genesis that somebody changed, be it the key that approves boot states alone.
+// TestOtherGenesis: a replica's TPM does not open for a genesis that somebody changed, be it the
+// key that approves boot states alone.
 func TestOtherGenesis(t *testing.T) {
 	p := plan(t, SWTPM)
 	genesis, err := Create(t.Context(), p)

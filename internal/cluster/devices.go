@@ -30,7 +30,8 @@ func (p *Plan) newMaker(ctx context.Context) (m *maker, err error) {
 	return m, err
 }
 
-// makeTokens makes all tokens before any is used, one after the other: SoftHSM's tool takes whatever slot is free at the moment.
+// makeTokens makes all tokens before any is used, one after the other: SoftHSM's tool takes
+// whatever slot is free at the moment.
 func (p *Plan) makeTokens(ctx context.Context) (tokens []*softhsm.Token, err error) {
 	store, err := p.Dir.tokens()
 	if err != nil {
@@ -78,7 +79,8 @@ func (m *maker) make(ctx context.Context, dir ReplicaDir, r *Replica) (stop func
 	return stop, newPassphrase(m.rand, filepath.Join(string(dir), passphraseFile))
 }
 
-// manufacture makes and starts a TPM. What was begun is finished, which takes a second: swtpm's tools do not clean up when they are interrupted.
+// manufacture makes and starts a TPM. What was begun is finished, which takes a second: swtpm's
+// tools do not clean up when they are interrupted.
 func manufacture(ctx context.Context, ca *swtpm.CA, dir ReplicaDir) (*swtpm.TPM, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
@@ -89,7 +91,8 @@ func manufacture(ctx context.Context, ca *swtpm.CA, dir ReplicaDir) (*swtpm.TPM,
 	return swtpm.Start(ctx, dir.TPM())
 }
 
-// roots returns what the devices' endorsement certificates verify against; nil for devices that have none.
+// roots returns what the devices' endorsement certificates verify against; nil for devices that
+// have none.
 func (m *maker) roots() (*x509.CertPool, error) {
 	if m.ca == nil {
 		return nil, nil

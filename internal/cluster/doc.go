@@ -1,4 +1,5 @@
-// Package cluster is the layout on disk of a cluster on one machine, as `reseal init` makes it and the other commands use it:
+// Package cluster is the layout on disk of a cluster on one machine, as `reseal init` makes it and
+// the other commands use it:
 //
 //	CLUSTER/genesis.json        what every replica and client starts from; holds no secret
 //	CLUSTER/operator.key        Ed25519, signs orders to the cluster (PEM, 0600)

@@ -39,7 +39,8 @@ func (f *founder) close() error {
 	return errors.Join(f.keystore.Close(), f.stop())
 }
 
-// enrol prepares all replicas, several at a time: making a TPM takes a while. The caller closes what it returns, also when it failed.
+// enrol prepares all replicas, several at a time: making a TPM takes a while. The caller closes
+// what it returns, also when it failed.
 func (p *Plan) enrol(ctx context.Context, addresses []string, approval *ecdsa.PrivateKey) ([]founder, error) {
 	maker, err := p.newMaker(ctx)
 	if err != nil {
@@ -117,8 +118,9 @@ func (p *Plan) enrolOne(f *founder, r *Replica, roots *x509.CertPool, approval *
 	return nil
 }
 
-// approve returns the boot states that the founders' TPMs will be in after a measured boot, with the approvals for all TPMs, and gives those to the
-// TPMs. The genesis says the rest of what is measured.
+// approve returns the boot states that the founders' TPMs will be in after a measured boot, with
+// the approvals for all TPMs, and gives those to the TPMs. The genesis says the rest of what is
+// measured.
 func (p *Plan) approve(g *governance.Genesis, founders []founder, key *ecdsa.PrivateKey) ([]attest.ApprovedState, error) {
 	var predicted [][]keystore.PCRValue
 	for i := range founders {
@@ -150,8 +152,8 @@ func (p *Plan) approve(g *governance.Genesis, founders []founder, key *ecdsa.Pri
 	return states, nil
 }
 
-// verifyTPM checks that the keys of a keystore and a certified endorsement key live in one TPM, and that they answer to boots alone that the
-// approval key approves.
+// verifyTPM checks that the keys of a keystore and a certified endorsement key live in one TPM, and
+// that they answer to boots alone that the approval key approves.
 func (p *Plan) verifyTPM(attester keystore.Attester, roots *x509.CertPool, approval *ecdsa.PublicKey) (*keystore.Enrollment, error) {
 	enrollment, err := attester.Enrollment()
 	if err != nil {
@@ -181,8 +183,9 @@ func (p *Plan) verifyTPM(attester keystore.Attester, roots *x509.CertPool, appro
 	return enrollment, nil
 }
 
-// predictBoot returns the PCR values that a machine will have after it measured the binary, the configuration and the genesis, provided that it boots
-// otherwise as it did now and has not measured them yet.
+// predictBoot returns the PCR values that a machine will have after it measured the binary, the
+// configuration and the genesis, provided that it boots otherwise as it did now and has not
+// measured them yet.
 func predictBoot(attester keystore.Attester, binary, config string, founding [32]byte) ([]keystore.PCRValue, error) {
 	measurements, err := measurements(binary, config, founding)
 	if err != nil {

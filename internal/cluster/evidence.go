@@ -20,7 +20,8 @@ import (
 // methodEvidence is what a replica answers with the last accepted evidence of a member.
 const methodEvidence = "reseal/evidence"
 
-// Evidence asks for the last evidence of a replica that the log accepted: that which f + 1 replicas tell alike.
+// Evidence asks for the last evidence of a replica that the log accepted: that which f + 1 replicas
+// tell alike.
 func (m *Members) Evidence(ctx context.Context, id bft.ReplicaID) (*attest.Evidence, error) {
 	if id < 1 || int(id) > len(m.conns) {
 		return nil, fmt.Errorf("replica %d is not in the genesis, which has members 1 to %d", id, len(m.conns))
@@ -51,8 +52,9 @@ func (m *Members) Evidence(ctx context.Context, id bft.ReplicaID) (*attest.Evide
 	return nil, ErrNoAgreement
 }
 
-// ExportEvidence writes evidence to a directory that does not exist yet, for auditors: the evidence as the log has it, what it is about, and the quote in the files
-// of tpm2-tools, with the command that verifies it.
+// ExportEvidence writes evidence to a directory that does not exist yet, for auditors: the evidence
+// as the log has it, what it is about, and the quote in the files of tpm2-tools, with the command
+// that verifies it.
 func ExportEvidence(dir string, genesis *governance.Genesis, e *attest.Evidence) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return fmt.Errorf("%w: choose a new directory", err)

@@ -18,21 +18,23 @@ import (
 // maxFile bounds what is read of a settings file, in bytes.
 const maxFile = 1 << 20
 
-// Replica is replica.json: what tells one replica from the others. It need not be trusted by them and is not measured.
+// Replica is replica.json: what tells one replica from the others. It need not be trusted by them
+// and is not measured.
 type Replica struct {
 	ID bft.ReplicaID `json:"id"`
 	// Listen is the address that the replica serves, host:port.
 	Listen string `json:"listen"`
 	// Keystore is the URI of the keystore.
 	Keystore string `json:"keystore"`
-	// PassphraseFile is where the file keystore's passphrase is kept; relative to the replica's directory.
+	// PassphraseFile is where the file keystore's passphrase is kept; relative to the replica's
+	// directory.
 	PassphraseFile string `json:"passphrase_file,omitempty"`
 	// Genesis is the path of the genesis, relative to the replica's directory.
 	Genesis string `json:"genesis"`
 }
 
-// Config is config.json, the measured configuration. It is the same on every replica: the hash of its bytes is part of the boot state
-// that operators approve.
+// Config is config.json, the measured configuration. It is the same on every replica: the hash of
+// its bytes is part of the boot state that operators approve.
 type Config struct {
 	// LogLevel is debug, info, warn or error.
 	LogLevel slog.Level `json:"log_level"`

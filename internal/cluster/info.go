@@ -13,7 +13,8 @@ import (
 // methodInfo is what a replica answers with its [Info].
 const methodInfo = "reseal/info"
 
-// Info is what a replica says of itself, as far as this program reads it. It proves nothing by itself: see [Members.Agreed].
+// Info is what a replica says of itself, as far as this program reads it. It proves nothing by
+// itself: see [Members.Agreed].
 type Info struct {
 	Epoch           bft.Epoch  `json:"epoch"`
 	View            bft.View   `json:"view"`
@@ -25,7 +26,8 @@ type Info struct {
 	AmnesiaReason   string     `json:"amnesia_reason"`
 	Keystore        string     `json:"keystore"`
 	Goroutines      int        `json:"goroutines"`
-	// State is the replicated state of the cluster: the same bytes from every replica that has come as far.
+	// State is the replicated state of the cluster: the same bytes from every replica that has come
+	// as far.
 	State json.RawMessage `json:"state"`
 }
 
@@ -95,7 +97,8 @@ type DeviceState struct {
 	ShownTime         int64  `json:"shown_time"` // milliseconds since 1970; 0: never
 }
 
-// Member returns the member with the given ID. Every state that [Members.Agreed] returns has all members of the genesis.
+// Member returns the member with the given ID. Every state that [Members.Agreed] returns has all
+// members of the genesis.
 func (s *State) Member(id bft.ReplicaID) *MemberState { return &s.Members[id-1] }
 
 // LaterThan compares two states of one cluster.

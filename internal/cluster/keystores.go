@@ -24,11 +24,11 @@ type Kind string
 
 // The kinds of keystores.
 const (
-	// SWTPM is a software TPM of its own for each replica: everything works as with a real one, and nothing is protected from who can read its
-	// files.
+	// SWTPM is a software TPM of its own for each replica: everything works as with a real one, and
+	// nothing is protected from who can read its files.
 	SWTPM Kind = "swtpm"
-	// SoftHSM is a SoftHSM token of its own for each replica: shares are wrapped under a key of the token that is destroyed with the epoch.
-	// Nothing is attested.
+	// SoftHSM is a SoftHSM token of its own for each replica: shares are wrapped under a key of the
+	// token that is destroyed with the epoch. Nothing is attested.
 	SoftHSM Kind = "softhsm"
 	// File is a passphrase file: no hardware, no attestation; for development.
 	File Kind = "file"
@@ -75,12 +75,14 @@ func resolve(dir ReplicaDir, uri string) (string, error) {
 	return uri, nil
 }
 
-// OpenKeystore opens a replica's keystore. Whose approvals open a TPM, by which registers, and which TPM it has to be, is taken from the genesis.
+// OpenKeystore opens a replica's keystore. Whose approvals open a TPM, by which registers, and
+// which TPM it has to be, is taken from the genesis.
 func OpenKeystore(ctx context.Context, dir ReplicaDir, r *Replica) (keystore.Keystore, error) {
 	return OpenKeystoreAt(ctx, dir, r, dir.Keystore())
 }
 
-// OpenKeystoreAt opens the device of a replica's keystore with the sealed secrets of another directory, such as a backup.
+// OpenKeystoreAt opens the device of a replica's keystore with the sealed secrets of another
+// directory, such as a backup.
 func OpenKeystoreAt(ctx context.Context, dir ReplicaDir, r *Replica, sealed string) (keystore.Keystore, error) {
 	uri, options, err := keystoreOptions(dir, r, sealed)
 	if err != nil {
@@ -137,7 +139,8 @@ func foundedOptions(genesis *governance.Genesis, id bft.ReplicaID) ([]keystore.O
 	return []keystore.Option{keystore.WithOperatorKey(approval), keystore.WithPCRs(pcrs), keystore.WithRoot(root)}, nil
 }
 
-// initKeystore makes a replica's keystore. Approval is the key that approves boot states; file keystores have no use for it.
+// initKeystore makes a replica's keystore. Approval is the key that approves boot states; file
+// keystores have no use for it.
 func initKeystore(ctx context.Context, dir ReplicaDir, r *Replica, approval *ecdsa.PublicKey) (keystore.Keystore, error) {
 	uri, options, err := keystoreOptions(dir, r, dir.Keystore())
 	if err != nil {

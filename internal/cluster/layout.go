@@ -20,7 +20,8 @@ func (d Dir) OperatorKey() string { return filepath.Join(string(d), "operator.ke
 // BootApprovalKey is the path of the key that approves boot states.
 func (d Dir) BootApprovalKey() string { return filepath.Join(string(d), "boot-approval.key") }
 
-// HierarchiesAuth is the path of the authorization of the hierarchies of a replica's TPM. The replica does not need it.
+// HierarchiesAuth is the path of the authorization of the hierarchies of a replica's TPM. The
+// replica does not need it.
 func (d Dir) HierarchiesAuth(id bft.ReplicaID) string {
 	return filepath.Join(string(d), fmt.Sprintf("tpm-%d.auth", id))
 }

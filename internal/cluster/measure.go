@@ -10,7 +10,8 @@ import (
 	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
-// measurements are what a replica's boot measures, in this order: the program, its configuration, and whom it obeys.
+// measurements are what a replica's boot measures, in this order: the program, its configuration,
+// and whom it obeys.
 func measurements(binary, config string, founding [32]byte) ([]boot.Measurement, error) {
 	files, err := boot.Measure(binary, config)
 	if err != nil {
@@ -19,8 +20,10 @@ func measurements(binary, config string, founding [32]byte) ([]boot.Measurement,
 	return append(files, boot.Measurement{Path: "the genesis", Digest: founding}), nil
 }
 
-// MeasureBoot does what a boot chain does before it starts a replica: it takes the platform hierarchy of the replica's software TPM away, as
-// firmware does, and extends the program, its configuration and the genesis. It reports false without a TPM: there is nothing to extend them into.
+// MeasureBoot does what a boot chain does before it starts a replica: it takes the platform
+// hierarchy of the replica's software TPM away, as firmware does, and extends the program, its
+// configuration and the genesis. It reports false without a TPM: there is nothing to extend them
+// into.
 func MeasureBoot(ctx context.Context, dir ReplicaDir, r *Replica, binary string) (measured bool, err error) {
 	uri, err := resolve(dir, r.Keystore)
 	if err != nil {

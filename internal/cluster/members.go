@@ -27,7 +27,8 @@ type Member struct {
 	Err  string        `json:"error,omitempty"`
 }
 
-// Dial prepares connections to the replicas of the genesis, whose identities it pins. It does not wait for them.
+// Dial prepares connections to the replicas of the genesis, whose identities it pins. It does not
+// wait for them.
 func Dial(genesis *governance.Genesis) (*Members, error) {
 	peers, err := peersOf(genesis)
 	if err != nil {
@@ -94,7 +95,8 @@ func ask(ctx context.Context, conn *transport.Client) (*Info, error) {
 // ErrNoAgreement says that fewer than f + 1 replicas gave the same answer.
 var ErrNoAgreement = errors.New("fewer than f + 1 replicas agree on the state of the cluster: see `reseal status` for who answers, and start the others")
 
-// Agreed returns the latest state of the cluster that f + 1 replicas told alike: at least one of them is correct.
+// Agreed returns the latest state of the cluster that f + 1 replicas told alike: at least one of
+// them is correct.
 func (m *Members) Agreed(members []Member) (*State, error) {
 	told := map[string]int{}
 	var latest *State

@@ -11,7 +11,8 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// Seen is the path of the height of the newest state that was proven to a client of this directory, beside the group key.
+// Seen is the path of the height of the newest state that was proven to a client of this directory,
+// beside the group key.
 func (d Dir) Seen() string { return filepath.Join(string(d), "seen.height") }
 
 const seenFormat = "cluster %s height %d\n"

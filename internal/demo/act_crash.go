@@ -13,7 +13,8 @@ import (
 // outage is how long the replicas stay away.
 const outage = 3 * time.Second
 
-// crashDuringRecovery crashes f replicas without warning while c others are in recovery: no more are promised to be borne. All come back.
+// crashDuringRecovery crashes f replicas without warning while c others are in recovery: no more
+// are promised to be borne. All come back.
 func (d *demo) crashDuringRecovery(ctx context.Context) error {
 	before, err := d.OpenRound(ctx)
 	if err != nil {

@@ -33,7 +33,8 @@ func (d *demo) recoverAll(ctx context.Context) error {
 	return nil
 }
 
-// recoverDue orders a round and recovers the replicas that are due in it: they do not lead in this epoch, so that their reboot costs no timeout.
+// recoverDue orders a round and recovers the replicas that are due in it: they do not lead in this
+// epoch, so that their reboot costs no timeout.
 func (d *demo) recoverDue(ctx context.Context) ([]Recovery, error) {
 	began := time.Now()
 	before, err := d.OpenRound(ctx)
@@ -78,8 +79,9 @@ func (d *demo) recoverDue(ctx context.Context) ([]Recovery, error) {
 	return recoveries, nil
 }
 
-// plunder takes all from a replica, before its reboot, that somebody with root's rights could copy: the sealed secrets, and its credential with the private key
-// out of its memory. The credential works now; that the device opens nothing to another process in the same boot is seen on the way.
+// plunder takes all from a replica, before its reboot, that somebody with root's rights could copy:
+// the sealed secrets, and its credential with the private key out of its memory. The credential
+// works now; that the device opens nothing to another process in the same boot is seen on the way.
 func (d *demo) plunder(ctx context.Context, m *stage.Machine, epoch bft.Epoch) (*stage.Loot, error) {
 	loot, err := m.Plunder(ctx, d.backup(m), epoch)
 	if err != nil || loot.Credential == nil {
@@ -91,7 +93,8 @@ func (d *demo) plunder(ctx context.Context, m *stage.Machine, epoch bft.Epoch) (
 	return loot, nil
 }
 
-// tryLoot shows that what was copied from a replica before its reboot is worth nothing after the handoff.
+// tryLoot shows that what was copied from a replica before its reboot is worth nothing after the
+// handoff.
 func (d *demo) tryLoot(ctx context.Context, m *stage.Machine, loot *stage.Loot) error {
 	if loot.Device != nil {
 		d.report.OtherProcessesRefused++

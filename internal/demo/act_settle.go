@@ -6,8 +6,9 @@ import (
 	"github.com/reseal-bft/reseal/internal/stage"
 )
 
-// settle ends the load, reads every acknowledged write back, and closes the account. At last it resets the machines, each in its approved state,
-// to show that not even then a TPM opens a share that is over.
+// settle ends the load, reads every acknowledged write back, and closes the account. At last it
+// resets the machines, each in its approved state, to show that not even then a TPM opens a share
+// that is over.
 func (d *demo) settle(ctx context.Context) error {
 	total, lost, err := d.StopLoad(ctx)
 	if err != nil {

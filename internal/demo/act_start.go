@@ -7,8 +7,8 @@ import (
 	"github.com/reseal-bft/reseal/internal/cluster"
 )
 
-// startCluster makes the keystores and the genesis, starts every replica as a process of its own, and waits until they have generated the
-// group key among themselves.
+// startCluster makes the keystores and the genesis, starts every replica as a process of its own,
+// and waits until they have generated the group key among themselves.
 func (d *demo) startCluster(ctx context.Context) error {
 	size := d.options.Size
 	d.Show.Event("n=%d replicas: f=%d may be Byzantine while c=%d more are down; a quorum is %d", size.N(), size.F, size.C, size.Quorum())

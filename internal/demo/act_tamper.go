@@ -9,8 +9,8 @@ import (
 	"github.com/reseal-bft/reseal/internal/stage"
 )
 
-// tamperOne boots a replica that is due with a tampered binary, shows that its own TPM refuses it the keys, so that it neither attests nor gets a
-// share, and then restores it.
+// tamperOne boots a replica that is due with a tampered binary, shows that its own TPM refuses it
+// the keys, so that it neither attests nor gets a share, and then restores it.
 func (d *demo) tamperOne(ctx context.Context) error {
 	before, err := d.OpenRound(ctx)
 	if err != nil {
@@ -55,8 +55,8 @@ func (d *demo) tamperOne(ctx context.Context) error {
 	return d.restore(ctx, m)
 }
 
-// restore boots the replica as it should be, and waits until it is admitted, when it has proven that it was rebooted once more: whoever changed its binary may have
-// been in this boot too.
+// restore boots the replica as it should be, and waits until it is admitted, when it has proven
+// that it was rebooted once more: whoever changed its binary may have been in this boot too.
 func (d *demo) restore(ctx context.Context, m *stage.Machine) error {
 	began := time.Now()
 	m.Crash()

@@ -24,7 +24,8 @@ type Options struct {
 	Clients int
 	// Input is the directory whose files are put into the store; empty: a default.
 	Input string
-	// Dir is where the cluster lives, and must be empty or not exist; empty: a new temporary directory. Keep leaves it there.
+	// Dir is where the cluster lives, and must be empty or not exist; empty: a new temporary
+	// directory. Keep leaves it there.
 	Dir  string
 	Keep bool
 	// Program is the reseal binary: launcher, replica, and what is measured.
@@ -88,8 +89,9 @@ var acts = []act{
 	{title: "The account", play: (*demo).settle},
 }
 
-// Run plays the demonstration. It returns a report as far as it came (complete if its Seconds are set), and an error unless everything
-// held. Nothing is left running when it returns, whatever way it ends.
+// Run plays the demonstration. It returns a report as far as it came (complete if its Seconds are
+// set), and an error unless everything held. Nothing is left running when it returns, whatever way
+// it ends.
 func Run(ctx context.Context, options Options) (report *Report, err error) {
 	if err := options.Validate(); err != nil {
 		return nil, err

@@ -60,7 +60,8 @@ func readInput(dir string) ([]load.Pair, error) {
 	return pairs, nil
 }
 
-// findInput returns the directory to read: the one that was named, or the first default with files in it.
+// findInput returns the directory to read: the one that was named, or the first default with files
+// in it.
 func findInput(named string) (dir string, pairs []load.Pair, err error) {
 	if named != "" {
 		pairs, err = readInput(named)

@@ -17,7 +17,8 @@ type Report struct {
 	C        int    `json:"c"`
 	Keystore string `json:"keystore"`
 
-	// Acknowledged counts the writes that clients hold a verified reply for; Lost those of them that are not read back.
+	// Acknowledged counts the writes that clients hold a verified reply for; Lost those of them
+	// that are not read back.
 	Acknowledged int `json:"acknowledged"`
 	Lost         int `json:"lost"`
 	// UnverifiedReplies counts the replies that did not verify under the group public key.
@@ -26,11 +27,13 @@ type Report struct {
 	Recoveries        []Recovery `json:"recoveries"`
 	GroupKeyBefore    string     `json:"group_key_before"`
 	GroupKeyAfter     string     `json:"group_key_after"`
-	// OldSharesRefused counts the sealed shares of past epochs that were offered to the keystore again and refused.
+	// OldSharesRefused counts the sealed shares of past epochs that were offered to the keystore
+	// again and refused.
 	OldSharesRefused int `json:"old_shares_refused"`
-	// OldCredentialsRefused counts the credentials, with their private keys, that were copied from the memory of replicas before their reboot and
-	// admitted to nothing afterwards (0 without root's rights, which it takes to read that memory), and OtherProcessesRefused the times that a TPM opened
-	// nothing to another process in the replica's boot.
+	// OldCredentialsRefused counts the credentials, with their private keys, that were copied from
+	// the memory of replicas before their reboot and admitted to nothing afterwards (0 without
+	// root's rights, which it takes to read that memory), and OtherProcessesRefused the times that
+	// a TPM opened nothing to another process in the replica's boot.
 	OldCredentialsRefused int      `json:"old_credentials_refused"`
 	OtherProcessesRefused int      `json:"other_processes_refused"`
 	Tampered              Tampered `json:"tampered"`

@@ -14,7 +14,8 @@ import (
 
 // The bad clients of this file go on until their context ends.
 
-// pound has one client make requests all the time, as many at once as its session bears, whatever they come to.
+// pound has one client make requests all the time, as many at once as its session bears, whatever
+// they come to.
 func (r *Rehearsal) pound(ctx context.Context, request func(ctx context.Context, c load.Client, worker int) error) error {
 	c, err := r.Control.NewClient()
 	if err != nil {

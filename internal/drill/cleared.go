@@ -12,8 +12,10 @@ import (
 	"github.com/reseal-bft/reseal/keystore/swtpm"
 )
 
-// clearedTPM plays the two ways in which a machine comes to have no TPM of the group's: another one is in its place, which is mended by putting it back; or it was
-// cleared, which is the end of this replica's keys. A new TPM cannot take the seat yet, so the drill ends with the seat empty and the service whole.
+// clearedTPM plays the two ways in which a machine comes to have no TPM of the group's: another one
+// is in its place, which is mended by putting it back; or it was cleared, which is the end of this
+// replica's keys. A new TPM cannot take the seat yet, so the drill ends with the seat empty and the
+// service whole.
 func clearedTPM(ctx context.Context, r *Rehearsal) error {
 	m := r.Machines[0]
 	backup := filepath.Join(r.Scratch, "backup")

@@ -19,7 +19,8 @@ var crashes = []Drill{
 	},
 }
 
-// twoBoots is a deadline by which who is due may be killed and boot once more, also on a machine with much else to do.
+// twoBoots is a deadline by which who is due may be killed and boot once more, also on a machine
+// with much else to do.
 const twoBoots = 80 * time.Second
 
 // mostSteps bounds the steps of a handoff that are played: there are fewer.
@@ -48,7 +49,8 @@ func crashAtEveryStep(ctx context.Context, r *Rehearsal) error {
 	return nil
 }
 
-// crashBefore plays a round in which a replica is killed before a step. It reports whether the round had so many.
+// crashBefore plays a round in which a replica is killed before a step. It reports whether the
+// round had so many.
 func (r *Rehearsal) crashBefore(ctx context.Context, step int, m, due *stage.Machine, as string) (died bool, err error) {
 	before, err := r.OpenRound(ctx, due.ID)
 	if err != nil {

@@ -64,7 +64,8 @@ func (r *Rehearsal) refused(err error, promise string) {
 	r.Check(err != nil, promise, "%s", detail)
 }
 
-// planter is a keystore that remembers what is sealed: an intruder has the program that replicas run make a secret for it, in the form that they read.
+// planter is a keystore that remembers what is sealed: an intruder has the program that replicas
+// run make a secret for it, in the form that they read.
 type planter struct {
 	keystore.Keystore
 	sealed []byte

@@ -86,7 +86,8 @@ func Find(names []string) ([]Drill, error) {
 	return found, nil
 }
 
-// Run plays drills one after the other, and returns what came of those that were begun. It stops early only when ctx ends.
+// Run plays drills one after the other, and returns what came of those that were begun. It stops
+// early only when ctx ends.
 func Run(ctx context.Context, drills []Drill, options Options) []Result {
 	results := []Result{}
 	for _, d := range drills {
@@ -206,7 +207,8 @@ func (r *Rehearsal) account(ctx context.Context) error {
 	return nil
 }
 
-// judge closes every drill, also one that was not played to its end: the monitor finds all that the honest replicas said justified.
+// judge closes every drill, also one that was not played to its end: the monitor finds all that the
+// honest replicas said justified.
 func (r *Rehearsal) judge() error {
 	verdict, err := r.Verdict(func(m *stage.Machine) bool { return !r.liars[m.ID] })
 	if err != nil {
@@ -220,7 +222,8 @@ func (r *Rehearsal) judge() error {
 	return nil
 }
 
-// Serves waits until writes are acknowledged that were begun after the call: what was under way before may be acknowledged whatever happened since.
+// Serves waits until writes are acknowledged that were begun after the call: what was under way
+// before may be acknowledged whatever happened since.
 func (r *Rehearsal) Serves(ctx context.Context) error {
 	underWay := len(r.Clients) * stage.RequestPairs
 	from := r.Load.Meter.Mark().Operations

@@ -42,7 +42,8 @@ var faults = []Drill{
 	},
 }
 
-// moments are how long after the evidence of the due replica the power fails. A handoff takes some 100 ms on this machine.
+// moments are how long after the evidence of the due replica the power fails. A handoff takes some
+// 100 ms on this machine.
 var moments = []time.Duration{0, 40 * time.Millisecond, 120 * time.Millisecond}
 
 func powerCut(ctx context.Context, r *Rehearsal) error {

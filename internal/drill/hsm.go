@@ -162,7 +162,8 @@ func asUser(token *softhsm.Token, do func(x *pkcs11.Ctx, session pkcs11.SessionH
 	return fmt.Errorf("there is no token %s", token.Label)
 }
 
-// plant writes keys of a known value to a token, which look as much as they can like those that the keystore is going to make.
+// plant writes keys of a known value to a token, which look as much as they can like those that the
+// keystore is going to make.
 func plant(token *softhsm.Token, known []byte, ids [][]byte, now bft.Epoch) (planted int, err error) {
 	names := map[string][][]byte{"reseal-epoch": ids}
 	for epoch := now + 1; epoch <= now+plantedEpochs; epoch++ {
@@ -242,7 +243,8 @@ func (t *thief) open(sealed *statedir.Sealed) ([]byte, error) {
 	return sealed.Open(key)
 }
 
-// practise opens an envelope that is sealed under his key: that the others do not open is due to their keys.
+// practise opens an envelope that is sealed under his key: that the others do not open is due to
+// their keys.
 func (t *thief) practise(id []byte) error {
 	sealed, err := statedir.Seal(rand.Reader, statedir.Sealed{Kind: statedir.KindPKCS11, Epoch: 1}, []byte("a share"), func(key []byte) ([]byte, error) {
 		nonce := make([]byte, nonceSize)

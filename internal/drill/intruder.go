@@ -13,7 +13,8 @@ import (
 	"github.com/reseal-bft/reseal/keystore"
 )
 
-// intruders are the drills of one who took a replica, or a part of it, and comes back with what he took or left something behind.
+// intruders are the drills of one who took a replica, or a part of it, and comes back with what he
+// took or left something behind.
 var intruders = []Drill{
 	{
 		Name: "stolen-disk", keystore: cluster.SWTPM, play: stolenDisk,
@@ -41,7 +42,8 @@ func (r *Rehearsal) recover(ctx context.Context, id bft.ReplicaID) (before, afte
 	return before, after, r.AwaitBack(ctx, m, after)
 }
 
-// refuses offers a copy of a keystore to the machine's own device. A machine with a TPM is reset for it, and boots again.
+// refuses offers a copy of a keystore to the machine's own device. A machine with a TPM is reset
+// for it, and boots again.
 func (r *Rehearsal) refuses(ctx context.Context, m *stage.Machine, backup string, epoch bft.Epoch) {
 	refusal, err := m.Offer(ctx, r.Program, backup, epoch)
 	detail := fmt.Sprint(err)

@@ -21,7 +21,8 @@ import (
 	"github.com/reseal-bft/reseal/internal/stage"
 )
 
-// overloads are the drills of clients that ask too much, and of disks that are too small. Beside each, well-behaved clients are measured before, during and after.
+// overloads are the drills of clients that ask too much, and of disks that are too small. Beside
+// each, well-behaved clients are measured before, during and after.
 var overloads = []Drill{
 	{
 		Name: "greedy-client", keystore: cluster.File, size: bft.Size{F: 1}, play: greedyClient,
@@ -48,8 +49,9 @@ var overloads = []Drill{
 // neighbourly is what well-behaved clients ask for: little, and at a steady rate.
 var neighbourly = load.Plan{Clients: 4, Rate: 20, Reads: 0.5, Values: load.Exactly(128), Envelope: load.Exactly(1), Keys: 1000, Timeout: time.Minute}
 
-// What well-behaved clients may notice of a bad one: every operation is answered, and nine of ten in at most twice the time that nine of ten took without it; but for a
-// part that no person and no timeout notices.
+// What well-behaved clients may notice of a bad one: every operation is answered, and nine of ten
+// in at most twice the time that nine of ten took without it; but for a part that no person and no
+// timeout notices.
 const (
 	noticed = 2
 	unnoted = 100 * time.Millisecond
@@ -88,7 +90,8 @@ func (r *Rehearsal) measure(ctx context.Context, span time.Duration) (*load.Repo
 	return report, errors.Join(err, ctx.Err())
 }
 
-// beside measures before, while and after something else happens, and checks that those who are measured hardly notice.
+// beside measures before, while and after something else happens, and checks that those who are
+// measured hardly notice.
 func (r *Rehearsal) beside(ctx context.Context, what string, bad func(context.Context, *Rehearsal) error) error {
 	const span = 15 * time.Second
 	before, err := r.measure(ctx, span)
@@ -214,7 +217,8 @@ func hugeResults(ctx context.Context, r *Rehearsal) error {
 	return r.fits()
 }
 
-// diskMiB is the size of the disk that becomes full: room for a while of load beside the 64 that a replica wants free at its start.
+// diskMiB is the size of the disk that becomes full: room for a while of load beside the 64 that a
+// replica wants free at its start.
 const diskMiB = 256
 
 func fullDisk(ctx context.Context, r *Rehearsal) error {

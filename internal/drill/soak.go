@@ -16,8 +16,9 @@ import (
 	"github.com/reseal-bft/reseal/internal/load"
 )
 
-// Soak is a drill of a length that is chosen: a cluster at four fifths of what it bears, with a client of each bad kind beside it, kills and recovery rounds; in the end memory, disk,
-// handles and goroutines are where they were. It is none of those that [All] lists.
+// Soak is a drill of a length that is chosen: a cluster at four fifths of what it bears, with a
+// client of each bad kind beside it, kills and recovery rounds; in the end memory, disk, handles
+// and goroutines are where they were. It is none of those that [All] lists.
 func Soak(duration time.Duration) Drill {
 	return Drill{
 		Name: "soak", keystore: cluster.File, size: bft.Size{F: 1, C: 1}, untraced: true,

@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// arrows says which other rooms each directory may import; the longest path that fits counts. What is not listed may import all but cmd.
+// arrows says which other rooms each directory may import; the longest path that fits counts. What
+// is not listed may import all but cmd.
 var arrows = map[string][]string{
 	"threshold": {},
 	"bft":       {"threshold"},
@@ -54,7 +55,8 @@ func TestArrowsBetweenRoomsPointOneWay(t *testing.T) {
 	}
 }
 
-// stairs lists the rooms within recovery from the bottom up: each may import those above it in the list, and none below it.
+// stairs lists the rooms within recovery from the bottom up: each may import those above it in the
+// list, and none below it.
 var stairs = []string{"recovery/internal/plant", "recovery/internal/wire", "recovery/attest", "recovery/governance", "recovery/handoff", "recovery"}
 
 func TestRoomsOfRecoveryAreStairs(t *testing.T) {

@@ -16,8 +16,9 @@ import (
 // Client is a client of the replicated key-value store. It returns nothing that was not verified.
 type Client struct {
 	*client.Client
-	// Ordered has reads made as operations in the order of all others. MaxAge has them answered by one replica, of a state of at most that age. With neither they are
-	// linearizable without an operation of their own.
+	// Ordered has reads made as operations in the order of all others. MaxAge has them answered by
+	// one replica, of a state of at most that age. With neither they are linearizable without an
+	// operation of their own.
 	Ordered bool
 	MaxAge  time.Duration
 }
@@ -125,10 +126,12 @@ func (s Client) query(ctx context.Context, keys []string) ([][]byte, error) {
 	return values, group.Wait()
 }
 
-// Witness stands between the clients and the verification of certificates, and keeps account of it. Safe for concurrent use.
+// Witness stands between the clients and the verification of certificates, and keeps account of it.
+// Safe for concurrent use.
 type Witness struct {
 	request.GroupKey
-	// Refused counts the replies that did not verify, Bytes is the size of the last certificate that did.
+	// Refused counts the replies that did not verify, Bytes is the size of the last certificate
+	// that did.
 	Refused, Bytes atomic.Int64
 }
 

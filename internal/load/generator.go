@@ -16,7 +16,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/request"
 )
 
-// Store is a client of the store that is asked. Its methods return only what was verified, and try on until ctx ends. Safe for concurrent use.
+// Store is a client of the store that is asked. Its methods return only what was verified, and try
+// on until ctx ends. Safe for concurrent use.
 type Store interface {
 	// Put sets keys, all in one request.
 	Put(ctx context.Context, pairs []Pair) error
@@ -37,9 +38,11 @@ type Request struct {
 	Pairs  []Pair
 	Keys   []string
 	Values [][]byte
-	// Due is when the request was to be made by the plan, Sent when it was, and Done when the answer was there.
+	// Due is when the request was to be made by the plan, Sent when it was, and Done when the
+	// answer was there.
 	Due, Sent, Done time.Time
-	// Err is why there is no answer that can be believed. A write may then be executed all the same, once, at any time.
+	// Err is why there is no answer that can be believed. A write may then be executed all the
+	// same, once, at any time.
 	Err error
 
 	touched []touch // the operations, for the history
@@ -96,13 +99,15 @@ const recentKeys = 1024
 // maxUnderWay is the number of requests under way of one client with a rate: what a session bears.
 const maxUnderWay = request.Window
 
-// ErrLost says that an acknowledged write was not read back, and ErrForged that what was read is nothing that was written.
+// ErrLost says that an acknowledged write was not read back, and ErrForged that what was read is
+// nothing that was written.
 var (
 	ErrLost   = errors.New("an acknowledged write was not read back")
 	ErrForged = errors.New("a value was read that nobody wrote")
 )
 
-// Run makes requests until the plan's duration is over, and waits until all have come to an end; when ctx ends, those under way are given up.
+// Run makes requests until the plan's duration is over, and waits until all have come to an end;
+// when ctx ends, those under way are given up.
 func (g *Generator) Run(ctx context.Context) {
 	g.seed = rand.Uint64()
 	for i, s := range g.Stores {
@@ -127,8 +132,9 @@ func (g *Generator) Run(ctx context.Context) {
 	workers.Wait()
 }
 
-// runOpen makes requests when they are due, whatever became of those before. When all that the clients' sessions bear are under way, the next ones are made
-// later, and are counted from when they were due.
+// runOpen makes requests when they are due, whatever became of those before. When all that the
+// clients' sessions bear are under way, the next ones are made later, and are counted from when
+// they were due.
 func (g *Generator) runOpen(ctx context.Context, end time.Time) {
 	random := rand.New(rand.NewPCG(g.seed, math.MaxUint64))
 	room := semaphore.NewWeighted(int64(len(g.clients)) * maxUnderWay)
@@ -243,7 +249,8 @@ func (g *Generator) value(number uint64, size int) []byte {
 	return value[:size]
 }
 
-// look checks that what was read is what was written, as far as that can be said of one read, and notes which write it was.
+// look checks that what was read is what was written, as far as that can be said of one read, and
+// notes which write it was.
 func (g *Generator) look(r *Request) error {
 	if len(r.Values) != len(r.Keys) {
 		return fmt.Errorf("%d values for %d keys", len(r.Values), len(r.Keys))
@@ -253,7 +260,7 @@ func (g *Generator) look(r *Request) error {
 		switch {
 		case value == nil && own:
 			return fmt.Errorf("%w: %s", ErrLost, r.Keys[i])
-		case value == nil || len(value) < numbered:
+		case len(value) < numbered:
 			continue
 		}
 		number := binary.LittleEndian.Uint64(value)

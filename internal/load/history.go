@@ -9,10 +9,12 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// maxHistory bounds the operations of a history: 48 bytes each, and several times that while it is judged.
+// maxHistory bounds the operations of a history: 48 bytes each, and several times that while it is
+// judged.
 const maxHistory = 4 << 20
 
-// History records what clients saw, for porcupine to judge. Each key is a register by itself. Safe for concurrent use.
+// History records what clients saw, for porcupine to judge. Each key is a register by itself. Safe
+// for concurrent use.
 type History struct {
 	began time.Time
 	room  int
@@ -35,7 +37,8 @@ func NewHistory(full func()) *History {
 	return &History{began: time.Now(), room: maxHistory, full: full}
 }
 
-// Note records a request. A read without an answer says nothing; a write without one may happen at any time after it was made.
+// Note records a request. A read without an answer says nothing; a write without one may happen at
+// any time after it was made.
 func (h *History) Note(r *Request) {
 	write := len(r.Pairs) > 0
 	if r.Err != nil && !write {
@@ -89,7 +92,8 @@ const (
 	undecided       = "undecided"
 )
 
-// Judge asks porcupine whether the history is linearizable, within a time. The history is not changed meanwhile.
+// Judge asks porcupine whether the history is linearizable, within a time. The history is not
+// changed meanwhile.
 func (h *History) Judge(within time.Duration) Verdict {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -119,7 +123,8 @@ func (h *History) Judge(within time.Duration) Verdict {
 	return v
 }
 
-// register is a key: its state is the number of the value that it has, 0 for none. Input says whether the operation writes, and output what it wrote or found.
+// register is a key: its state is the number of the value that it has, 0 for none. Input says
+// whether the operation writes, and output what it wrote or found.
 var register = porcupine.Model{
 	Init: func() any { return uint64(0) },
 	Step: func(state, input, output any) (bool, any) {

@@ -106,8 +106,8 @@ func TestClientsAskAgainWhenTheyHaveTheirAnswer(t *testing.T) {
 	})
 }
 
-// A store that stands still for two seconds is measured by all that was due meanwhile: two hundred operations that waited one second on average, not the few
-// that were under way.
+// A store that stands still for two seconds is measured by all that was due meanwhile: two hundred
+// operations that waited one second on average, not the few that were under way.
 func TestLatencyCountsFromWhenAnOperationWasDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(time.Millisecond)

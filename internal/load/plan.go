@@ -14,16 +14,20 @@ import (
 
 // Plan says what a cluster is asked for.
 type Plan struct {
-	// Clients is the number of clients. Without a rate each has one request under way; with one, as many as a session bears.
+	// Clients is the number of clients. Without a rate each has one request under way; with one, as
+	// many as a session bears.
 	Clients int `json:"clients"`
-	// Rate is the number of operations due in a second, of all clients; 0: each client asks again when it has its answer.
+	// Rate is the number of operations due in a second, of all clients; 0: each client asks again
+	// when it has its answer.
 	Rate float64 `json:"rate,omitempty"`
 	// Reads is the fraction of the requests that read.
 	Reads float64 `json:"reads"`
-	// Values is the size of the values that are written, in bytes, and Envelope the number of operations of one request.
+	// Values is the size of the values that are written, in bytes, and Envelope the number of
+	// operations of one request.
 	Values   Range `json:"values"`
 	Envelope Range `json:"envelope"`
-	// Keys is the number of keys, which all clients share; 0: every write makes a key of its own, and clients read those that they have written.
+	// Keys is the number of keys, which all clients share; 0: every write makes a key of its own,
+	// and clients read those that they have written.
 	Keys int `json:"keys"`
 	// Duration is how long operations become due; 0: until the end of the context.
 	Duration time.Duration `json:"-"`
@@ -38,8 +42,6 @@ type Range struct{ From, To int }
 func Exactly(n int) Range { return Range{n, n} }
 
 func (r Range) draw(random *rand.Rand) int { return r.From + random.IntN(r.To-r.From+1) }
-
-func (r Range) mean() float64 { return float64(r.From+r.To) / 2 }
 
 // String is what [Range.Set] reads.
 func (r Range) String() string {
@@ -92,7 +94,8 @@ func parseNumber(text string) (int, error) {
 	return int(n) * unit, err
 }
 
-// Limits of what makes sense in one process. An operation carries a key and a few bytes beside its value.
+// Limits of what makes sense in one process. An operation carries a key and a few bytes beside its
+// value.
 const (
 	maxClients  = 4096
 	maxKeys     = 100_000_000

@@ -10,7 +10,8 @@ import (
 	"github.com/reseal-bft/reseal/internal/chart"
 )
 
-// WritePlots draws latency.svg and rate.svg, over time, and percentiles.svg into dir, and makes dir if it is missing.
+// WritePlots draws latency.svg and rate.svg, over time, and percentiles.svg into dir, and makes dir
+// if it is missing.
 func (r *Report) WritePlots(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

@@ -102,7 +102,8 @@ type jsonSamples struct {
 	Histogram *Histogram `json:"histogram,omitempty"`
 }
 
-// Histogram is an HDR histogram; its JSON is the compressed V2 encoding in base64, which every HDR library reads.
+// Histogram is an HDR histogram; its JSON is the compressed V2 encoding in base64, which every HDR
+// library reads.
 type Histogram struct{ *hdrhistogram.Histogram }
 
 // MarshalJSON writes the histogram.

@@ -27,7 +27,8 @@ type Options struct {
 	Show *progress.Display
 }
 
-// Interval is the length of the samples of a run: a second, or more for a long one, so that no report has more than some hundreds.
+// Interval is the length of the samples of a run: a second, or more for a long one, so that no
+// report has more than some hundreds.
 func Interval(duration time.Duration) time.Duration {
 	for _, interval := range []time.Duration{time.Second, 10 * time.Second, time.Minute} {
 		if duration <= 600*interval {
@@ -37,7 +38,8 @@ func Interval(duration time.Duration) time.Duration {
 	return 10 * time.Minute
 }
 
-// Run does what the plan says and reports what came of it. The error is of the run itself: what the cluster failed at, [Report.Failed] tells.
+// Run does what the plan says and reports what came of it. The error is of the run itself: what the
+// cluster failed at, [Report.Failed] tells.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := o.Plan.Validate(); err != nil {
 		return nil, err
@@ -115,7 +117,8 @@ func tell(show *progress.Display, meter *Meter, duration time.Duration, done <-c
 	}
 }
 
-// readBack reads every key that was written once more, so that the history shows whether a write was lost.
+// readBack reads every key that was written once more, so that the history shows whether a write
+// was lost.
 func readBack(ctx context.Context, g *Generator, history *History) error {
 	keys := history.Keys()
 	at := min(maxReadBack, max(1, maxReadBackBytes/max(1, g.Plan.Values.To)))

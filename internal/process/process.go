@@ -151,7 +151,8 @@ func (p *Process) signal(s syscall.Signal) {
 	}
 }
 
-// reap waits until the process has ended, kills what it left in its group, and only then lets go of the process id.
+// reap waits until the process has ended, kills what it left in its group, and only then lets go of
+// the process id.
 func (p *Process) reap() {
 	for unix.Waitid(unix.P_PID, p.PID(), nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 	}
@@ -187,8 +188,9 @@ func (p *Process) lastLine() string {
 	return last[:min(len(last), 400)]
 }
 
-// spawner is a goroutine that keeps its operating-system thread for good. A child with Pdeathsig dies with the *thread* that started
-// it, so a child started from a goroutine at large might die when the runtime retires that thread (go.dev/issue/27505).
+// spawner is a goroutine that keeps its operating-system thread for good. A child with Pdeathsig
+// dies with the *thread* that started it, so a child started from a goroutine at large might die
+// when the runtime retires that thread (go.dev/issue/27505).
 var spawner = sync.OnceValue(func() chan<- func() {
 	jobs := make(chan func())
 	go func() {

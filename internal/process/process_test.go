@@ -117,7 +117,8 @@ func TestStartNamesWhatIsMissing(t *testing.T) {
 	require.ErrorContains(t, err, "log of replica 1")
 }
 
-// TestChildDiesWithItsParent runs this test binary as a parent that starts a child and is then killed without warning.
+// TestChildDiesWithItsParent runs this test binary as a parent that starts a child and is then
+// killed without warning.
 func TestChildDiesWithItsParent(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pid")
 	parent := exec.Command(os.Args[0], "-test.run=^TestParent$")

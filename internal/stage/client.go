@@ -51,7 +51,8 @@ func (c *Control) Close() {
 // lookPatience bounds how long a look at the cluster waits for replicas that do not answer.
 const lookPatience = 2 * time.Second
 
-// Sight is what a look at the cluster shows: the state that f + 1 replicas agree on, and what each replica says of itself.
+// Sight is what a look at the cluster shows: the state that f + 1 replicas agree on, and what each
+// replica says of itself.
 type Sight struct {
 	cluster.State
 	Replicas []cluster.Member
@@ -78,7 +79,8 @@ func (s *Sight) String() string {
 	return b.String()
 }
 
-// opened says whether the round that was ordered after a state waits for reboots, and everybody may. It is an error when it does not wait any more.
+// opened says whether the round that was ordered after a state waits for reboots, and everybody
+// may. It is an error when it does not wait any more.
 func (s *Sight) opened(before *cluster.State) (bool, error) {
 	switch {
 	case s.Round == before.Round:
@@ -89,7 +91,8 @@ func (s *Sight) opened(before *cluster.State) (bool, error) {
 	return s.mayReboot(), nil
 }
 
-// mayReboot says whether all due replicas that are up and have a TPM have shown the boot that they are in.
+// mayReboot says whether all due replicas that are up and have a TPM have shown the boot that they
+// are in.
 func (s *Sight) mayReboot() bool {
 	for _, id := range s.Due {
 		if m := s.Member(id); m.Device != nil && !m.Awaited.Shown && s.Replicas[id-1].Info != nil {
@@ -105,7 +108,8 @@ func (s *Sight) Votes(id bft.ReplicaID, epoch bft.Epoch) bool {
 	return info != nil && info.Voter && info.Epoch >= epoch
 }
 
-// Look asks all replicas. What it returns never goes back: when only those answer that have not come as far as others before, it is an error.
+// Look asks all replicas. What it returns never goes back: when only those answer that have not
+// come as far as others before, it is an error.
 func (c *Control) Look(ctx context.Context) (*Sight, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookPatience)
 	defer cancel()

@@ -17,7 +17,8 @@ import (
 // RequestPairs is the number of operations of one request of the load.
 const RequestPairs = 32
 
-// plan is what every client does: it writes new keys, with values of 64 bytes, and with every fourth request reads what it has written.
+// plan is what every client does: it writes new keys, with values of 64 bytes, and with every
+// fourth request reads what it has written.
 var plan = load.Plan{Reads: 0.25, Values: load.Exactly(64), Envelope: load.Exactly(RequestPairs)}
 
 const (
@@ -112,7 +113,8 @@ func (l *Load) Put(ctx context.Context, c load.Store, pairs []load.Pair) error {
 	return nil
 }
 
-// Work has the clients write and read until ctx ends. It is an error when one gets no answer, or does not read what it has written.
+// Work has the clients write and read until ctx ends. It is an error when one gets no answer, or
+// does not read what it has written.
 func (l *Load) Work(ctx context.Context, clients []load.Store) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -136,7 +138,8 @@ func (l *Load) Work(ctx context.Context, clients []load.Store) error {
 	return nil
 }
 
-// ReadBack reads every acknowledged write and returns how many are lost. Progress is told the keys read so far.
+// ReadBack reads every acknowledged write and returns how many are lost. Progress is told the keys
+// read so far.
 func (l *Load) ReadBack(ctx context.Context, clients []load.Store, progress func(read int)) (lost int, err error) {
 	var mu sync.Mutex
 	var read int

@@ -12,7 +12,8 @@ import (
 	"github.com/reseal-bft/reseal/internal/cluster"
 )
 
-// told is a cluster of one replica that tells one state after the other, and the last one for ever; nil stands for no answer.
+// told is a cluster of one replica that tells one state after the other, and the last one for ever;
+// nil stands for no answer.
 type told []*cluster.State
 
 func (c *told) Ask(context.Context) []cluster.Member {

@@ -21,17 +21,20 @@ import (
 
 // Loot is what somebody with root's rights carries away from a running replica.
 type Loot struct {
-	// Disk is the directory with the copy of the sealed secrets, and Epoch the one that they were taken in.
+	// Disk is the directory with the copy of the sealed secrets, and Epoch the one that they were
+	// taken in.
 	Disk  string
 	Epoch bft.Epoch
-	// Device says how the device, asked by another process in that boot, refused to open them; nil for one that cannot refuse.
+	// Device says how the device, asked by another process in that boot, refused to open them; nil
+	// for one that cannot refuse.
 	Device error
-	// Credential is the one by which the replica is known to the others, with its private key out of the process's memory; nil when the memory
-	// cannot be read, which takes root.
+	// Credential is the one by which the replica is known to the others, with its private key out
+	// of the process's memory; nil when the memory cannot be read, which takes root.
 	Credential *tls.Certificate
 }
 
-// Plunder takes from a running replica all that can be copied: its sealed secrets to a new directory, and its credential.
+// Plunder takes from a running replica all that can be copied: its sealed secrets to a new
+// directory, and its credential.
 func (m *Machine) Plunder(ctx context.Context, to string, epoch bft.Epoch) (*Loot, error) {
 	if m.replica == nil {
 		return nil, fmt.Errorf("replica %d does not run", m.ID)
@@ -75,14 +78,16 @@ func (m *Machine) openElsewhere(ctx context.Context, epoch bft.Epoch) (refusal e
 	return errors.Join(err, ks.Close())
 }
 
-// Admits asks a replica whether it takes the bearer of a credential for the one that it names. It returns nil when it does.
+// Admits asks a replica whether it takes the bearer of a credential for the one that it names. It
+// returns nil when it does.
 func (m *Machine) Admits(ctx context.Context, credential *tls.Certificate) error {
 	conn, err := dial(ctx, m.Settings.Listen, credential)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	// A server refuses a client's certificate after the client's side of the handshake is over (RFC 8446, section 4.4.2.4): the answer to the first frames tells.
+	// A server refuses a client's certificate after the client's side of the handshake is over (RFC
+	// 8446, section 4.4.2.4): the answer to the first frames tells.
 	preface := "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 	if _, err := io.WriteString(conn, preface); err != nil {
 		return err
@@ -115,7 +120,8 @@ func dial(ctx context.Context, address string, credential *tls.Certificate) (*tl
 	return conn.(*tls.Conn), conn.SetDeadline(time.Now().Add(lookPatience))
 }
 
-// findKey looks through a process's memory for the private key that belongs to a public one: Ed25519 keys are kept as seed and public key, one behind the other.
+// findKey looks through a process's memory for the private key that belongs to a public one:
+// Ed25519 keys are kept as seed and public key, one behind the other.
 func findKey(pid int, public ed25519.PublicKey) (ed25519.PrivateKey, error) {
 	memory, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
 	if err != nil {

@@ -18,7 +18,8 @@ import (
 // grace is how long a replica may take to end in order.
 const grace = 5 * time.Second
 
-// Machine is a replica with its TPM, as a machine that can be switched off and on. Used by one goroutine.
+// Machine is a replica with its TPM, as a machine that can be switched off and on. Used by one
+// goroutine.
 type Machine struct {
 	ID       bft.ReplicaID
 	Dir      cluster.ReplicaDir
@@ -52,7 +53,8 @@ func (m *Machine) Boot(launcher, binary string) error {
 	return m.start("", launcher, arguments)
 }
 
-// Act starts the replica as an actor that follows a conduct file, see package actor. A machine with a TPM measures the actor as what it should be.
+// Act starts the replica as an actor that follows a conduct file, see package actor. A machine with
+// a TPM measures the actor as what it should be.
 func (m *Machine) Act(program, conduct string) error {
 	return m.start(" (actor)", program, []string{"actor", "--dir", string(m.Dir), "--binary", program, "--conduct", conduct})
 }
@@ -112,7 +114,8 @@ func (m *Machine) Stopped() (lastWords string, stopped bool) {
 	return lastWords, true
 }
 
-// AwaitStop waits until the replica has ended by itself, and returns its last words. It is expected to, and [Stage.Until] does not mind.
+// AwaitStop waits until the replica has ended by itself, and returns its last words. It is expected
+// to, and [Stage.Until] does not mind.
 func (m *Machine) AwaitStop(ctx context.Context) (lastWords string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("replica %d runs, and should not", m.ID))
 	defer cancel()
@@ -125,7 +128,8 @@ func (m *Machine) AwaitStop(ctx context.Context) (lastWords string, err error) {
 	return lastWords, nil
 }
 
-// PowerCycle takes the power from the crashed machine and gives it back: its PCRs are zero, its reset count is one more.
+// PowerCycle takes the power from the crashed machine and gives it back: its PCRs are zero, its
+// reset count is one more.
 func (m *Machine) PowerCycle() error {
 	if m.TPM == nil {
 		return nil
@@ -169,9 +173,10 @@ func (m *Machine) SealedEpoch(ctx context.Context) (epoch bft.Epoch, err error) 
 	return bft.Epoch(status.Epoch), err
 }
 
-// Offer gives sealed secrets from a backup to the machine's own device and asks for the share of an epoch. It returns the refusal; that the
-// device unseals it is an error. A TPM opens nothing in a boot that the replica claimed: the machine is reset, its approved program measured, and
-// the TPM asked before anybody claims that boot. The machine is off afterwards.
+// Offer gives sealed secrets from a backup to the machine's own device and asks for the share of an
+// epoch. It returns the refusal; that the device unseals it is an error. A TPM opens nothing in a
+// boot that the replica claimed: the machine is reset, its approved program measured, and the TPM
+// asked before anybody claims that boot. The machine is off afterwards.
 func (m *Machine) Offer(ctx context.Context, program, backup string, epoch bft.Epoch) (refusal *keystore.RefusedError, err error) {
 	if m.TPM != nil {
 		m.Crash()
@@ -198,7 +203,8 @@ func (m *Machine) Offer(ctx context.Context, program, backup string, epoch bft.E
 	return refusal, nil
 }
 
-// Tamper makes a copy of a program that differs in one byte, behind its end: it runs as before, and is measured otherwise.
+// Tamper makes a copy of a program that differs in one byte, behind its end: it runs as before, and
+// is measured otherwise.
 func Tamper(binary, copied string) error {
 	text, err := os.ReadFile(filepath.Clean(binary))
 	if err != nil {

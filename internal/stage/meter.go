@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Meter counts acknowledged operations and watches for the longest time without one. Safe for concurrent use.
+// Meter counts acknowledged operations and watches for the longest time without one. Safe for
+// concurrent use.
 type Meter struct {
 	mu         sync.Mutex
 	now        func() time.Time

@@ -32,7 +32,8 @@ const patience = 90 * time.Second
 type Options struct {
 	Size     bft.Size
 	Keystore cluster.Kind
-	// Dir is where the cluster lives, and must be empty or not exist; empty: a new temporary directory. Keep leaves it there.
+	// Dir is where the cluster lives, and must be empty or not exist; empty: a new temporary
+	// directory. Keep leaves it there.
 	Dir  string
 	Keep bool
 	// Program is the reseal binary: launcher, replica, and what is measured.
@@ -107,7 +108,8 @@ func (s *Stage) makeDirectory(named string) (err error) {
 	return os.MkdirAll(s.Scratch, 0o700)
 }
 
-// Create copies the program, so that what is measured stays what runs, makes the cluster for it, and plugs its machines in.
+// Create copies the program, so that what is measured stays what runs, makes the cluster for it,
+// and plugs its machines in.
 func (s *Stage) Create(ctx context.Context) error {
 	s.Program = filepath.Join(s.Scratch, "reseal")
 	text, err := os.ReadFile(s.Options.Program)
@@ -145,7 +147,8 @@ func (s *Stage) traces(id bft.ReplicaID) string {
 	return filepath.Join(s.Scratch, fmt.Sprintf("traces-%d", id))
 }
 
-// Verdict stops all replicas, and has what those that are honest did in all their lives judged by the monitor.
+// Verdict stops all replicas, and has what those that are honest did in all their lives judged by
+// the monitor.
 func (s *Stage) Verdict(honest func(*Machine) bool) (verdict trace.Verdict, err error) {
 	for _, m := range s.Machines {
 		m.Stop()
@@ -229,7 +232,8 @@ func (s *Stage) Explain(ctx context.Context, err error) error {
 	return errors.Join(append([]error{err}, reasons...)...)
 }
 
-// Await waits until the state that f + 1 replicas agree on is as wanted. When it gives up, it says what was seen last.
+// Await waits until the state that f + 1 replicas agree on is as wanted. When it gives up, it says
+// what was seen last.
 func (s *Stage) Await(ctx context.Context, what string, wanted func(*Sight) bool) (*Sight, error) {
 	return s.await(ctx, what, func(v *Sight) (bool, error) { return wanted(v), nil })
 }
@@ -257,7 +261,8 @@ func (s *Stage) await(ctx context.Context, what string, wanted func(*Sight) (boo
 	return seen, err
 }
 
-// Until tries something until it is done, has failed, or time is up. It ends early when a replica that should run dies.
+// Until tries something until it is done, has failed, or time is up. It ends early when a replica
+// that should run dies.
 func (s *Stage) Until(ctx context.Context, what string, try func(context.Context) (done bool, err error)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("waited in vain until "+what))
 	defer cancel()
@@ -333,7 +338,8 @@ func (s *Stage) stores() (out []load.Store) {
 	return out
 }
 
-// StopLoad ends the load, reads every acknowledged write back, and returns how many there were and how many are lost.
+// StopLoad ends the load, reads every acknowledged write back, and returns how many there were and
+// how many are lost.
 func (s *Stage) StopLoad(ctx context.Context) (acknowledged, lost int, err error) {
 	s.Load.Meter.Stop()
 	s.stopLoad()
@@ -346,8 +352,9 @@ func (s *Stage) StopLoad(ctx context.Context) (acknowledged, lost int, err error
 	return acknowledged, lost, err
 }
 
-// OpenRound orders a recovery round and waits until it is known who is due, and until those who are up have shown the boot that they are in: a reboot
-// after that proves itself. A round that does not wait for that long is an error at once: who was to reboot in it has missed it.
+// OpenRound orders a recovery round and waits until it is known who is due, and until those who are
+// up have shown the boot that they are in: a reboot after that proves itself. A round that does not
+// wait for that long is an error at once: who was to reboot in it has missed it.
 func (s *Stage) OpenRound(ctx context.Context, due ...bft.ReplicaID) (*Sight, error) {
 	before, err := s.OrderRound(ctx, due...)
 	if err != nil {
@@ -406,7 +413,8 @@ func (s *Stage) MachinesOf(ids []bft.ReplicaID) []*Machine {
 	return machines
 }
 
-// LeadersBut returns the replicas that lead in this epoch, whose crash hurts most, but for those who are away anyway.
+// LeadersBut returns the replicas that lead in this epoch, whose crash hurts most, but for those
+// who are away anyway.
 func LeadersBut(leaders, away []bft.ReplicaID) []bft.ReplicaID {
 	return slices.DeleteFunc(slices.Clone(leaders), func(id bft.ReplicaID) bool { return slices.Contains(away, id) })
 }

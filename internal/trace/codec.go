@@ -9,7 +9,8 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// concrete are the types that stand in interfaces, by the number that stands for them in a file. New ones are added at the end.
+// concrete are the types that stand in interfaces, by the number that stands for them in a file.
+// New ones are added at the end.
 var concrete = []reflect.Type{
 	reflect.TypeFor[bft.Receive](), reflect.TypeFor[bft.Signed](), reflect.TypeFor[bft.Combined](), reflect.TypeFor[bft.Verified](),
 	reflect.TypeFor[bft.Proposed](), reflect.TypeFor[bft.Executed](), reflect.TypeFor[bft.Fetched](), reflect.TypeFor[bft.Expired](),
@@ -29,7 +30,8 @@ type refused string
 
 func (r refused) Error() string { return string(r) }
 
-// appendValue writes a value, the fields of a struct in their order. Nil, where there may be one, is not the same as empty.
+// appendValue writes a value, the fields of a struct in their order. Nil, where there may be one,
+// is not the same as empty.
 func appendValue(b []byte, v reflect.Value) []byte {
 	switch v.Kind() {
 	case reflect.Bool:

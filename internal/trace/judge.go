@@ -27,7 +27,8 @@ func (v *Verdict) String() string {
 
 const maxFaults = 10
 
-// JudgeAll judges the traces of all lives in a replica's directory. A directory that does not exist has none.
+// JudgeAll judges the traces of all lives in a replica's directory. A directory that does not exist
+// has none.
 func (v *Verdict) JudgeAll(dir string) error {
 	files, err := filepath.Glob(filepath.Join(dir, "*"+suffix))
 	for _, file := range files {
@@ -54,7 +55,8 @@ func (v *Verdict) judgeFile(path string) error {
 	return nil
 }
 
-// judge judges one life. Each core has a monitor of its own. A last record that is cut off belongs to a process that was killed.
+// judge judges one life. Each core has a monitor of its own. A last record that is cut off belongs
+// to a process that was killed.
 func (v *Verdict) judge(in io.Reader) error {
 	in = bufio.NewReader(in)
 	var watch func(bft.Now, bft.Event, []bft.Effect)

@@ -11,7 +11,8 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// TestAPlantedBugIsFoundInATrace has a replica vote for a block whose time is an hour ahead of its clock.
+// TestAPlantedBugIsFoundInATrace has a replica vote for a block whose time is an hour ahead of its
+// clock.
 func TestAPlantedBugIsFoundInATrace(t *testing.T) {
 	require.True(t, bft.Plant("time-unbounded"))
 	defer bft.Plant("")

@@ -41,7 +41,8 @@ type Recorder struct {
 	failed func(error)
 }
 
-// NewRecorder makes a new file in a directory, which is made if it does not exist. Failed is told once that a trace ends early; the replica runs on.
+// NewRecorder makes a new file in a directory, which is made if it does not exist. Failed is told
+// once that a trace ends early; the replica runs on.
 func NewRecorder(dir string, failed func(error)) (*Recorder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err

@@ -114,7 +114,8 @@ func FuzzWhatIsDamagedIsNotRead(f *testing.F) {
 	})
 }
 
-// scene is replica 2 of 4 in epoch 3, whose leader, replica 1, sends it a block of a time by its own clock.
+// scene is replica 2 of 4 in epoch 3, whose leader, replica 1, sends it a block of a time by its
+// own clock.
 type scene struct {
 	config bft.Config
 	block  *bft.Block
@@ -135,7 +136,8 @@ func newScene(ahead time.Duration) *scene {
 	return s
 }
 
-// record has the replica play the scene, and returns the directory of its traces and how many votes it asked to have signed.
+// record has the replica play the scene, and returns the directory of its traces and how many votes
+// it asked to have signed.
 func (s *scene) record(t *testing.T) (dir string, votes int) {
 	dir = t.TempDir()
 	r, err := NewRecorder(dir, func(err error) { require.NoError(t, err) })

@@ -39,7 +39,8 @@ func resultOf(data []byte) []byte {
 	return sum[:]
 }
 
-// journal is the replicated application: a list of all operations, in order. It tells the judge what it executes.
+// journal is the replicated application: a list of all operations, in order. It tells the judge
+// what it executes.
 type journal struct {
 	executed func(height bft.Height, time int64, operations []bft.Operation)
 

@@ -15,8 +15,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
-// Adversaries are the ways in which replicas are Byzantine. A Byzantine replica runs a real node; the attack sits between it and the network, has its keys,
-// and alters what goes out.
+// Adversaries are the ways in which replicas are Byzantine. A Byzantine replica runs a real node;
+// the attack sits between it and the network, has its keys, and alters what goes out.
 var Adversaries = []string{
 	"withhold",   // keeps finalize votes back, and other votes and blocks from some
 	"equivocate", // signs two blocks for a view, one for each half

@@ -90,8 +90,9 @@ func (a *attack) lie(name string, how int, answer []byte) []byte {
 	return answer
 }
 
-// fork makes of a piece of the log another: it ends with a block that this replica has signed in place of one of its own, and that a finalization proves. All is as it should be
-// but for the finalization's signature. Without such a block it is the piece.
+// fork makes of a piece of the log another: it ends with a block that this replica has signed in
+// place of one of its own, and that a finalization proves. All is as it should be but for the
+// finalization's signature. Without such a block it is the piece.
 func (a *attack) fork(piece []byte) []byte {
 	s := cryptobyte.String(piece)
 	var count uint16

@@ -24,7 +24,8 @@ import (
 // Report is what a campaign came to: the simulator's report, and some figures of whole nodes.
 type Report struct {
 	sim.Report
-	// Beyond counts the seeds whose faults left more than c correct replicas without a vote, and that were not live again.
+	// Beyond counts the seeds whose faults left more than c correct replicas without a vote, and
+	// that were not live again.
 	Beyond       int     `json:"beyond"`
 	Writes       int     `json:"writes"`
 	VirtualHours float64 `json:"virtual_hours"`
@@ -41,7 +42,8 @@ type Binary struct {
 	patched bool // see patches
 }
 
-// Build builds the binary from the source tree at root; with planted bugs if asked for. Close removes it.
+// Build builds the binary from the source tree at root; with planted bugs if asked for. Close
+// removes it.
 func Build(ctx context.Context, root string, mutants bool) (*Binary, error) {
 	dir, err := os.MkdirTemp("", "reseal-sim-")
 	if err != nil {
@@ -85,7 +87,8 @@ const (
 	resultPrefix = "RESULT "
 )
 
-// seedTimeout is the real time that a seed may take, on a machine that has other things to do: a run that takes longer hangs.
+// seedTimeout is the real time that a seed may take, on a machine that has other things to do: a
+// run that takes longer hangs.
 const seedTimeout = 15 * time.Minute
 
 // run runs a seed in a process of its own. A process that crashes or hangs is a violation.
@@ -149,8 +152,9 @@ func tail(s string) string {
 // maxFailures bounds the failures that a report holds.
 const maxFailures = 10
 
-// Campaign runs count seeds from the first on, on all processors. It ends early when the context does, and, with a planted bug, at the first seed
-// that finds it. done is called after each seed, in any order. The first seed is played once more in the end: did it give the same hash?
+// Campaign runs count seeds from the first on, on all processors. It ends early when the context
+// does, and, with a planted bug, at the first seed that finds it. done is called after each seed,
+// in any order. The first seed is played once more in the end: did it give the same hash?
 func Campaign(ctx context.Context, b *Binary, first uint64, count int, o Options, done func(Result)) (Report, error) {
 	o, err := o.complete()
 	if err != nil {

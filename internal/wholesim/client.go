@@ -114,7 +114,8 @@ func (g groupVerifier) Verify(message, signature []byte) error {
 	return nil
 }
 
-// verifier returns the group key that the first replica to know it named; the judge holds all others against it.
+// verifier returns the group key that the first replica to know it named; the judge holds all
+// others against it.
 func (c *cluster) verifier() (groupVerifier, error) {
 	c.judge.mu.Lock()
 	defer c.judge.mu.Unlock()

@@ -178,7 +178,8 @@ func (m *machine) counts() bool {
 	return m.correct() && !m.off
 }
 
-// watch looks at all replicas now and then, as operators and their watchdogs do: a replica that is due is rebooted. It ends with ctx.
+// watch looks at all replicas now and then, as operators and their watchdogs do: a replica that is
+// due is rebooted. It ends with ctx.
 func (c *cluster) watch(ctx context.Context) {
 	every := time.Duration(c.profile.timeouts.View) / 2
 	for pause(ctx, every) == nil {

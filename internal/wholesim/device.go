@@ -44,7 +44,8 @@ func (d *device) held() (epoch, oldest uint64) {
 	return d.epoch, oldest
 }
 
-// session is one process's hold on the device. Before each change it asks whether the process is still there: a power cut may come at any of them.
+// session is one process's hold on the device. Before each change it asks whether the process is
+// still there: a power cut may come at any of them.
 type session struct {
 	*device
 	before func(what string) error

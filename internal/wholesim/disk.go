@@ -12,7 +12,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
-// disk is a machine's disk: a file system in memory that can be cut at any sync, fill up, and be put back to what it was.
+// disk is a machine's disk: a file system in memory that can be cut at any sync, fill up, and be
+// put back to what it was.
 type disk struct {
 	mu   sync.Mutex
 	fs   *vfs.MemFS

@@ -30,9 +30,11 @@ func (c *cluster) goals(ctx context.Context) string {
 	return c.leads(ctx)
 }
 
-// dismiss switches those off that stay away in the end, as soon as the bounds allow it. A correct replica that lost its share, or its votes, in the faults (it was cut
-// off when an epoch began, or its disk was put back) is one of the c that may be away, until a round has brought it back: with another one switched off
-// the epoch would stand still for ever, as docs/protocol.md says (Bounds), and that is no failure.
+// dismiss switches those off that stay away in the end, as soon as the bounds allow it. A correct
+// replica that lost its share, or its votes, in the faults (it was cut off when an epoch began, or
+// its disk was put back) is one of the c that may be away, until a round has brought it back: with
+// another one switched off the epoch would stand still for ever, as docs/protocol.md says (Bounds),
+// and that is no failure.
 func (c *cluster) dismiss(ctx context.Context) string {
 	if stuck := c.settle(ctx, "a cluster", c.viewBound(), c.allRun); stuck != "" {
 		return stuck
@@ -45,7 +47,8 @@ func (c *cluster) dismiss(ctx context.Context) string {
 		}
 	}
 	if len(c.plan.away) > 0 && len(missing) > c.options.C {
-		// Each round takes max(c, 1), and the f Byzantine replicas, which may let theirs lapse, have their turns too.
+		// Each round takes max(c, 1), and the f Byzantine replicas, which may let theirs lapse,
+		// have their turns too.
 		rounds := time.Duration(len(missing) + c.options.F + 1)
 		if stuck := c.settle(ctx, "those whom the faults left without a vote", c.ahead()+rounds*c.roundBound(), c.allVote(0)); stuck != "" {
 			return stuck
@@ -86,7 +89,8 @@ func (c *cluster) silent() []bft.ReplicaID {
 	return ids
 }
 
-// ahead is by how much the time of the log is ahead of the clocks, which more than f replicas with fast clocks can bring about: no deadline is reached before.
+// ahead is by how much the time of the log is ahead of the clocks, which more than f replicas with
+// fast clocks can bring about: no deadline is reached before.
 func (c *cluster) ahead() time.Duration {
 	c.judge.mu.Lock()
 	defer c.judge.mu.Unlock()

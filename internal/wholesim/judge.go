@@ -81,7 +81,8 @@ func (j *judge) broken() bool {
 	return len(j.violations) > 0
 }
 
-// executed hears what a correct replica executes: all execute the same at each height, and every operation once.
+// executed hears what a correct replica executes: all execute the same at each height, and every
+// operation once.
 func (j *judge) executed(m *machine, height bft.Height, time int64, operations []bft.Operation) {
 	h := sha256.New()
 	h.Write(binary.BigEndian.AppendUint64(nil, uint64(time)))

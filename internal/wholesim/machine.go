@@ -196,8 +196,9 @@ func (p *process) before(what string) error {
 	return nil
 }
 
-// kill ends a process at once; nil means the present one. Of what is not synced, the given share stays on the disk: all of it when only the process
-// ends. The next process starts after the given time.
+// kill ends a process at once; nil means the present one. Of what is not synced, the given share
+// stays on the disk: all of it when only the process ends. The next process starts after the given
+// time.
 func (m *machine) kill(p *process, keptPercent int, down time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -238,7 +239,8 @@ func (m *machine) running() (*process, *recovery.Node) {
 	return m.process, m.process.node.Load()
 }
 
-// repeats reports whether a machine has just said the same. What an attack provokes all the time must not drown the rest.
+// repeats reports whether a machine has just said the same. What an attack provokes all the time
+// must not drown the rest.
 func (m *machine) repeats(message string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

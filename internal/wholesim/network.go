@@ -24,9 +24,10 @@ const (
 	lastRetry  = time.Second
 )
 
-// network connects the processes of a simulated cluster. Like [transport.Transport] it has a connection for frames from each replica to each of its
-// peers, which that replica dials, and calls beside it; each direction can be cut alone, as by a firewall. What is cut stalls, and breaks after a while; then
-// what was under way is lost, and what waits in the queue stays.
+// network connects the processes of a simulated cluster. Like [transport.Transport] it has a
+// connection for frames from each replica to each of its peers, which that replica dials, and calls
+// beside it; each direction can be cut alone, as by a firewall. What is cut stalls, and breaks
+// after a while; then what was under way is lost, and what waits in the queue stays.
 type network struct {
 	cluster bft.ClusterID
 
@@ -67,8 +68,8 @@ func (w *network) delay() time.Duration {
 	return w.least + time.Duration(w.rng.Int64N(int64(w.spread)+1))
 }
 
-// reach returns the endpoint at the end of an arrow, nil when nobody is there; cut says that nothing comes through. Changed is closed when the answer may
-// be another.
+// reach returns the endpoint at the end of an arrow, nil when nobody is there; cut says that
+// nothing comes through. Changed is closed when the answer may be another.
 func (w *network) reach(a arrow) (end *endpoint, cut bool, changed <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -245,8 +246,8 @@ func (e *endpoint) worn() *x509.Certificate {
 	return e.leaf.Leaf
 }
 
-// hear takes a connection of frames from a peer. The handler gets its frames in order, after those of the connection before; the frames are put into the
-// channel, which the caller closes.
+// hear takes a connection of frames from a peer. The handler gets its frames in order, after those
+// of the connection before; the frames are put into the channel, which the caller closes.
 func (e *endpoint) hear(from transport.Sender) (chan<- []byte, bool) {
 	if !e.enter() {
 		return nil, false
@@ -333,7 +334,8 @@ func stall(ctx, end context.Context, to bft.ReplicaID) error {
 	return unreachable(to, "the connection is silent")
 }
 
-// call has a method served, with the network's delays. From is nil for a client. End is when the caller's process ends.
+// call has a method served, with the network's delays. From is nil for a client. End is when the
+// caller's process ends.
 func (w *network) call(ctx, end context.Context, from *transport.Sender, server *endpoint, name string, request []byte) ([]byte, error) {
 	server.mu.Lock()
 	m, ok := server.methods[name]

@@ -14,7 +14,8 @@ import (
 type Options struct {
 	F int `json:"f"` // default 1
 	C int `json:"c"` // default 1, unless F is given
-	// Adversary names what the f Byzantine replicas do: one of Adversaries, "all" (each seed picks; the default) or "none".
+	// Adversary names what the f Byzantine replicas do: one of Adversaries, "all" (each seed picks;
+	// the default) or "none".
 	Adversary string `json:"adversary"`
 	// Faults are some of AllFaults. Nil stands for all, empty for none.
 	Faults []string `json:"faults"`
@@ -51,8 +52,8 @@ func (o Options) complete() (Options, error) {
 	return o, nil
 }
 
-// profile is a pace of life: how long a view may take, and how long the first phase lasts. Slow clusters live through hours in as many views as fast
-// ones through minutes.
+// profile is a pace of life: how long a view may take, and how long the first phase lasts. Slow
+// clusters live through hours in as many views as fast ones through minutes.
 type profile struct {
 	name                string
 	timeouts            governance.Timeouts

@@ -19,7 +19,8 @@ type plan struct {
 	events  []event
 	// byzantine are the Byzantine replicas and what they do.
 	byzantine map[bft.ReplicaID][]string
-	// spare are c correct replicas that the cluster can do without: only their disks are put back or replaced, since who has forgotten its votes sits out an epoch.
+	// spare are c correct replicas that the cluster can do without: only their disks are put back
+	// or replaced, since who has forgotten its votes sits out an epoch.
 	spare []bft.ReplicaID
 	// away are those of them that stay down when the faults end.
 	away []bft.ReplicaID
@@ -115,7 +116,8 @@ func between(rng *rand.Rand, low, high time.Duration) time.Duration {
 	return low + time.Duration(rng.Int64N(int64(max(0, high-low))+1))
 }
 
-// carried is how many bytes an operation carries. Not very many: the file system in memory copies the whole of a file at each sync.
+// carried is how many bytes an operation carries. Not very many: the file system in memory copies
+// the whole of a file at each sync.
 func (p *plan) carried(rng *rand.Rand) int {
 	if p.large && rng.IntN(8) == 0 {
 		return rng.IntN(24 << 10)

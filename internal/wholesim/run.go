@@ -17,9 +17,11 @@ import (
 type Result struct {
 	Seed       uint64   `json:"seed"`
 	Violations []string `json:"violations,omitempty"`
-	// Stuck says what did not happen within its bound after the faults stopped; empty when the cluster became live.
+	// Stuck says what did not happen within its bound after the faults stopped; empty when the
+	// cluster became live.
 	Stuck string `json:"stuck,omitempty"`
-	// Beyond says the same where the faults had left more than c correct replicas without a vote in the epoch: then nothing is promised but safety.
+	// Beyond says the same where the faults had left more than c correct replicas without a vote in
+	// the epoch: then nothing is promised but safety.
 	Beyond string `json:"beyond,omitempty"`
 	Views  int    `json:"views"`
 	Blocks int    `json:"blocks"`
@@ -43,10 +45,12 @@ func (r *Result) Failure() string {
 	return r.Stuck
 }
 
-// epochOf2026 is where the simulated clocks start: a bubble's time begins in the year 2000, before any genesis.
+// epochOf2026 is where the simulated clocks start: a bubble's time begins in the year 2000, before
+// any genesis.
 const untilToday = 26 * 365 * 24 * time.Hour
 
-// simulate runs one seed. It must be called in a bubble of testing/synctest, and returns when all goroutines that it started have ended, or cannot.
+// simulate runs one seed. It must be called in a bubble of testing/synctest, and returns when all
+// goroutines that it started have ended, or cannot.
 func simulate(seed uint64, o Options) Result {
 	result := Result{Seed: seed}
 	time.Sleep(untilToday)
@@ -92,14 +96,16 @@ func (c *cluster) run(result *Result) {
 	c.summarize(result)
 }
 
-// collect collects garbage at moments of virtual time, because the collector's own moments are not the seed's.
+// collect collects garbage at moments of virtual time, because the collector's own moments are not
+// the seed's.
 func (c *cluster) collect(ctx context.Context) {
 	for pause(ctx, 4*time.Duration(c.profile.timeouts.View)) == nil {
 		runtime.GC()
 	}
 }
 
-// phases runs the key generation in peace, then the plan, then what must follow when the faults have stopped.
+// phases runs the key generation in peace, then the plan, then what must follow when the faults
+// have stopped.
 func (c *cluster) phases(ctx context.Context, result *Result) string {
 	if stuck := c.settle(ctx, "the first epoch", c.roundBound(), c.allVote(1)); stuck != "" {
 		return stuck
@@ -138,13 +144,14 @@ func (c *cluster) settle(ctx context.Context, what string, bound time.Duration, 
 	}
 }
 
-// viewBound is the virtual time within which correct leaders make progress on a good network: every leader fails once at the longest timeout, twice
-// over.
+// viewBound is the virtual time within which correct leaders make progress on a good network: every
+// leader fails once at the longest timeout, twice over.
 func (c *cluster) viewBound() time.Duration {
 	return 2*time.Duration(c.options.F+c.options.C+1)*time.Duration(c.profile.timeouts.ViewMax) + 30*time.Second
 }
 
-// roundBound is the virtual time within which a recovery round is over: its deadlines, some of them doubled.
+// roundBound is the virtual time within which a recovery round is over: its deadlines, some of them
+// doubled.
 func (c *cluster) roundBound() time.Duration {
 	return c.viewBound() + c.profile.interval + 8*c.profile.deadline
 }

@@ -9,14 +9,17 @@ import (
 	"strings"
 )
 
-// patch is a change to the Go runtime's source, by which a process with one processor does the same each time. It is made while the simulator is built (go build -overlay), in
-// copies of the files; the toolchain stays as it is.
+// patch is a change to the Go runtime's source, by which a process with one processor does the same
+// each time. It is made while the simulator is built (go build -overlay), in copies of the files;
+// the toolchain stays as it is.
 type patch struct{ file, old, new string }
 
 var patches = []patch{
-	// The monitor's thread preempts what runs long, and takes the processor from what is long in C code: by the machine's clock.
+	// The monitor's thread preempts what runs long, and takes the processor from what is long in C
+	// code: by the machine's clock.
 	{"runtime/proc.go", `const haveSysmon = GOARCH != "wasm"`, `const haveSysmon = false`},
-	// All chance of the runtime (the order of maps, selects, timers of one moment; package math/rand) comes from one seed. Here GODEBUG is that seed.
+	// All chance of the runtime (the order of maps, selects, timers of one moment; package
+	// math/rand) comes from one seed. Here GODEBUG is that seed.
 	{
 		"runtime/rand.go", "	seed := &globalRand.seed\n	if len(startupRand) >= 16 &&",
 		"	seed := &globalRand.seed\n	if given, _ := getGodebugEarly(); given != \"\" {\n		for i := range len(given) {\n			seed[i%len(seed)] ^= given[i]\n		}\n	} else if len(startupRand) >= 16 &&",
@@ -25,7 +28,8 @@ var patches = []patch{
 	{"internal/sync/mutex.go", "starvationThresholdNs = 1e6", "starvationThresholdNs = 1 << 62"},
 }
 
-// environment is what a process of a binary with a patched runtime is started with to play a seed. The collector stops the world, at moments of virtual time, see [cluster.collect].
+// environment is what a process of a binary with a patched runtime is started with to play a seed.
+// The collector stops the world, at moments of virtual time, see [cluster.collect].
 func environment(seed uint64) []string {
 	return []string{fmt.Sprintf("GODEBUG=gcstoptheworld=2,simulated=%d", seed), "GOGC=off", "GOMAXPROCS=1", "GOTRACEBACK=all"}
 }

@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Each change to the runtime is one to this toolchain's. That runs are then the same again, [Campaign] itself finds out: a simulator with a changed runtime takes minutes to build.
+// Each change to the runtime is one to this toolchain's. That runs are then the same again,
+// [Campaign] itself finds out: a simulator with a changed runtime takes minutes to build.
 func TestTheRuntimeIsTheOneThatIsPatched(t *testing.T) {
 	path, err := overlay(t.TempDir())
 	require.NoError(t, err)

@@ -35,7 +35,8 @@ func given(t *testing.T) (task, bool) {
 	return given, true
 }
 
-// report tells the command what came of its task. It does so within the bubble, so that goroutines that cannot end lose nothing.
+// report tells the command what came of its task. It does so within the bubble, so that goroutines
+// that cannot end lose nothing.
 func report(r Result) {
 	if os.Getenv(taskVariable) != "" {
 		data, _ := json.Marshal(r)

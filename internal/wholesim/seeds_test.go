@@ -12,8 +12,9 @@ import (
 
 var seedsFlag = flag.Int("seeds", 6, "how many seeds TestSeeds plays")
 
-// own is this test binary, as the command would build it. Each seed is played in a process of its own: when a database cannot open, or fails, on a full disk,
-// Pebble leaves goroutines that never end, and no bubble in this process could.
+// own is this test binary, as the command would build it. Each seed is played in a process of its
+// own: when a database cannot open, or fails, on a full disk, Pebble leaves goroutines that never
+// end, and no bubble in this process could.
 func own(t *testing.T) *Binary {
 	path, err := os.Executable()
 	require.NoError(t, err)

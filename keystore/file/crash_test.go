@@ -26,8 +26,9 @@ func opened(t *testing.T, s *Store, epoch uint64) string {
 	return string(secret)
 }
 
-// TestCrashAtEveryStep stops Seal and Advance before every write to the disk, which then holds what was synced. The old
-// secret opens or the new one; from the new epoch on, the old one is not in the directory once the keystore is open.
+// TestCrashAtEveryStep stops Seal and Advance before every write to the disk, which then holds what
+// was synced. The old secret opens or the new one; from the new epoch on, the old one is not in the
+// directory once the keystore is open.
 func TestCrashAtEveryStep(t *testing.T) {
 	for name, tt := range map[string]struct {
 		run func(s *Store) error

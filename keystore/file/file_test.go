@@ -61,8 +61,8 @@ func TestDoesNotPrint(t *testing.T) {
 	}
 }
 
-// TestWorkFactor: the number in the container is anybody's. A larger one than configured is refused before the work is
-// done, a smaller one opens nothing.
+// TestWorkFactor: the number in the container is anybody's. A larger one than configured is refused
+// before the work is done, a smaller one opens nothing.
 func TestWorkFactor(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "keystore")
 	s, err := file.Init(t.Context(), "file:"+dir, options(dir, "correct"))
@@ -106,8 +106,8 @@ func TestWorkFactor(t *testing.T) {
 	require.ErrorIs(t, err, keystore.ErrWrongPIN)
 }
 
-// TestAdvanceErases: what a crash left half written of a past epoch is gone too, and a past file that somebody made
-// huge does not keep the epoch from ending.
+// TestAdvanceErases: what a crash left half written of a past epoch is gone too, and a past file
+// that somebody made huge does not keep the epoch from ending.
 func TestAdvanceErases(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "keystore")
 	s, err := file.Init(t.Context(), "file:"+dir, options(dir, "correct"))

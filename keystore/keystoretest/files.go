@@ -57,8 +57,8 @@ func testLapse(t *testing.T, d Device) {
 	requireSecret(t, k, 3, "three")
 }
 
-// testBothOpen keeps an epoch's secret until the next epoch has shown that it can sign: in between both open, in any
-// process, and what is sealed again for either replaces only that.
+// testBothOpen keeps an epoch's secret until the next epoch has shown that it can sign: in between
+// both open, in any process, and what is sealed again for either replaces only that.
 func testBothOpen(t *testing.T, d Device) {
 	k := d.Open(t, d.Dir)
 	require.NoError(t, k.Seal(1, []byte("one")))
@@ -85,7 +85,8 @@ func testBothOpen(t *testing.T, d Device) {
 	requireSecret(t, k, 2, "two, again")
 }
 
-// testLostFiles damages the sealed file in every way: the secret is lost, the keystore opens, says so, and goes on.
+// testLostFiles damages the sealed file in every way: the secret is lost, the keystore opens, says
+// so, and goes on.
 func testLostFiles(t *testing.T, d Device) {
 	k := d.open(t, d.Dir)
 	require.NoError(t, k.Seal(0, []byte("zero")))
@@ -124,7 +125,8 @@ func testLostFiles(t *testing.T, d Device) {
 	}
 }
 
-// testForeignFile gives the keystore envelopes that it did not make, although everything in them is taken from one that it did.
+// testForeignFile gives the keystore envelopes that it did not make, although everything in them is
+// taken from one that it did.
 func testForeignFile(t *testing.T, d Device) {
 	k := d.open(t, d.Dir)
 	require.NoError(t, k.Seal(0, []byte("zero")))
@@ -159,7 +161,8 @@ func testForeignFile(t *testing.T, d Device) {
 	}
 }
 
-// testPutBack puts the whole directory back in place, as of an epoch that is over, with the keystore closed.
+// testPutBack puts the whole directory back in place, as of an epoch that is over, with the
+// keystore closed.
 func testPutBack(t *testing.T, d Device) {
 	k := d.Open(t, d.Dir)
 	require.NoError(t, k.Seal(1, []byte("one")))
@@ -185,8 +188,9 @@ func testPutBack(t *testing.T, d Device) {
 	requireSecret(t, k, 3, "three")
 }
 
-// testLaterEpoch finds an epoch on disk that the group never was in: by a file that anybody can write, and by the keystore itself in
-// the hands of somebody who had the device for a while. It is the caller's word that counts.
+// testLaterEpoch finds an epoch on disk that the group never was in: by a file that anybody can
+// write, and by the keystore itself in the hands of somebody who had the device for a while. It is
+// the caller's word that counts.
 func testLaterEpoch(t *testing.T, d Device) {
 	const absurd = 1 << 62
 	k := d.Open(t, d.Dir)
@@ -235,7 +239,8 @@ func testLaterEpoch(t *testing.T, d Device) {
 	}
 }
 
-// testRecord changes the record of the current epoch: nothing that is over comes back, nothing that lasts is erased, and the keystore opens.
+// testRecord changes the record of the current epoch: nothing that is over comes back, nothing that
+// lasts is erased, and the keystore opens.
 func testRecord(t *testing.T, d Device) {
 	k := d.Open(t, d.Dir)
 	require.NoError(t, k.Seal(1, []byte("one")))

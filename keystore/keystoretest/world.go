@@ -11,8 +11,9 @@ import (
 // ErrCrash is what everything returns once the process of a World has crashed.
 var ErrCrash = errors.New("crashed")
 
-// World is a process that crashes at a chosen step. Its disk is in memory, and after the crash holds what was synced. Steps
-// are what changes the disk or, by Step, the device. It is not safe for concurrent use.
+// World is a process that crashes at a chosen step. Its disk is in memory, and after the crash
+// holds what was synced. Steps are what changes the disk or, by Step, the device. It is not safe
+// for concurrent use.
 type World struct {
 	disk    *vfs.MemFS
 	steps   int
@@ -31,7 +32,8 @@ func (w *World) Steps() int { return w.steps }
 // Crashed reports whether the process crashed.
 func (w *World) Crashed() bool { return w.crashAt > 0 && w.steps >= w.crashAt }
 
-// Restart returns the world of the next process: the disk holds what was synced, or all of it if there was no crash.
+// Restart returns the world of the next process: the disk holds what was synced, or all of it if
+// there was no crash.
 func (w *World) Restart() *World {
 	if !w.Crashed() {
 		return &World{disk: w.disk}

@@ -88,8 +88,8 @@ func (d *Dir) writeSynced(name string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// erase overwrites a file in place, where the file system can, and deletes it, whatever it has become: who can write the
-// directory could otherwise keep a secret there by damaging its file.
+// erase overwrites a file in place, where the file system can, and deletes it, whatever it has
+// become: who can write the directory could otherwise keep a secret there by damaging its file.
 func (d *Dir) erase(name string) error {
 	if o, ok := d.fs.(interface{ Overwrite(name string) error }); ok {
 		if err := o.Overwrite(d.file(name)); err != nil {
@@ -99,8 +99,8 @@ func (d *Dir) erase(name string) error {
 	return d.Remove(name)
 }
 
-// Read returns a file's content; fs.ErrNotExist when it is not there, ErrCorrupt when it is larger than any file that a
-// keystore writes, or no file at all but a link, a pipe or a directory.
+// Read returns a file's content; fs.ErrNotExist when it is not there, ErrCorrupt when it is larger
+// than any file that a keystore writes, or no file at all but a link, a pipe or a directory.
 func (d *Dir) Read(name string) ([]byte, error) {
 	f, err := d.fs.Open(d.file(name))
 	if err != nil {

@@ -54,9 +54,11 @@ func epochStatement(epoch uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte(epochPurpose), epoch)
 }
 
-// GoesBack is the rule of whose word counts for the current epoch: that of the caller, who has it from the group, and not what was found. It reports
-// whether the epoch that he names is earlier than the one found: then that was forged, or is another group's, and what belongs to it is to be removed.
-// What is earlier than the last epoch that this process advanced to, settled, is over: [keystore.ErrErased].
+// GoesBack is the rule of whose word counts for the current epoch: that of the caller, who has it
+// from the group, and not what was found. It reports whether the epoch that he names is earlier
+// than the one found: then that was forged, or is another group's, and what belongs to it is to be
+// removed. What is earlier than the last epoch that this process advanced to, settled, is over:
+// [keystore.ErrErased].
 func GoesBack(named, found, settled uint64) (bool, error) {
 	if named < found && named < settled {
 		return false, fmt.Errorf("%w: the current epoch is %d", keystore.ErrErased, settled)

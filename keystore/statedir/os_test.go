@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPlantedNames: a link or a pipe in the directory is neither followed nor waited for, neither in reading nor in writing.
+// TestPlantedNames: a link or a pipe in the directory is neither followed nor waited for, neither
+// in reading nor in writing.
 func TestPlantedNames(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "d")
 	d, err := statedir.New(path)

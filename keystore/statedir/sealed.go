@@ -178,8 +178,8 @@ func (d *Dir) Sealed(kind Kind, epoch uint64) (*Sealed, error) {
 // maxHeld bounds the epochs that Held looks at: a replica seals for the present one and the next.
 const maxHeld = 16
 
-// Held tells which secrets of an epoch and of later ones are there, and whether they open. Open tries that without showing
-// the secret. Who fills the directory gets the first maxHeld epochs.
+// Held tells which secrets of an epoch and of later ones are there, and whether they open. Open
+// tries that without showing the secret. Who fills the directory gets the first maxHeld epochs.
 func (d *Dir) Held(from uint64, open func(epoch uint64) error) ([]keystore.Held, error) {
 	epochs, err := d.Epochs()
 	if err != nil {

@@ -94,7 +94,8 @@ func TestDir(t *testing.T) {
 	require.Equal(t, []uint64{2, 3}, epochs)
 }
 
-// What was removed is gone after a power cut; that somebody else removed one of them does not keep the others.
+// What was removed is gone after a power cut; that somebody else removed one of them does not keep
+// the others.
 func TestRemoveIsOnDisk(t *testing.T) {
 	w := keystoretest.NewWorld()
 	d, err := statedir.NewFS(w.FS(), "k")
@@ -111,7 +112,8 @@ func TestRemoveIsOnDisk(t *testing.T) {
 	require.Equal(t, []string{"c"}, names)
 }
 
-// What a crash left half written is no file of the keystore; of past epochs it is erased, and what belongs to something else is not.
+// What a crash left half written is no file of the keystore; of past epochs it is erased, and what
+// belongs to something else is not.
 func TestWhatWasBeingWritten(t *testing.T) {
 	path := t.TempDir()
 	d, err := statedir.New(path)
@@ -185,7 +187,8 @@ func TestTheRecordOfTheEpoch(t *testing.T) {
 	}
 }
 
-// Who fills the directory is looked at so far; envelopes of past epochs, and those that are too large, count for nothing.
+// Who fills the directory is looked at so far; envelopes of past epochs, and those that are too
+// large, count for nothing.
 func TestHeldHasABound(t *testing.T) {
 	d, err := statedir.New(t.TempDir())
 	require.NoError(t, err)

@@ -83,7 +83,8 @@ func (ca *CA) Manufacture(ctx context.Context, dir string) error {
 		args = append(args, "--runas", "root")
 	}
 	cmd := exec.CommandContext(ctx, "swtpm_setup", args...)
-	// The tool runs others, which end with it when ctx does; what they then leave behind lies in the authority's directory.
+	// The tool runs others, which end with it when ctx does; what they then leave behind lies in
+	// the authority's directory.
 	cmd.Env = append(os.Environ(), "TMPDIR="+ca.dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

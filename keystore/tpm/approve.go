@@ -13,9 +13,9 @@ import (
 	"github.com/reseal-bft/reseal/keystore/mutant"
 )
 
-// AddApproval implements keystore.Attester. It checks the signature, and that the
-// approval is for this keystore's TPM, selection and slot, and not for a claimed boot. At most maxApprovals
-// are kept: the caller removes none, the oldest version goes first.
+// AddApproval implements keystore.Attester. It checks the signature, and that the approval is for
+// this keystore's TPM, selection and slot, and not for a claimed boot. At most maxApprovals are
+// kept: the caller removes none, the oldest version goes first.
 func (s *Store) AddApproval(a *keystore.Approval) error {
 	if err := a.Verify(s.operator); err != nil {
 		return err

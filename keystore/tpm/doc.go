@@ -69,10 +69,10 @@
 //
 // # What it does not promise
 //
-// Who runs code in an approved boot state before the replica claims it can do what the
-// replica does. In a claimed boot, who reads the replica's memory has E, and the use of
-// the keys until the reset. A session that proved its policy before Advance may still
-// unseal after it, until the TPM is reset. Who reaches the TPM can extend its PCRs, which
-// costs the replica this boot, and gives him nothing. Who can increment the counter can erase (not read). A
-// software TPM's state is a file, and can be rolled back with its counters.
+// Who runs code in an approved boot state before the replica claims it can do what the replica
+// does. In a claimed boot, who reads the replica's memory has E, and the use of the keys until the
+// reset. A session that proved its policy before Advance may still unseal after it, until the TPM
+// is reset. Who reaches the TPM can extend its PCRs, which costs the replica this boot, and gives
+// him nothing. Who can increment the counter can erase (not read). A software TPM's state is a
+// file, and can be rolled back with its counters.
 package tpm

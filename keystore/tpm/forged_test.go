@@ -17,8 +17,9 @@ import (
 	"github.com/reseal-bft/reseal/keystore/statedir"
 )
 
-// TestRestartEndsTheClaim: a restart (Shutdown(STATE), which anybody may send, and Startup(CLEAR)) begins a boot with fresh PCRs and the same resetCount. A copy of
-// the memory from before it is worth nothing in it.
+// TestRestartEndsTheClaim: a restart (Shutdown(STATE), which anybody may send, and Startup(CLEAR))
+// begins a boot with fresh PCRs and the same resetCount. A copy of the memory from before it is
+// worth nothing in it.
 func TestRestartEndsTheClaim(t *testing.T) {
 	dev := newTPM(t, ours)
 	s, dir := newStore(t, dev.URI())
@@ -63,7 +64,8 @@ func TestRestartEndsTheClaim(t *testing.T) {
 	require.ErrorIs(t, err, keystore.ErrUnclaimed)
 }
 
-// TestForgedRecordKeepsNothingAlive: the record of epochs says that the next one has begun already. The Advance to it ends the present one all the same.
+// TestForgedRecordKeepsNothingAlive: the record of epochs says that the next one has begun already.
+// The Advance to it ends the present one all the same.
 func TestForgedRecordKeepsNothingAlive(t *testing.T) {
 	dev := newTPM(t, ours)
 	s, dir := newStore(t, dev.URI())

@@ -169,7 +169,8 @@ func TestHierarchies(t *testing.T) {
 		for _, x := range hierarchyCommands() {
 			err := x.send(raw)
 			require.Error(t, err, x.name)
-			// A wrong lockout authorization ends the lockout hierarchy for a while, which is for nobody's use.
+			// A wrong lockout authorization ends the lockout hierarchy for a while, which is for
+			// nobody's use.
 			denied := errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCLockout)
 			require.True(t, denied, "%s: it is for want of the authorization: %v", x.name, err)
 		}
@@ -223,8 +224,8 @@ func TestHierarchies(t *testing.T) {
 	})
 }
 
-// TestPlantedPolicies: before Init somebody gives each hierarchy a policy that he can satisfy, which holds beside whatever
-// authorization it gets. Init takes it away.
+// TestPlantedPolicies: before Init somebody gives each hierarchy a policy that he can satisfy,
+// which holds beside whatever authorization it gets. Init takes it away.
 func TestPlantedPolicies(t *testing.T) {
 	dev := newTPM(t, ours)
 	uses := map[tpm2.TPMHandle]struct {

@@ -105,7 +105,8 @@ func newStore(dev *device, dir *statedir.Dir, slot uint8, o keystore.Options) (*
 	return s, nil
 }
 
-// approver is the key, as TPMT_PUBLIC, by which the boot states are approved in which a secret opens: that which the caller said, whatever the directory says.
+// approver is the key, as TPMT_PUBLIC, by which the boot states are approved in which a secret
+// opens: that which the caller said, whatever the directory says.
 func (s *Store) approver() []byte {
 	if mutant.Is(mutant.OperatorFromDir) {
 		if der, err := s.dir.Read("operator.der"); err == nil {

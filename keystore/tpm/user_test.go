@@ -251,8 +251,9 @@ func TestOtherRoot(t *testing.T) {
 	}
 }
 
-// TestRaisedCounter: who had the counters' authorization once (it is in the directory) raises the approval counter far, so
-// that no approval holds. An approval for where it is now does, and a revocation counts on in as many calls as it takes.
+// TestRaisedCounter: who had the counters' authorization once (it is in the directory) raises the
+// approval counter far, so that no approval holds. An approval for where it is now does, and a
+// revocation counts on in as many calls as it takes.
 func TestRaisedCounter(t *testing.T) {
 	dev := newTPM(t, ours)
 	s, dir := newStore(t, dev.URI())

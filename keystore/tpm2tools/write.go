@@ -22,8 +22,9 @@ const (
 	Nonce     = "nonce"      // qualifying data, hexadecimal
 )
 
-// Write writes a quote to an existing directory, with the attestation key (TPMT_PUBLIC) that signed it and the nonce that it answers. It returns the command
-// that verifies it there. Files that exist are not replaced.
+// Write writes a quote to an existing directory, with the attestation key (TPMT_PUBLIC) that signed
+// it and the nonce that it answers. It returns the command that verifies it there. Files that exist
+// are not replaced.
 func Write(dir string, attestationKey, nonce []byte, q *keystore.Quote) (command string, err error) {
 	key, err := keystore.PublicKey(attestationKey)
 	if err != nil {
@@ -75,7 +76,8 @@ func WriteNew(path string, data []byte) error {
 	return err
 }
 
-// tpmtSignature is the TPM's encoding of an ECDSA signature with SHA-256 (TPM 2.0 Library, Part 2, section 11.3.4), from r and s of 32 bytes each.
+// tpmtSignature is the TPM's encoding of an ECDSA signature with SHA-256 (TPM 2.0 Library, Part 2,
+// section 11.3.4), from r and s of 32 bytes each.
 func tpmtSignature(raw []byte) ([]byte, error) {
 	const half = 32
 	if len(raw) != 2*half {

@@ -10,9 +10,10 @@ import (
 	"github.com/reseal-bft/reseal/recovery/internal/wire"
 )
 
-// Evidence is what a replica shows after its reboot: that it is the member it says, that its TPM measured an approved boot, since
-// its last recovery and after it became due, and which fresh key it will sign with. The anchor is not below the block in which the round
-// opened; the quote is over [Nonce].
+// Evidence is what a replica shows after its reboot: that it is the member it says, that its TPM
+// measured an approved boot, since its last recovery and after it became due, and which fresh key
+// it will sign with. The anchor is not below the block in which the round opened; the quote is over
+// [Nonce].
 type Evidence struct {
 	Proof
 	Round Round

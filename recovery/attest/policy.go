@@ -9,7 +9,8 @@ import (
 	"github.com/reseal-bft/reseal/recovery/internal/plant"
 )
 
-// Policy judges evidence and presence. It is a pure function of the replicated state: every replica comes to the same verdict.
+// Policy judges evidence and presence. It is a pure function of the replicated state: every replica
+// comes to the same verdict.
 type Policy struct {
 	Cluster bft.ClusterID
 	Epoch   bft.Epoch
@@ -36,10 +37,12 @@ type Subject struct {
 	Slot uint8
 	// ResetCount is that of the last recovery, or of enrolment.
 	ResetCount uint32
-	// EpochKey is the replica's present key: the fresh one must be another. That another replica claims the same key is not asked: it could claim it
-	// in time to have the owner refused, and has no use of it, since whatever the key signs names the signer.
+	// EpochKey is the replica's present key: the fresh one must be another. That another replica
+	// claims the same key is not asked: it could claim it in time to have the owner refused, and
+	// has no use of it, since whatever the key signs names the signer.
 	EpochKey ed25519.PublicKey
-	// NextKey is the key that the replica attested last in this epoch, nil for none: when it is due again, that key is from before.
+	// NextKey is the key that the replica attested last in this epoch, nil for none: when it is due
+	// again, that key is from before.
 	NextKey ed25519.PublicKey
 	// Required is the version that the approval counter must have reached.
 	Required uint64
@@ -52,19 +55,22 @@ type Boot struct {
 	ResetCount uint32
 	// ApprovalVersion is the lowest version of approvals that the TPM still takes.
 	ApprovalVersion uint64
-	// State names the approved boot state; empty when none of those approved now was shown, which only presence may do.
+	// State names the approved boot state; empty when none of those approved now was shown, which
+	// only presence may do.
 	State string
 }
 
 // Verdict is what accepted evidence proves.
 type Verdict struct {
-	// Attested is false when the policy asks for no quote: then only the identity key's possession is proven.
+	// Attested is false when the policy asks for no quote: then only the identity key's possession
+	// is proven.
 	Attested bool
 	Boot
 }
 
-// Verify judges evidence and returns a verdict or the first refusal. A refusal with ReasonIdentity or ReasonRound must not be held against the
-// replica: anybody can submit evidence in its name, or what it signed for another round.
+// Verify judges evidence and returns a verdict or the first refusal. A refusal with ReasonIdentity
+// or ReasonRound must not be held against the replica: anybody can submit evidence in its name, or
+// what it signed for another round.
 func (p *Policy) Verify(e *Evidence, subject *Subject) (*Verdict, *Refusal) {
 	if !e.signedBy(subject.Identity, func() ([]byte, error) { return e.claim(p.Cluster) }) {
 		return nil, Refuse(ReasonIdentity, "the evidence is not signed by the identity key of replica %d", e.Replica)
@@ -95,8 +101,9 @@ func (p *Policy) Verify(e *Evidence, subject *Subject) (*Verdict, *Refusal) {
 	return &Verdict{true, Boot{claims.ResetCount, claims.ApprovalVersion, state}}, nil
 }
 
-// VerifyPresence judges what a replica shows of its present boot. None of its refusals is held against the replica. A boot state that
-// is not approved, or no longer, is no reason to refuse: it is what the log wants to know.
+// VerifyPresence judges what a replica shows of its present boot. None of its refusals is held
+// against the replica. A boot state that is not approved, or no longer, is no reason to refuse: it
+// is what the log wants to know.
 func (p *Policy) VerifyPresence(x *Presence, subject *Subject) (*Boot, *Refusal) {
 	if !x.signedBy(subject.Identity, func() ([]byte, error) { return x.claim(p.Cluster) }) {
 		return nil, Refuse(ReasonIdentity, "the presence is not signed by the identity key of replica %d", x.Replica)
@@ -156,8 +163,9 @@ func verifyQuote(x *Proof, subject *Subject, nonce [32]byte) (*keystore.Claims, 
 	return claims, nil
 }
 
-// judge finds the approved state that the claims show. Operators approve what a machine measures; a quote shows the state after the replica claimed its
-// boot (see [keystore.Capped]), since only then nobody else can open a secret in it. The refusal is about the state that comes nearest.
+// judge finds the approved state that the claims show. Operators approve what a machine measures; a
+// quote shows the state after the replica claimed its boot (see [keystore.Capped]), since only then
+// nobody else can open a secret in it. The refusal is about the state that comes nearest.
 func (a *Attestation) judge(claims *keystore.Claims) (name string, r *Refusal) {
 	values := make(map[int]Measurement, len(claims.PCRs))
 	for _, v := range claims.PCRs {

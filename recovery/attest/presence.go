@@ -9,11 +9,13 @@ import (
 	"github.com/reseal-bft/reseal/recovery/internal/wire"
 )
 
-// Presence is what a replica shows of the boot that it is in now: how often its TPM was reset so far, which boot state it runs in, and
-// which approvals its TPM still takes. The quote is over [PresenceNonce]. It gives a replica nothing; what it says is held to.
+// Presence is what a replica shows of the boot that it is in now: how often its TPM was reset so
+// far, which boot state it runs in, and which approvals its TPM still takes. The quote is over
+// [PresenceNonce]. It gives a replica nothing; what it says is held to.
 type Presence struct{ Proof }
 
-// NewPresence makes a signed presence; the round of the challenge plays no part. Presence is always by a TPM.
+// NewPresence makes a signed presence; the round of the challenge plays no part. Presence is always
+// by a TPM.
 func NewPresence(random io.Reader, c Challenge, identity crypto.Signer, quote Quoter) (*Presence, error) {
 	p := &Presence{c.proof()}
 	nonce := PresenceNonce(c.Cluster, c.Replica, c.Epoch, c.Certificate.Signature)

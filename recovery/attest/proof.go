@@ -21,7 +21,8 @@ const (
 	maxSignature = 80 // ECDSA P-256 in ASN.1
 )
 
-// Proof is what [Evidence] and [Presence] have in common: a TPM's word, not older than a block, in a replica's name.
+// Proof is what [Evidence] and [Presence] have in common: a TPM's word, not older than a block, in
+// a replica's name.
 type Proof struct {
 	Replica bft.ReplicaID
 	Epoch   bft.Epoch
@@ -30,7 +31,8 @@ type Proof struct {
 	Certificate bft.Certificate
 	// Quote is the TPM's quote, encoded; empty without TPM.
 	Quote []byte
-	// Signature is the identity key's, ECDSA P-256 in ASN.1 over SHA-256, on all of the above and what the proof is for.
+	// Signature is the identity key's, ECDSA P-256 in ASN.1 over SHA-256, on all of the above and
+	// what the proof is for.
 	Signature []byte
 }
 
@@ -62,8 +64,9 @@ func (p *Proof) signedBy(identity *ecdsa.PublicKey, claim func() ([]byte, error)
 	return err == nil && ecdsa.VerifyASN1(identity, digest[:], p.Signature)
 }
 
-// encodeHead writes what comes before that which makes a proof evidence or presence, encodeTail what comes after; the signature is over
-// all but itself. The certificate's statement is written in full: that it is about the anchor is for the policy to say.
+// encodeHead writes what comes before that which makes a proof evidence or presence, encodeTail
+// what comes after; the signature is over all but itself. The certificate's statement is written in
+// full: that it is about the anchor is for the policy to say.
 func (p *Proof) encodeHead(w *wire.Writer) {
 	w.Replica(p.Replica)
 	w.U64(uint64(p.Epoch))

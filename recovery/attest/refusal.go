@@ -2,7 +2,8 @@ package attest
 
 import "fmt"
 
-// Reason says in one word why an operation was refused, for programs. The numbers are part of the replicated state.
+// Reason says in one word why an operation was refused, for programs. The numbers are part of the
+// replicated state.
 type Reason uint8
 
 // The reasons. Those from [ReasonNotDue] to [ReasonFirmware] are about evidence.
@@ -55,11 +56,12 @@ func (r Reason) String() string {
 // MarshalText writes the reason's name.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// HeldAgainst says whether a refusal speaks against the replica itself: its own TPM or signature shows what is wrong, in answer to this round.
+// HeldAgainst says whether a refusal speaks against the replica itself: its own TPM or signature
+// shows what is wrong, in answer to this round.
 func (r Reason) HeldAgainst() bool { return r >= ReasonKeyReused && r <= ReasonFirmware }
 
-// Refusal says why an operation was refused: a reason for programs and a short sentence for people. It is deterministic: every
-// replica refuses with the same words.
+// Refusal says why an operation was refused: a reason for programs and a short sentence for people.
+// It is deterministic: every replica refuses with the same words.
 type Refusal struct {
 	Reason   Reason `json:"reason"`
 	Sentence string `json:"sentence"`

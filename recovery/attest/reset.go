@@ -18,13 +18,17 @@ type Due struct {
 	ResetCount uint32 `json:"reset_count"`
 }
 
-// Rebooted says whether claims, which answer an anchor of the given block time, prove that the machine was reset after the replica became due. There are two proofs.
-// Its TPM showed a lower reset count after that moment; or it was reset so short a time ago that the moment lies before it, by the TPM's own clock.
+// Rebooted says whether claims, which answer an anchor of the given block time, prove that the
+// machine was reset after the replica became due. There are two proofs. Its TPM showed a lower
+// reset count after that moment; or it was reset so short a time ago that the moment lies before
+// it, by the TPM's own clock.
 //
-// The latter is for a machine that was down, or that was rebooted before its presence was ordered. A TPM's clock may be slow by 15% (TPM 2.0 Part 1,
-// "Clock"), also on purpose (TPM2_ClockRateAdjust): so much more time may have passed than it counted. The two block times are by clocks that differ by Ahead, and a
-// Byzantine leader may add as much, which correct replicas accept. The TPM's time begins anew also when the machine resumes from sleep, which is no reboot; a
-// restart count other than 0 tells of that.
+// The latter is for a machine that was down, or that was rebooted before its presence was ordered.
+// A TPM's clock may be slow by 15% (TPM 2.0 Part 1, "Clock"), also on purpose
+// (TPM2_ClockRateAdjust): so much more time may have passed than it counted. The two block times
+// are by clocks that differ by Ahead, and a Byzantine leader may add as much, which correct
+// replicas accept. The TPM's time begins anew also when the machine resumes from sleep, which is no
+// reboot; a restart count other than 0 tells of that.
 func (p *Policy) Rebooted(claims *keystore.Claims, anchored int64, subject *Subject) *Refusal {
 	due := &subject.Due
 	switch {
@@ -49,7 +53,8 @@ func resetCountFell(claims *keystore.Claims, subject *Subject) *Refusal {
 	return Refuse(ReasonResetCountFell, "the reset count fell from %d to %d: the TPM was cleared or replaced, enrol it again", subject.ResetCount, claims.ResetCount)
 }
 
-// mostSince is the longest time, in milliseconds, in which a TPM's clock counts the given one: it counts at least 85%.
+// mostSince is the longest time, in milliseconds, in which a TPM's clock counts the given one: it
+// counts at least 85%.
 func mostSince(counted uint64) int64 {
 	const limit = math.MaxInt64 / 64 // far more than any machine runs, and far from an overflow
 	if plant.Bug("tpm-clock-trusted") {

@@ -16,7 +16,8 @@ const (
 	opened = int64(1_800_000_000_000)
 )
 
-// reset judges the reset of a machine whose last recovery showed count 7, which became due at the time opened.
+// reset judges the reset of a machine whose last recovery showed count 7, which became due at the
+// time opened.
 func reset(claims keystore.Claims, anchored int64, due Due) *Refusal {
 	due.Height, due.Time = 100, opened
 	p := &Policy{Ahead: ahead}
@@ -75,14 +76,16 @@ func TestResetAfterTheReplicaBecameDue(t *testing.T) {
 	}
 }
 
-// A machine that was reset before it became due never passes by time alone: not with the slowest clock that the specification allows, nor with block
-// times that are as wrong as they can be. One that was down long enough always does, also with the fastest.
+// A machine that was reset before it became due never passes by time alone: not with the slowest
+// clock that the specification allows, nor with block times that are as wrong as they can be. One
+// that was down long enough always does, also with the fastest.
 func TestNoClockMakesAnEarlyResetLate(t *testing.T) {
 	for _, rate := range []float64{0.85, 1, 1.15} {
 		for _, up := range []time.Duration{0, time.Millisecond, time.Second, time.Minute, time.Hour, 24 * time.Hour, 365 * 24 * time.Hour} {
 			ms := up.Milliseconds()
 			claims := keystore.Claims{ResetCount: 8, SinceReset: counted(ms, rate)}
-			// It was reset at the very moment; the opening's leader was late by Ahead, the anchor's ahead by as much.
+			// It was reset at the very moment; the opening's leader was late by Ahead, the anchor's
+			// ahead by as much.
 			require.NotNil(t, reset(claims, opened+ms+2*ahead, Due{}), "rate %v, up %v", rate, up)
 			// It was reset so long after that tolerances do not matter.
 			down := 2*ahead + ms/2 + second

@@ -22,7 +22,8 @@ const MaxApproved = 64
 
 // Attestation is the policy by which evidence is judged.
 type Attestation struct {
-	// Required says that evidence needs a TPM quote. Without it a recovery proves possession of the identity key only.
+	// Required says that evidence needs a TPM quote. Without it a recovery proves possession of the
+	// identity key only.
 	Required bool `json:"required"`
 	// PCRs are the registers of the SHA-256 bank that count, ascending.
 	PCRs []int `json:"pcrs,omitempty"`
@@ -38,11 +39,13 @@ type ApprovedState struct {
 	PCRs map[int]Measurement `json:"pcrs"`
 	// MinimumFirmware is the least version of the TPM's firmware.
 	MinimumFirmware uint64 `json:"minimum_firmware,omitempty"`
-	// Approvals are the state's approvals towards the members' TPMs, by replica ascending: without one of its own a TPM opens nothing in the state.
+	// Approvals are the state's approvals towards the members' TPMs, by replica ascending: without
+	// one of its own a TPM opens nothing in the state.
 	Approvals []DeviceApproval `json:"approvals,omitempty"`
 }
 
-// DeviceApproval is the approval of a boot state towards the TPM of one member, see [keystore.Approval]; the registers are the state's.
+// DeviceApproval is the approval of a boot state towards the TPM of one member, see
+// [keystore.Approval]; the registers are the state's.
 type DeviceApproval struct {
 	Replica bft.ReplicaID `json:"replica"`
 	// Version is compared with the TPM's approval counter: a counter above it refuses the approval.

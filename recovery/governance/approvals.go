@@ -10,13 +10,15 @@ import (
 	"github.com/reseal-bft/reseal/recovery/attest"
 )
 
-// approvalsSize bounds the approvals that one order can carry: a revocation renews those of all states that remain. approvalSize is that of one, in bytes.
+// approvalsSize bounds the approvals that one order can carry: a revocation renews those of all
+// states that remain. approvalSize is that of one, in bytes.
 const (
 	approvalsSize = MaxOperation - 32<<10
 	approvalSize  = 2 + 8 + 2 + approvalSignature
 )
 
-// mostApproved is how many boot states may be approved at a time: so many that one order can revoke one of them.
+// mostApproved is how many boot states may be approved at a time: so many that one order can revoke
+// one of them.
 func (g *Genesis) mostApproved() int {
 	return min(attest.MaxApproved, 1+approvalsSize/(approvalSize*len(g.Members)))
 }
@@ -32,7 +34,8 @@ func (g *Genesis) bootState(state *attest.ApprovedState, id bft.ReplicaID, versi
 	return keystore.BootState{Device: keystore.DeviceID(m.StorageRoot), PCRs: state.Values(g.Attestation.PCRs), Version: version, Slot: m.Slot}
 }
 
-// checkApprovals checks that a state has a good approval for each member with a TPM, of a version in bounds, and none else.
+// checkApprovals checks that a state has a good approval for each member with a TPM, of a version
+// in bounds, and none else.
 func (g *Genesis) checkApprovals(state *attest.ApprovedState, versions func(bft.ReplicaID) (least, most uint64)) error {
 	rest := state.Approvals
 	for i := range g.Members {
@@ -62,7 +65,8 @@ func (g *Genesis) checkApprovals(state *attest.ApprovedState, versions func(bft.
 	return nil
 }
 
-// Approve signs a boot state for all members that have a TPM, with the boot-approval key, for the version that a function names for each. It needs no TPM.
+// Approve signs a boot state for all members that have a TPM, with the boot-approval key, for the
+// version that a function names for each. It needs no TPM.
 func (g *Genesis) Approve(random io.Reader, key crypto.Signer, state *attest.ApprovedState, version func(bft.ReplicaID) uint64) ([]attest.DeviceApproval, error) {
 	var list []attest.DeviceApproval
 	for i := range g.Members {
@@ -80,7 +84,8 @@ func (g *Genesis) Approve(random io.Reader, key crypto.Signer, state *attest.App
 	return list, nil
 }
 
-// Approvals returns the approvals of all boot states that are approved now, towards one member's TPM. It is safe for concurrent use.
+// Approvals returns the approvals of all boot states that are approved now, towards one member's
+// TPM. It is safe for concurrent use.
 func (s *State) Approvals(id bft.ReplicaID) []*keystore.Approval {
 	var list []*keystore.Approval
 	approved := s.View().approved

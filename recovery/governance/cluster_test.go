@@ -22,8 +22,9 @@ import (
 	"github.com/reseal-bft/reseal/threshold/thresholdtest"
 )
 
-// cluster is a whole cluster around one State: all keys, fake TPMs, and the group key's real shares. A second State is restored from
-// a snapshot after every block and executes the next one too; both must agree.
+// cluster is a whole cluster around one State: all keys, fake TPMs, and the group key's real
+// shares. A second State is restored from a snapshot after every block and executes the next one
+// too; both must agree.
 type cluster struct {
 	t          *testing.T
 	genesis    *Genesis

@@ -1,13 +1,16 @@
-// Package governance is the part of the replicated state by which a cluster governs and heals itself: who is a member, which boot states are
-// admitted, whose turn it is to be rebooted, who proved to have come up clean, and which dealings of the group key are combined into the
-// next epoch's shares.
+// Package governance is the part of the replicated state by which a cluster governs and heals
+// itself: who is a member, which boot states are admitted, whose turn it is to be rebooted, who
+// proved to have come up clean, and which dealings of the group key are combined into the next
+// epoch's shares.
 //
-// [State] implements the seam of the replica around the consensus core. It is pure and deterministic: final blocks go in, and everything that it
-// decides follows from their operations and their time. It does no I/O, keeps no secret, and has no clock. What acts on its decisions (reboots,
-// quotes, deals, seals) reads a [View].
+// [State] implements the seam of the replica around the consensus core. It is pure and
+// deterministic: final blocks go in, and everything that it decides follows from their operations
+// and their time. It does no I/O, keeps no secret, and has no clock. What acts on its decisions
+// (reboots, quotes, deals, seals) reads a [View].
 //
-// An epoch goes through the phases of [Phase]: a round opens, due replicas show evidence, which a policy judges; then certified
-// dealings are ordered; then the epoch ends. docs/recovery.md is the specification, with the reason why each step is safe.
+// An epoch goes through the phases of [Phase]: a round opens, due replicas show evidence, which a
+// policy judges; then certified dealings are ordered; then the epoch ends. docs/recovery.md is the
+// specification, with the reason why each step is safe.
 //
 // # Invariants
 //

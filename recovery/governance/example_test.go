@@ -9,7 +9,8 @@ import (
 	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
-// An operator orders the recovery of replica 3. The encoded order goes from operator to operator until enough have signed, and then into the log.
+// An operator orders the recovery of replica 3. The encoded order goes from operator to operator
+// until enough have signed, and then into the log.
 func ExampleOrder() {
 	public, operator, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

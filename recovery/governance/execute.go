@@ -10,8 +10,9 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// attest judges evidence. What the replica's own TPM says against it is remembered: it gets no share in this round unless it shows better evidence
-// in time, with a later anchor. What anybody could have sent in its name is not held against it.
+// attest judges evidence. What the replica's own TPM says against it is remembered: it gets no
+// share in this round unless it shows better evidence in time, with a later anchor. What anybody
+// could have sent in its name is not held against it.
 func (s *State) attest(e *attest.Evidence) (refusal *attest.Refusal, changed bool) {
 	m := s.member(e.Replica)
 	switch {
@@ -43,7 +44,8 @@ func (s *State) attest(e *attest.Evidence) (refusal *attest.Refusal, changed boo
 	return nil, true
 }
 
-// present takes note of what a replica shows of its boot. What tells nothing new is refused, so that the log is not filled with it.
+// present takes note of what a replica shows of its boot. What tells nothing new is refused, so
+// that the log is not filled with it.
 func (s *State) present(p *attest.Presence) *attest.Refusal {
 	m := s.member(p.Replica)
 	switch {
@@ -86,7 +88,8 @@ func (s *State) policy() *attest.Policy {
 	return &attest.Policy{Cluster: s.cluster, Epoch: s.epoch, Round: s.round.number, Opened: s.round.opened, Scheme: s.verifier, Attestation: a, Ahead: s.genesis.Timeouts.Ahead.milliseconds()}
 }
 
-// deal takes a certified dealing: the first q of a round, from different dealers, are combined into the next sharing.
+// deal takes a certified dealing: the first q of a round, from different dealers, are combined into
+// the next sharing.
 func (s *State) deal(d *Dealing) *attest.Refusal {
 	switch {
 	case s.round.phase == PhaseReady && d.Epoch == s.epoch:
@@ -181,7 +184,8 @@ func (s *State) startRound(block replica.BlockInfo, due []bft.ReplicaID) *attest
 	return nil
 }
 
-// checkDue accepts replicas that may be rebooted together: of those that hold a share, no more than the slack bears.
+// checkDue accepts replicas that may be rebooted together: of those that hold a share, no more than
+// the slack bears.
 func (s *State) checkDue(due []bft.ReplicaID) *attest.Refusal {
 	holders := 0
 	for _, id := range due {
@@ -201,7 +205,8 @@ func (s *State) checkDue(due []bft.ReplicaID) *attest.Refusal {
 	return nil
 }
 
-// quarantine keeps a replica out of the next epoch. A dealing that would give it a share begins again without it.
+// quarantine keeps a replica out of the next epoch. A dealing that would give it a share begins
+// again without it.
 func (s *State) quarantine(block replica.BlockInfo, q *Quarantine) *attest.Refusal {
 	m := s.member(q.Replica)
 	if m == nil {

@@ -20,8 +20,9 @@ import (
 // PublicKeySize is the size in bytes of an encoded public key of the group or of a dealt secret.
 const PublicKeySize = threshold.PublicKeyLen
 
-// Genesis is what the members and operators of a cluster agree on before it starts. Its digest is the cluster's name and is part of everything
-// that is signed, so two clusters never take each other's messages. It is kept as a JSON file and holds nothing secret.
+// Genesis is what the members and operators of a cluster agree on before it starts. Its digest is
+// the cluster's name and is part of everything that is signed, so two clusters never take each
+// other's messages. It is kept as a JSON file and holds nothing secret.
 type Genesis struct {
 	// Name is for people: 1 to 64 printable ASCII characters.
 	Name    string    `json:"name"`
@@ -33,15 +34,18 @@ type Genesis struct {
 	// Operators hold the keys that sign orders; an order needs the signatures of OperatorQuorum of them.
 	Operators      []ed25519.PublicKey `json:"operators"`
 	OperatorQuorum int                 `json:"operator_quorum"`
-	// BootApproval is the ECDSA P-256 public key (PKIX DER) whose holder approves boot states to the members' TPMs (PolicyAuthorize).
-	// Empty without TPMs.
+	// BootApproval is the ECDSA P-256 public key (PKIX DER) whose holder approves boot states to
+	// the members' TPMs (PolicyAuthorize). Empty without TPMs.
 	BootApproval []byte             `json:"boot_approval,omitempty"`
 	Attestation  attest.Attestation `json:"attestation"`
-	// RoundInterval is the block time from the begin of an epoch to its recovery round; 0: rounds begin by order or accusation only.
+	// RoundInterval is the block time from the begin of an epoch to its recovery round; 0: rounds
+	// begin by order or accusation only.
 	RoundInterval Duration `json:"round_interval"`
-	// AllowWear accepts a RoundInterval that writes the counters in the members' TPMs to death within five years, see [keystore.LeastEpoch].
+	// AllowWear accepts a RoundInterval that writes the counters in the members' TPMs to death
+	// within five years, see [keystore.LeastEpoch].
 	AllowWear bool `json:"allow_wear,omitempty"`
-	// RoundDeadline is the block time that replicas have to attest, and dealers to deal; the latter doubles with each attempt, up to 16 times.
+	// RoundDeadline is the block time that replicas have to attest, and dealers to deal; the latter
+	// doubles with each attempt, up to 16 times.
 	RoundDeadline Duration `json:"round_deadline"`
 	// Window is the number of consecutive views that a leader serves.
 	Window   int      `json:"window"`
@@ -62,13 +66,15 @@ type GenesisMember struct {
 	AttestationKey []byte `json:"attestation_key,omitempty"`
 	// ResetCount is the TPM's count of boots at enrolment: the first recovery must show a higher one.
 	ResetCount uint32 `json:"reset_count,omitempty"`
-	// StorageRoot is the public area (TPMT_PUBLIC) of the TPM's storage root key, and Slot the keystore's on that TPM: approvals of boot states are
-	// bound to both, and the replica accepts no other TPM. Empty without TPM.
+	// StorageRoot is the public area (TPMT_PUBLIC) of the TPM's storage root key, and Slot the
+	// keystore's on that TPM: approvals of boot states are bound to both, and the replica accepts
+	// no other TPM. Empty without TPM.
 	StorageRoot []byte `json:"storage_root,omitempty"`
 	Slot        uint8  `json:"slot,omitempty"`
 	// ApprovalVersion is the value of the TPM's approval counter at enrolment.
 	ApprovalVersion uint64 `json:"approval_version,omitempty"`
-	// EKCertificates are the TPM's endorsement certificates (DER), kept for auditors; members' keys were checked against them at enrolment.
+	// EKCertificates are the TPM's endorsement certificates (DER), kept for auditors; members' keys
+	// were checked against them at enrolment.
 	EKCertificates [][]byte `json:"ek_certificates,omitempty"`
 }
 
@@ -111,7 +117,8 @@ func Load(path string) (*Genesis, error) {
 	return g, nil
 }
 
-// ParseGenesis reads and validates the JSON of a genesis. Unknown fields are refused: a misspelt setting must not pass for a default.
+// ParseGenesis reads and validates the JSON of a genesis. Unknown fields are refused: a misspelt
+// setting must not pass for a default.
 func ParseGenesis(b []byte) (*Genesis, error) {
 	if len(b) > maxGenesis {
 		return nil, fmt.Errorf("larger than %d bytes: this is no genesis file", maxGenesis)
@@ -152,8 +159,8 @@ func (g *Genesis) canonical() *Genesis {
 	return &c
 }
 
-// ClusterID is the digest of the genesis in its canonical form: compact JSON, fields in the order of the struct, keys of maps sorted, time in
-// UTC. The layout of the file does not matter.
+// ClusterID is the digest of the genesis in its canonical form: compact JSON, fields in the order
+// of the struct, keys of maps sorted, time in UTC. The layout of the file does not matter.
 func (g *Genesis) ClusterID() bft.ClusterID {
 	b, err := json.Marshal(g.canonical())
 	if err != nil { // a time beyond the year 9999: Validate refuses it
@@ -162,8 +169,9 @@ func (g *Genesis) ClusterID() bft.ClusterID {
 	return sha256.Sum256(append([]byte(genesisDomain), b...))
 }
 
-// FoundingDigest is the digest of all but the approved boot states: members, operators, who approves boot states, the rest of the policy. It is
-// measured into the boot state, which therefore cannot be in it.
+// FoundingDigest is the digest of all but the approved boot states: members, operators, who
+// approves boot states, the rest of the policy. It is measured into the boot state, which therefore
+// cannot be in it.
 func (g *Genesis) FoundingDigest() [sha256.Size]byte {
 	c := g.canonical()
 	c.Attestation.Approved = nil

@@ -165,7 +165,8 @@ func TestHostileAccusations(t *testing.T) {
 			c.refused(attest.ReasonAccusation, proof)
 		})
 	}
-	// An honest leader proposes in many views, and signs in the next epoch with the key that it has if it was not due: that is no equivocation.
+	// An honest leader proposes in many views, and signs in the next epoch with the key that it has
+	// if it was not due: that is no equivocation.
 	for name, bend := range map[string]func(b *bft.SignedHeader){
 		"of the next view":  func(b *bft.SignedHeader) { b.View++ },
 		"of the next epoch": func(b *bft.SignedHeader) { b.Epoch++ },

@@ -11,8 +11,9 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// TestWhateverHappensItCanHealAgain lets anything happen to a cluster, in any order: replicas that do not come back or come back tampered, handoffs that
-// break off, accusations, quarantines, orders at the wrong moment. After every block the invariants hold; and when in the end everybody
+// TestWhateverHappensItCanHealAgain lets anything happen to a cluster, in any order: replicas that
+// do not come back or come back tampered, handoffs that break off, accusations, quarantines, orders
+// at the wrong moment. After every block the invariants hold; and when in the end everybody
 // cooperates, everybody has a share again, of the same group key.
 func TestWhateverHappensItCanHealAgain(t *testing.T) {
 	for seed := range uint64(6) {
@@ -126,7 +127,8 @@ func (l *life) heal() {
 	require.Len(l.t, l.holders(), len(l.genesis.Members))
 }
 
-// finishRound begins the running round again, lets the due replicas attest, and hands over, unless the round is abandoned.
+// finishRound begins the running round again, lets the due replicas attest, and hands over, unless
+// the round is abandoned.
 func (l *life) finishRound() {
 	l.accepted(l.order(&StartRound{}))
 	for _, id := range l.state.View().Due {

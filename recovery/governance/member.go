@@ -18,32 +18,38 @@ type member struct {
 	identity       *ecdsa.PublicKey // parsed from identityDER
 	attestationKey []byte
 	epochKey       ed25519.PublicKey
-	// nextKey is the fresh key that the member attested last in this epoch. While that counts (see attestedKey) it is to take the place of epochKey at the epoch's end;
-	// and it is never attested again: whoever was there since has it.
+	// nextKey is the fresh key that the member attested last in this epoch. While that counts (see
+	// attestedKey) it is to take the place of epochKey at the epoch's end; and it is never attested
+	// again: whoever was there since has it.
 	nextKey ed25519.PublicKey
 
-	// shown is what the TPM last showed of its boot, by presence or evidence; shownAt is the anchor's block, with height 0 before.
+	// shown is what the TPM last showed of its boot, by presence or evidence; shownAt is the
+	// anchor's block, with height 0 before.
 	shown   attest.Boot
 	shownAt moment
 	// outlawed: the state it was last seen in is not approved, or no longer.
 	outlawed bool
-	// required is the version that the TPM's approval counter must have reached: then it refuses all that was revoked. issued is the highest version of an
-	// approval ever given; the next revocation goes beyond it.
+	// required is the version that the TPM's approval counter must have reached: then it refuses
+	// all that was revoked. issued is the highest version of an approval ever given; the next
+	// revocation goes beyond it.
 	required, issued uint64
 	// evidence is the last that was accepted, encoded, for auditors.
 	evidence []byte
 
-	// resetCount is that of the last recovery or of enrolment; attested, bootState and recovered tell about the last recovery, if any.
+	// resetCount is that of the last recovery or of enrolment; attested, bootState and recovered
+	// tell about the last recovery, if any.
 	resetCount uint32
 	attested   bool
 	bootState  string
 	recovered  bft.Epoch // the epoch that the last recovery led to, 0: none yet
 	recoveries uint64
 
-	// holdsShare: the member has a share of this epoch's key (in epoch 0: it votes). If not, lapse says why.
+	// holdsShare: the member has a share of this epoch's key (in epoch 0: it votes). If not, lapse
+	// says why.
 	holdsShare bool
 	lapse      string
-	// quarantined is an operators' order: no share of any later epoch until released; the reason is theirs.
+	// quarantined is an operators' order: no share of any later epoch until released; the reason is
+	// theirs.
 	quarantined bool
 	quarantine  string
 	// accused: it was proven Byzantine since its last recovery.
@@ -57,7 +63,8 @@ type member struct {
 // recoveryStatus is where a member stands in the recovery round of this epoch.
 type recoveryStatus struct {
 	due bool
-	// since is the block in which the member became due; seen is whether its presence was shown after that, first with seenCount.
+	// since is the block in which the member became due; seen is whether its presence was shown
+	// after that, first with seenCount.
 	since     moment
 	seen      bool
 	seenCount uint32
@@ -92,15 +99,18 @@ const (
 	numVerdicts
 )
 
-// pending: the round waits for the member's evidence, or for its TPM to show that what was revoked is refused.
+// pending: the round waits for the member's evidence, or for its TPM to show that what was revoked
+// is refused.
 func (m *member) pending() bool {
 	return !m.quarantined && (m.recovery.due && m.recovery.verdict == verdictNone || m.admitted() && !m.reached())
 }
 
-// reached: the TPM has shown that it refuses all approvals that were revoked. Without a TPM there are none.
+// reached: the TPM has shown that it refuses all approvals that were revoked. Without a TPM there
+// are none.
 func (m *member) reached() bool { return m.shown.ApprovalVersion >= m.required }
 
-// stranded: the TPM's counter is above all approvals, so that it opens nothing in any state: somebody raised it.
+// stranded: the TPM's counter is above all approvals, so that it opens nothing in any state:
+// somebody raised it.
 func (m *member) stranded() bool { return m.shown.ApprovalVersion > m.issued }
 
 // show takes note of what the TPM showed of its boot.
@@ -120,7 +130,8 @@ func (m *member) admitted() bool {
 	return m.recovery.verdict == verdictAttested || m.leased() && !m.recovery.due
 }
 
-// mayReceive says whether the member gets a share of the next epoch: admitted, not quarantined, and its TPM opens nothing that was revoked.
+// mayReceive says whether the member gets a share of the next epoch: admitted, not quarantined, and
+// its TPM opens nothing that was revoked.
 func (m *member) mayReceive() bool {
 	return !m.quarantined && m.admitted() && (m.reached() || plant.Bug("version-not-asked"))
 }
@@ -128,8 +139,9 @@ func (m *member) mayReceive() bool {
 // recovers: the end of this epoch completes the member's recovery.
 func (m *member) recovers() bool { return m.recovery.eligible && m.recovery.verdict == verdictAttested }
 
-// beginRecovery makes the member due, or not, in a new round. The verdict on earlier evidence of this epoch stays when it is not due again. One that was due already
-// and has not attested is due since then: a round that is begun again asks for no second reboot.
+// beginRecovery makes the member due, or not, in a new round. The verdict on earlier evidence of
+// this epoch stays when it is not due again. One that was due already and has not attested is due
+// since then: a round that is begun again asks for no second reboot.
 func (m *member) beginRecovery(due bool, round Round, now moment) {
 	r := &m.recovery
 	if !due || !r.due || r.verdict == verdictAttested {
@@ -145,7 +157,8 @@ func (m *member) beginRecovery(due bool, round Round, now moment) {
 	}
 }
 
-// attestedKey is the key under which the member is to enter the next epoch; nil when it has attested none, or none that counts.
+// attestedKey is the key under which the member is to enter the next epoch; nil when it has
+// attested none, or none that counts.
 func (m *member) attestedKey() ed25519.PublicKey {
 	if m.recovery.verdict != verdictAttested {
 		return nil

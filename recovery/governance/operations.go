@@ -23,10 +23,12 @@ const (
 	kindPresent
 )
 
-// MaxOperation bounds an encoded system operation, in bytes. An order with the approvals of a few boot states for a large cluster is the largest.
+// MaxOperation bounds an encoded system operation, in bytes. An order with the approvals of a few
+// boot states for a large cluster is the largest.
 const MaxOperation = 256 << 10
 
-// MaxCertificate bounds the certificate of a dealing, in bytes: a list of signatures of the largest cluster.
+// MaxCertificate bounds the certificate of a dealing, in bytes: a list of signatures of the largest
+// cluster.
 const MaxCertificate = 32 << 10
 
 // Attest submits a replica's evidence.
@@ -35,7 +37,8 @@ type Attest struct{ Evidence *attest.Evidence }
 // Present submits what a replica shows of the boot it is in.
 type Present struct{ Presence *attest.Presence }
 
-// Dealing submits a certified dealing: q receivers acknowledged that they hold their part of what the commitment commits to.
+// Dealing submits a certified dealing: q receivers acknowledged that they hold their part of what
+// the commitment commits to.
 type Dealing struct {
 	Epoch  bft.Epoch
 	Round  Round
@@ -53,7 +56,8 @@ func (d *Dealing) Statement(cluster bft.ClusterID) []byte {
 	return DealingStatement(cluster, d.Epoch, d.Round, d.Dealer, d.Commitment, d.PublicKey)
 }
 
-// Accuse submits a proof that a leader signed two headers for one view: it is scheduled first for recovery.
+// Accuse submits a proof that a leader signed two headers for one view: it is scheduled first for
+// recovery.
 type Accuse struct{ Evidence bft.Evidence }
 
 func (*Attest) kind() operationKind  { return kindAttest }

@@ -41,7 +41,8 @@ func TestOrderCannotBeReplayed(t *testing.T) {
 	c.refused(attest.ReasonSequence, early)
 	require.EqualValues(t, 3, c.state.View().OrderSequence)
 
-	// One that is numbered ahead would be good until its number is reached: as often as whoever has it likes.
+	// One that is numbered ahead would be good until its number is reached: as often as whoever has
+	// it likes.
 	ahead := &Order{Sequence: 5, Body: &StartRound{}}
 	require.NoError(t, ahead.Sign(c.genesis, c.operators[0]))
 	require.NoError(t, ahead.Sign(c.genesis, c.operators[1]))
@@ -122,7 +123,8 @@ func TestQuarantinedReplicaIsNotAwaited(t *testing.T) {
 	require.Equal(t, everybody, c.holders())
 }
 
-// What a quarantined replica shows is not judged: released in the same round, it would have a share of evidence that nobody waited for.
+// What a quarantined replica shows is not judged: released in the same round, it would have a share
+// of evidence that nobody waited for.
 func TestQuarantinedReplicaShowsNothing(t *testing.T) {
 	c := inEpoch1(t, size(1, 2))
 	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3, 4}}))

@@ -16,7 +16,8 @@ import (
 	"github.com/reseal-bft/reseal/recovery/internal/wire"
 )
 
-// OrderKind tells the operators' orders apart. Kinds are never given a new meaning; a kind that a replica does not know is refused.
+// OrderKind tells the operators' orders apart. Kinds are never given a new meaning; a kind that a
+// replica does not know is refused.
 type OrderKind uint8
 
 // The kinds of orders.
@@ -28,8 +29,9 @@ const (
 	OrderRelease
 )
 
-// Order is an administrative order, signed by a quorum of operators. Orders are numbered without gaps, which protects against replay: an order with
-// good signatures uses up its number also when it cannot be carried out, so that it cannot come back later.
+// Order is an administrative order, signed by a quorum of operators. Orders are numbered without
+// gaps, which protects against replay: an order with good signatures uses up its number also when
+// it cannot be carried out, so that it cannot come back later.
 type Order struct {
 	Sequence   uint64
 	Body       OrderBody
@@ -42,22 +44,26 @@ type OperatorSignature struct {
 	Signature []byte
 }
 
-// OrderBody is what an order asks for: [StartRound], [ApproveState], [RevokeState], [Quarantine] or [Release].
+// OrderBody is what an order asks for: [StartRound], [ApproveState], [RevokeState], [Quarantine] or
+// [Release].
 type OrderBody interface {
 	Kind() OrderKind
 	validate() error
 	encodeBody(w *writer)
 }
 
-// StartRound begins a recovery round now, or begins the running one again. Without names the due replicas are chosen automatically;
-// while a round runs they stay the same, and those that have attested stay attested.
+// StartRound begins a recovery round now, or begins the running one again. Without names the due
+// replicas are chosen automatically; while a round runs they stay the same, and those that have
+// attested stay attested.
 type StartRound struct{ Due []bft.ReplicaID }
 
-// ApproveState admits a boot state, with its approvals for all TPMs. For a state that is approved already it renews the approvals.
+// ApproveState admits a boot state, with its approvals for all TPMs. For a state that is approved
+// already it renews the approvals.
 type ApproveState struct{ State attest.ApprovedState }
 
-// RevokeState no longer admits a boot state, neither here nor on any TPM: each raises its approval counter, which ends all approvals so far. So the order holds
-// new ones of all states that stay approved, in the log's order. Replicas that run in the revoked state are due at once.
+// RevokeState no longer admits a boot state, neither here nor on any TPM: each raises its approval
+// counter, which ends all approvals so far. So the order holds new ones of all states that stay
+// approved, in the log's order. Replicas that run in the revoked state are due at once.
 type RevokeState struct {
 	Name      string
 	Remaining []RemainingState

@@ -12,12 +12,13 @@ import (
 	"github.com/reseal-bft/reseal/recovery/attest"
 )
 
-// Each case bends what replica 3 shows after its reboot. Refusals that anybody could have provoked in its name leave it pending; the others
-// count against it.
+// Each case bends what replica 3 shows after its reboot. Refusals that anybody could have provoked
+// in its name leave it pending; the others count against it.
 func TestPolicy(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		// prepare bends the world before the evidence is made, bend the challenge, forge the evidence after it was signed.
+		// prepare bends the world before the evidence is made, bend the challenge, forge the
+		// evidence after it was signed.
 		prepare func(*cluster)
 		bend    func(*cluster, *attest.Challenge)
 		forge   func(*cluster, *attest.Evidence)
@@ -259,8 +260,9 @@ func TestLaterEvidenceOfTheSameRoundCounts(t *testing.T) {
 	require.Nil(t, c.state.Membership().Member(3).NextKey)
 }
 
-// Whoever was there after a member attested has that key. Named again in the same epoch, it is not recovered by it: not at once, not after a refusal, and not when the key was
-// used in between for a state that was revoked.
+// Whoever was there after a member attested has that key. Named again in the same epoch, it is not
+// recovered by it: not at once, not after a refusal, and not when the key was used in between for a
+// state that was revoked.
 func TestAKeyThatWasAttestedIsNotAttestedAgain(t *testing.T) {
 	c := inEpoch1(t, size(1, 2), withoutTPM)
 	claim := func(key ed25519.PublicKey) *Attest {

@@ -8,8 +8,10 @@ import (
 	"github.com/reseal-bft/reseal/recovery/attest"
 )
 
-// maxSkip is by how much the version of an approval may exceed what the log knows of a TPM: somebody may have raised the counter of one that is down and cannot show it.
-// A counter that was raised further has worn out the TPM's memory, and one that was not has so far to count at the next revocation, if the operator was wrong.
+// maxSkip is by how much the version of an approval may exceed what the log knows of a TPM:
+// somebody may have raised the counter of one that is down and cannot show it. A counter that was
+// raised further has worn out the TPM's memory, and one that was not has so far to count at the
+// next revocation, if the operator was wrong.
 const maxSkip = 1 << 16
 
 // approve admits a boot state, or renews the approvals of one.
@@ -24,7 +26,8 @@ func (s *State) approve(state attest.ApprovedState) *attest.Refusal {
 	case i < 0 && len(s.approved) >= s.genesis.mostApproved():
 		return attest.Refuse(attest.ReasonOrder, "%d boot states are approved: revoke one first", len(s.approved))
 	}
-	// The next revocation goes beyond whatever is issued here; the bound is on how often a TPM must then count, however many orders there were.
+	// The next revocation goes beyond whatever is issued here; the bound is on how often a TPM must
+	// then count, however many orders there were.
 	if r := s.checkApprovals(&state, func(m *member) (least, most uint64) {
 		return m.required, max(m.approvable(), m.shown.ApprovalVersion+maxSkip)
 	}); r != nil {
@@ -43,8 +46,9 @@ func (s *State) approve(state attest.ApprovedState) *attest.Refusal {
 	return nil
 }
 
-// revoke ends the approval of a boot state, in the log now and on every TPM as soon as its replica executes this: it raises the approval counter and takes the new
-// approvals of what remains. A replica whose TPM has not shown so gets no share of the next epoch.
+// revoke ends the approval of a boot state, in the log now and on every TPM as soon as its replica
+// executes this: it raises the approval counter and takes the new approvals of what remains. A
+// replica whose TPM has not shown so gets no share of the next epoch.
 func (s *State) revoke(block replica.BlockInfo, v *RevokeState) *attest.Refusal {
 	i := s.findState(v.Name)
 	if i < 0 {
@@ -124,7 +128,8 @@ func (m *member) outlaw(name string) {
 	}
 }
 
-// approvable is the version for which approvals are to be given: the TPM takes it now, or when it has reached what was ordered.
+// approvable is the version for which approvals are to be given: the TPM takes it now, or when it
+// has reached what was ordered.
 func (m *member) approvable() uint64 { return max(m.issued, m.shown.ApprovalVersion) }
 
 // checkApprovals refuses a state that lacks a good approval for the TPM of a member.

@@ -14,7 +14,8 @@ import (
 
 var v2 = attest.ApprovedState{Name: "v2", PCRs: map[int]attest.Measurement{7: good7, 14: {2}}, MinimumFirmware: 0x10_0000}
 
-// upgraded is a cluster in which v2 is approved and the first q of six replicas run it; the others run v1.
+// upgraded is a cluster in which v2 is approved and the first q of six replicas run it; the others
+// run v1.
 func upgraded(t *testing.T, options ...option) *cluster {
 	c := inEpoch1(t, options...)
 	c.block()
@@ -82,7 +83,8 @@ func TestRevocation(t *testing.T) {
 	c.handoff()
 	require.Contains(t, c.state.View().Member(4).Status, "did not show by round")
 
-	// Replica 6 is next by itself. Replica 4, meanwhile, boots the revoked binary, and gets nothing for it.
+	// Replica 6 is next by itself. Replica 4, meanwhile, boots the revoked binary, and gets nothing
+	// for it.
 	c.block()
 	require.Equal(t, []bft.ReplicaID{6}, c.state.View().Due)
 	c.upgrade(6)
@@ -103,7 +105,8 @@ func TestRevocation(t *testing.T) {
 	require.Equal(t, everybody, c.holders())
 }
 
-// A TPM that still takes revoked approvals gets its replica no share, whatever else it shows: the log says no, and the device would still open.
+// A TPM that still takes revoked approvals gets its replica no share, whatever else it shows: the
+// log says no, and the device would still open.
 func TestTPMWithALowerCounterGetsNoShare(t *testing.T) {
 	c := upgraded(t)
 	c.accepted(c.order(c.revoke("v1")))
@@ -233,7 +236,8 @@ func TestCounterThatSomebodyRaised(t *testing.T) {
 	require.False(t, c.device(3).RevocationReached)
 }
 
-// The counter of replica 3 was raised, and the machine rebooted: it cannot claim its boot, so it cannot show it. Its operator reads the value from the device.
+// The counter of replica 3 was raised, and the machine rebooted: it cannot claim its boot, so it
+// cannot show it. Its operator reads the value from the device.
 func TestCounterOfAReplicaThatCannotShowIt(t *testing.T) {
 	c := upgraded(t)
 	order := c.approve(v2)
@@ -252,7 +256,8 @@ func TestCounterOfAReplicaThatCannotShowIt(t *testing.T) {
 	require.EqualValues(t, 13, c.device(3).RequiredVersion, "no approval outlasts a revocation")
 }
 
-// The counter was raised by tens of thousands: one order follows it. Many orders together do not go further than one, so that no TPM is told to count for ever.
+// The counter was raised by tens of thousands: one order follows it. Many orders together do not go
+// further than one, so that no TPM is told to count for ever.
 func TestCounterThatWasRaisedFar(t *testing.T) {
 	c := upgraded(t)
 	give := func(version uint64) *Order {
@@ -347,7 +352,8 @@ func TestEvidenceIsKeptForAuditors(t *testing.T) {
 	require.Nil(t, c.state.View().Evidence(99))
 }
 
-// Who still runs in a state that was revoked before counts for no quorum of the next revocation, though that state is not the one revoked now.
+// Who still runs in a state that was revoked before counts for no quorum of the next revocation,
+// though that state is not the one revoked now.
 func TestOutlawedReplicasAreNoQuorum(t *testing.T) {
 	v3 := attest.ApprovedState{Name: "v3", PCRs: map[int]attest.Measurement{7: good7, 14: {3}}, MinimumFirmware: 0x10_0000}
 	c := upgraded(t) // 1 to 4 run v2; 5 and 6 run v1

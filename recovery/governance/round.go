@@ -46,9 +46,11 @@ type roundState struct {
 	phase  Phase
 	// opened is the height of the block in which the round opened: anchors are not below it.
 	opened bft.Height
-	// deadline is the block time at which the phase is over; 0 in epoch 0 before the first block, and in phases without one.
+	// deadline is the block time at which the phase is over; 0 in epoch 0 before the first block,
+	// and in phases without one.
 	deadline int64
-	// urgent: the round was opened because of accusations or of a revocation, and does not stand for the regular one.
+	// urgent: the round was opened because of accusations or of a revocation, and does not stand
+	// for the regular one.
 	urgent bool
 	// notBefore is the block time before which no urgent round opens, after one was abandoned.
 	notBefore int64
@@ -90,8 +92,9 @@ func (d *ChosenDealing) certification(cluster bft.ClusterID, epoch bft.Epoch, ro
 	}
 }
 
-// Certify checks that a commitment is that of the dealing, made for the context, and that the certificate, of the epoch in which it was dealt, verifies. A replica
-// that combines dealings does not take the log's word alone: it may have the log from a snapshot.
+// Certify checks that a commitment is that of the dealing, made for the context, and that the
+// certificate, of the epoch in which it was dealt, verifies. A replica that combines dealings does
+// not take the log's word alone: it may have the log from a snapshot.
 func (d *ChosenDealing) Certify(cluster bft.ClusterID, epoch bft.Epoch, round Round, verifier attest.Verifier, c *threshold.Commitment, context []byte) (*threshold.CertifiedDealing, error) {
 	by := d.certification(cluster, epoch, round, verifier)
 	by.Context = context
@@ -146,7 +149,8 @@ func (s *State) openRound(block replica.BlockInfo, due []bft.ReplicaID) {
 	}
 }
 
-// reopenRound begins the running round again: the same replicas are due, and those that attested stay attested.
+// reopenRound begins the running round again: the same replicas are due, and those that attested
+// stay attested.
 func (s *State) reopenRound(block replica.BlockInfo) {
 	s.beginAttempt(block)
 	for i := range s.members {
@@ -158,7 +162,8 @@ func (s *State) reopenRound(block replica.BlockInfo) {
 	}
 }
 
-// beginAttempt starts phase Attesting under a new number: whatever was made for an earlier attempt is void.
+// beginAttempt starts phase Attesting under a new number: whatever was made for an earlier attempt
+// is void.
 func (s *State) beginAttempt(block replica.BlockInfo) {
 	s.round = roundState{
 		number: s.round.number + 1, phase: PhaseAttesting, opened: block.Height,
@@ -180,8 +185,8 @@ func (s *State) settle(block replica.BlockInfo) {
 	}
 }
 
-// startDealing closes phase Attesting. Too few receivers would leave the next epoch without a quorum: then the round is abandoned
-// and this epoch, with its shares, stays in force.
+// startDealing closes phase Attesting. Too few receivers would leave the next epoch without a
+// quorum: then the round is abandoned and this epoch, with its shares, stays in force.
 func (s *State) startDealing(block replica.BlockInfo) {
 	if n := s.chooseReceivers(); n < s.size.Quorum() {
 		s.abandon(block, fmt.Sprintf("round %d was abandoned: %d replicas could receive a share, and %d are needed", s.round.number, n, s.size.Quorum()))
@@ -200,8 +205,8 @@ func (s *State) chooseReceivers() int {
 	return s.count(func(m *member) bool { return m.recovery.eligible })
 }
 
-// restartDealing begins the dealing again under a new number. An attempt that failed, for whatever reason, leaves nothing behind that could
-// hinder the next one.
+// restartDealing begins the dealing again under a new number. An attempt that failed, for whatever
+// reason, leaves nothing behind that could hinder the next one.
 func (s *State) restartDealing(block replica.BlockInfo) {
 	s.counts.restarted++
 	s.round.number++
@@ -214,7 +219,8 @@ func (s *State) restartDealing(block replica.BlockInfo) {
 	s.startDealing(block)
 }
 
-// finishDealing makes the handoff ready if the dealt secrets are what they should be, and begins the dealing again otherwise.
+// finishDealing makes the handoff ready if the dealt secrets are what they should be, and begins
+// the dealing again otherwise.
 func (s *State) finishDealing(block replica.BlockInfo) {
 	key, err := s.nextGroupKey()
 	if err != nil {
@@ -224,7 +230,8 @@ func (s *State) finishDealing(block replica.BlockInfo) {
 	s.round.phase, s.round.deadline, s.round.groupKey = PhaseReady, 0, key
 }
 
-// abandon goes back to Idle. The next regular round comes after its interval; accusations wait for the time of a deadline.
+// abandon goes back to Idle. The next regular round comes after its interval; accusations wait for
+// the time of a deadline.
 func (s *State) abandon(block replica.BlockInfo, note string) {
 	s.counts.abandoned++
 	s.setRegular(block.Time)
@@ -238,8 +245,9 @@ func (s *State) abandon(block replica.BlockInfo, note string) {
 	}
 }
 
-// setRegular says when the next regular round opens, after a round that ended at the given time. Urgent rounds do not put it off: a
-// replica that equivocates again and again would keep the others from their turn.
+// setRegular says when the next regular round opens, after a round that ended at the given time.
+// Urgent rounds do not put it off: a replica that equivocates again and again would keep the others
+// from their turn.
 func (s *State) setRegular(ended int64) {
 	if interval := s.genesis.RoundInterval.milliseconds(); interval > 0 && !s.round.urgent {
 		s.regular = ended + interval

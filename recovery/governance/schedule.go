@@ -7,12 +7,13 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// maxDue is the number of holders of shares that may be due in one round: the slack c, so that the service does not notice; and one where there is no
-// slack, so that replicas are recovered at all.
+// maxDue is the number of holders of shares that may be due in one round: the slack c, so that the
+// service does not notice; and one where there is no slack, so that replicas are recovered at all.
 func (s *State) maxDue() int { return max(s.size.C, 1) }
 
-// urgent: a share that should not last until its owner's turn. The owner was proven Byzantine, or runs in a state that is not approved; or, when
-// the time for it is over, its TPM has not shown that it refuses what was revoked. Who holds no share has nothing that could wait or not.
+// urgent: a share that should not last until its owner's turn. The owner was proven Byzantine, or
+// runs in a state that is not approved; or, when the time for it is over, its TPM has not shown
+// that it refuses what was revoked. Who holds no share has nothing that could wait or not.
 func (s *State) urgent(m *member, now int64) bool {
 	return m.holdsShare && !m.quarantined && (m.accused || m.outlawed || !m.reached() && now >= s.graceEnds())
 }
@@ -25,8 +26,9 @@ func (s *State) isUrgent(now int64) bool {
 	return s.count(func(m *member) bool { return s.urgent(m, now) }) > 0
 }
 
-// automaticDue chooses who is due in a regular round: first the urgent, then those without a lease, then the others, in turn. Who was due in the
-// last round comes last in any case: one that is gone for good, or equivocates again and again, does not keep the others from their turn.
+// automaticDue chooses who is due in a regular round: first the urgent, then those without a lease,
+// then the others, in turn. Who was due in the last round comes last in any case: one that is gone
+// for good, or equivocates again and again, does not keep the others from their turn.
 func (s *State) automaticDue() []bft.ReplicaID {
 	rank := func(m *member) int {
 		switch {
@@ -42,12 +44,14 @@ func (s *State) automaticDue() []bft.ReplicaID {
 	return s.chooseDue(rank, func(*member) bool { return true })
 }
 
-// urgentDue chooses who is due in an urgent round: those for whom it was opened, and nobody else, since nobody else expects it.
+// urgentDue chooses who is due in an urgent round: those for whom it was opened, and nobody else,
+// since nobody else expects it.
 func (s *State) urgentDue(now int64) []bft.ReplicaID {
 	return s.chooseDue(func(*member) int { return 0 }, func(m *member) bool { return s.urgent(m, now) })
 }
 
-// chooseDue chooses among the members that are not quarantined: by rank, then those who were not due for longest, then by ID.
+// chooseDue chooses among the members that are not quarantined: by rank, then those who were not
+// due for longest, then by ID.
 func (s *State) chooseDue(rank func(*member) int, among func(*member) bool) []bft.ReplicaID {
 	var candidates []*member
 	for i := range s.members {
@@ -74,8 +78,9 @@ func (s *State) expectedDue() []bft.ReplicaID {
 	return s.automaticDue()
 }
 
-// schedule lists the leaders of an epoch that begins now: the holders of shares that are not quarantined and not expected to be due in its
-// round, so that a planned reboot never costs a timeout. Since more than max(c,1) replicas hold a share there is always one.
+// schedule lists the leaders of an epoch that begins now: the holders of shares that are not
+// quarantined and not expected to be due in its round, so that a planned reboot never costs a
+// timeout. Since more than max(c,1) replicas hold a share there is always one.
 func (s *State) schedule() []bft.ReplicaID {
 	due := s.expectedDue()
 	var leaders, holders []bft.ReplicaID

@@ -11,8 +11,9 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// epochScheme verifies the certificates of the ledger's epoch: lists of signatures by epoch keys in epoch 0, then threshold signatures under the
-// group key. Both come to the same verdict on every replica.
+// epochScheme verifies the certificates of the ledger's epoch: lists of signatures by epoch keys in
+// epoch 0, then threshold signatures under the group key. Both come to the same verdict on every
+// replica.
 func (l *ledger) epochScheme() (attest.Verifier, error) {
 	if l.epoch > 0 {
 		key, err := threshold.ParsePublicKey(l.groupKey)
@@ -28,9 +29,10 @@ func (l *ledger) epochScheme() (attest.Verifier, error) {
 	return scheme.List(keys, l.size.Quorum(), nil), nil
 }
 
-// nextGroupKey is the public key of the sharing that the chosen dealings combine into. In epoch 0 it is the sum of the dealt public
-// keys. Later it must be the key as it is: that the dealt secrets are shares of it was checked by the receivers who certified the dealings, and
-// is checked here once more, since a wrong combination would lose the group key for good.
+// nextGroupKey is the public key of the sharing that the chosen dealings combine into. In epoch 0
+// it is the sum of the dealt public keys. Later it must be the key as it is: that the dealt secrets
+// are shares of it was checked by the receivers who certified the dealings, and is checked here
+// once more, since a wrong combination would lose the group key for good.
 func (s *State) nextGroupKey() ([]byte, error) {
 	var keys []*threshold.CertifiedKey
 	for i := range s.round.dealings {

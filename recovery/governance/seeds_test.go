@@ -14,7 +14,8 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "make the seeds of the fuzzers anew")
 
-// TestSeeds keeps the seeds of the fuzzers alive: encodings from a whole life of a cluster. With -rewrite it makes them anew.
+// TestSeeds keeps the seeds of the fuzzers alive: encodings from a whole life of a cluster. With
+// -rewrite it makes them anew.
 func TestSeeds(t *testing.T) {
 	if *rewrite {
 		writeSeeds(t)

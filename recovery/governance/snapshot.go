@@ -12,10 +12,12 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// The snapshot is the canonical encoding of the ledger behind a version and the cluster's ID. Members come in order of ID and are not numbered.
+// The snapshot is the canonical encoding of the ledger behind a version and the cluster's ID.
+// Members come in order of ID and are not numbered.
 const snapshotVersion = 2
 
-// maxSnapshot bounds a snapshot, in bytes: 256 members with their evidence, the boot states with their approvals and twice 256 dealings fit well.
+// maxSnapshot bounds a snapshot, in bytes: 256 members with their evidence, the boot states with
+// their approvals and twice 256 dealings fit well.
 const maxSnapshot = 8 << 20
 
 // Snapshot encodes the state.
@@ -35,12 +37,14 @@ func (s *State) Snapshot() []byte {
 	return s.snapshot
 }
 
-// SnapshotRoot is the root of the state that a snapshot describes: others' are checked before they are restored.
+// SnapshotRoot is the root of the state that a snapshot describes: others' are checked before they
+// are restored.
 func (s *State) SnapshotRoot(snapshot []byte) bft.Digest {
 	return sha256.Sum256(append([]byte(snapshotDomain), snapshot...))
 }
 
-// Restore replaces the state by a snapshot of the same cluster. The state stays as it was when the snapshot is bad.
+// Restore replaces the state by a snapshot of the same cluster. The state stays as it was when the
+// snapshot is bad.
 func (s *State) Restore(snapshot []byte) error {
 	r := newReader(snapshot)
 	r.Check(len(snapshot) <= maxSnapshot && r.U8() == snapshotVersion)
@@ -63,7 +67,8 @@ func (s *State) Restore(snapshot []byte) error {
 	return nil
 }
 
-// check reports a ledger that no run can have led to. What it accepts can be worked with: nothing later fails or panics on it.
+// check reports a ledger that no run can have led to. What it accepts can be worked with: nothing
+// later fails or panics on it.
 func (l *ledger) check() error {
 	if err := l.size.Validate(); err != nil {
 		return err

@@ -10,9 +10,9 @@ import (
 	"github.com/reseal-bft/reseal/recovery/attest"
 )
 
-// State is the replicated state that governs a cluster: membership, policy, and the recovery round. It implements
-// [replica.System]: it is deterministic, and its methods are called from one goroutine, but for [State.View] and
-// [State.Membership], which any goroutine may call.
+// State is the replicated state that governs a cluster: membership, policy, and the recovery round.
+// It implements [replica.System]: it is deterministic, and its methods are called from one
+// goroutine, but for [State.View] and [State.Membership], which any goroutine may call.
 type State struct {
 	genesis *Genesis
 	cluster bft.ClusterID
@@ -40,7 +40,8 @@ type ledger struct {
 	sequence uint64
 	// revokedAt is the block time of the last revocation.
 	revokedAt int64
-	// regular is the block time at which the next regular round opens; 0: rounds open by order or accusation only.
+	// regular is the block time at which the next regular round opens; 0: rounds open by order or
+	// accusation only.
 	regular int64
 	round   roundState
 	last    Handoff
@@ -55,7 +56,8 @@ type counts struct {
 	refused    [attest.NumReasons]uint64 // evidence, by reason
 }
 
-// New returns the state at genesis: epoch 0, which generates the group key; everybody is eligible for a share.
+// New returns the state at genesis: epoch 0, which generates the group key; everybody is eligible
+// for a share.
 func New(g *Genesis) (*State, error) {
 	if err := g.Validate(); err != nil {
 		return nil, fmt.Errorf("genesis: %w", err)
@@ -129,10 +131,12 @@ func (s *State) apply(block replica.BlockInfo, data []byte) (refusal *attest.Ref
 	return refusal, changed
 }
 
-// HandoffReady says that enough certified dealings are ordered. Once true it stays true until the epoch ends.
+// HandoffReady says that enough certified dealings are ordered. Once true it stays true until the
+// epoch ends.
 func (s *State) HandoffReady() bool { return s.round.phase == PhaseReady }
 
-// EndEpoch begins the next epoch on top of the given block, the last of this one. The core ends an epoch only after HandoffReady.
+// EndEpoch begins the next epoch on top of the given block, the last of this one. The core ends an
+// epoch only after HandoffReady.
 func (s *State) EndEpoch(block replica.BlockInfo) {
 	if !s.HandoffReady() {
 		panic("governance: the epoch ends before its handoff is ready")

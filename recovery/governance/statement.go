@@ -7,7 +7,8 @@ import (
 	"github.com/reseal-bft/reseal/recovery/attest"
 )
 
-// Every signed or hashed thing of this package begins with a domain of its own, so that no signature can be taken for another.
+// Every signed or hashed thing of this package begins with a domain of its own, so that no
+// signature can be taken for another.
 const (
 	genesisDomain  = "reseal/v1/genesis\x00"
 	foundingDomain = "reseal/v1/founding\x00"
@@ -19,8 +20,9 @@ const (
 // Round numbers the attempts at a handoff, see [attest.Round].
 type Round = attest.Round
 
-// DealingStatement are the bytes that receivers sign, by the scheme of the epoch, to acknowledge that they hold their part of a
-// dealing: domain, cluster, epoch, round, dealer, digest of the commitment, public key of the dealt secret.
+// DealingStatement are the bytes that receivers sign, by the scheme of the epoch, to acknowledge
+// that they hold their part of a dealing: domain, cluster, epoch, round, dealer, digest of the
+// commitment, public key of the dealt secret.
 func DealingStatement(cluster bft.ClusterID, epoch bft.Epoch, round Round, dealer bft.ReplicaID, commitment bft.Digest, publicKey [PublicKeySize]byte) []byte {
 	b := append([]byte(dealingDomain), cluster[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(epoch))

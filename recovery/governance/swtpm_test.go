@@ -19,7 +19,8 @@ import (
 	"github.com/reseal-bft/reseal/recovery/attest"
 )
 
-// TestRecoveryWithARealTPM lets replica 3 live on a TPM of its own, through the TPM's commands: enrolled at genesis, then due three times.
+// TestRecoveryWithARealTPM lets replica 3 live on a TPM of its own, through the TPM's commands:
+// enrolled at genesis, then due three times.
 func TestRecoveryWithARealTPM(t *testing.T) {
 	device, store, approve := realTPM(t)
 	clean, tampered := sha256.Sum256([]byte("binary")), sha256.Sum256([]byte("tampered binary"))
@@ -72,7 +73,8 @@ func TestRecoveryWithARealTPM(t *testing.T) {
 	require.Contains(t, c.refused(attest.ReasonNonce, &Attest{replay}), "another nonce")
 }
 
-// realTPM makes and runs a TPM, with a keystore in it. Approve lets its keys be used in the state that it is in.
+// realTPM makes and runs a TPM, with a keystore in it. Approve lets its keys be used in the state
+// that it is in.
 func realTPM(t *testing.T) (device *swtpm.TPM, store *tpm.Store, approve func()) {
 	t.Helper()
 	dir := t.TempDir()
@@ -98,7 +100,8 @@ func realTPM(t *testing.T) (device *swtpm.TPM, store *tpm.Store, approve func())
 	}
 }
 
-// clusterWith is a cluster in epoch 1 whose replica 3 has the given TPM, in the approved state. The registers are those that the TPM quotes.
+// clusterWith is a cluster in epoch 1 whose replica 3 has the given TPM, in the approved state. The
+// registers are those that the TPM quotes.
 func clusterWith(t *testing.T, store *tpm.Store) *cluster {
 	t.Helper()
 	values, err := store.ReadPCRs()

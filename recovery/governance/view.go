@@ -11,8 +11,8 @@ import (
 	"github.com/reseal-bft/reseal/recovery/attest"
 )
 
-// View is a copy of the state for drivers and operators, as of the last block that changed it. It is not changed afterwards; share it freely.
-// It marshals to JSON.
+// View is a copy of the state for drivers and operators, as of the last block that changed it. It
+// is not changed afterwards; share it freely. It marshals to JSON.
 type View struct {
 	Cluster  string    `json:"cluster"` // hexadecimal
 	Epoch    bft.Epoch `json:"epoch"`
@@ -24,7 +24,8 @@ type View struct {
 
 	Phase Phase `json:"phase"`
 	Round Round `json:"round"` // the running one, or the last
-	// Opened is the height of the block in which the round opened: evidence needs an anchor that is not below it.
+	// Opened is the height of the block in which the round opened: evidence needs an anchor that is
+	// not below it.
 	Opened bft.Height `json:"opened"`
 	// Deadline is the block time in milliseconds at which the phase is over; 0: none.
 	Deadline int64 `json:"deadline,omitempty"`
@@ -36,9 +37,11 @@ type View struct {
 	Due      []bft.ReplicaID `json:"due"`
 	Attested []bft.ReplicaID `json:"attested"`
 	Refused  []bft.ReplicaID `json:"refused"`
-	// Eligible are the receivers of the running handoff: fixed for a round number, in phases Dealing and Ready.
+	// Eligible are the receivers of the running handoff: fixed for a round number, in phases
+	// Dealing and Ready.
 	Eligible []bft.ReplicaID `json:"eligible"`
-	// Dealings are those ordered so far in the log's order; in phase Ready they are the quorum that makes the next sharing.
+	// Dealings are those ordered so far in the log's order; in phase Ready they are the quorum that
+	// makes the next sharing.
 	Dealings []ChosenDealing `json:"dealings"`
 	// LastHandoff made this epoch's sharing. Its dealings are empty in epoch 0.
 	LastHandoff Handoff `json:"last_handoff"`
@@ -57,7 +60,8 @@ type View struct {
 type MemberView struct {
 	ID      bft.ReplicaID `json:"id"`
 	Address string        `json:"address"`
-	// HoldsShare: the member has a share of this epoch's key (in epoch 0: it votes). Status says it in words, and why not.
+	// HoldsShare: the member has a share of this epoch's key (in epoch 0: it votes). Status says it
+	// in words, and why not.
 	HoldsShare  bool   `json:"holds_share"`
 	Status      string `json:"status"`
 	Quarantined bool   `json:"quarantined"`
@@ -65,8 +69,8 @@ type MemberView struct {
 	Due         bool   `json:"due"`
 	// Refusal is that of the member's last evidence in this epoch.
 	Refusal *attest.Refusal `json:"refusal,omitempty"`
-	// Attested says whether the last recovery was shown by a TPM quote; ResetCount and State are what it showed (ResetCount before the
-	// first recovery: that of enrolment).
+	// Attested says whether the last recovery was shown by a TPM quote; ResetCount and State are
+	// what it showed (ResetCount before the first recovery: that of enrolment).
 	Attested   bool   `json:"attested"`
 	ResetCount uint32 `json:"reset_count"`
 	State      string `json:"state,omitempty"`
@@ -76,7 +80,8 @@ type MemberView struct {
 	// EpochKey authenticates the member in this epoch; NextKey is the key it attested for the next.
 	EpochKey ed25519.PublicKey `json:"epoch_key"`
 	NextKey  ed25519.PublicKey `json:"next_key,omitempty"`
-	// Awaited says since when evidence is awaited, and what the member's TPM showed since; zero when the member is not due.
+	// Awaited says since when evidence is awaited, and what the member's TPM showed since; zero
+	// when the member is not due.
 	Awaited attest.Due `json:"awaited"`
 	// Device is what the log knows of the member's TPM; nil without one.
 	Device *DeviceView `json:"device,omitempty"`
@@ -84,18 +89,22 @@ type MemberView struct {
 
 // DeviceView is what the log knows of a member's TPM and of the boot that it is in.
 type DeviceView struct {
-	// Running names the boot state that was shown last; empty: none yet, or one without a name. Outlawed: it is not approved, or no longer.
+	// Running names the boot state that was shown last; empty: none yet, or one without a name.
+	// Outlawed: it is not approved, or no longer.
 	Running  string `json:"running,omitempty"`
 	Outlawed bool   `json:"outlawed"`
-	// ResetCount and ApprovalVersion are what the TPM showed last, with an anchor of the given height and time, 0 before the first.
+	// ResetCount and ApprovalVersion are what the TPM showed last, with an anchor of the given
+	// height and time, 0 before the first.
 	ResetCount      uint32     `json:"reset_count"`
 	ApprovalVersion uint64     `json:"approval_version"`
 	ShownAt         bft.Height `json:"shown_at"`
 	ShownTime       int64      `json:"shown_time"`
-	// RequiredVersion is what the TPM's approval counter must have reached, ApprovableVersion that for which approvals are to be signed.
+	// RequiredVersion is what the TPM's approval counter must have reached, ApprovableVersion that
+	// for which approvals are to be signed.
 	RequiredVersion   uint64 `json:"required_version"`
 	ApprovableVersion uint64 `json:"approvable_version"`
-	// RevocationReached: the TPM has shown that it refuses all that was revoked. Stranded: its counter is above all approvals.
+	// RevocationReached: the TPM has shown that it refuses all that was revoked. Stranded: its
+	// counter is above all approvals.
 	RevocationReached bool `json:"revocation_reached"`
 	Stranded          bool `json:"stranded"`
 }

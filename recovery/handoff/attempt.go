@@ -18,8 +18,9 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// attempt is one replica's part in one attempt to hand the group key to the next epoch: it deals its share, keeps its parts of the others'
-// dealings, collects acknowledgements of its own, and in the end combines the parts of the dealings that the log chose.
+// attempt is one replica's part in one attempt to hand the group key to the next epoch: it deals
+// its share, keeps its parts of the others' dealings, collects acknowledgements of its own, and in
+// the end combines the parts of the dealings that the log chose.
 type attempt struct {
 	p        *Party
 	from, to bft.Epoch
@@ -42,7 +43,8 @@ type attempt struct {
 
 const dealingContextDomain = "reseal/v1/dealing-context\x00"
 
-// dealingContext is bound into a commitment's digest: no dealing counts in another round, or as another dealer's.
+// dealingContext is bound into a commitment's digest: no dealing counts in another round, or as
+// another dealer's.
 func dealingContext(cluster bft.ClusterID, epoch bft.Epoch, round governance.Round, dealer bft.ReplicaID) []byte {
 	b := append([]byte(dealingContextDomain), cluster[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(epoch))
@@ -50,8 +52,9 @@ func dealingContext(cluster bft.ClusterID, epoch bft.Epoch, round governance.Rou
 	return binary.BigEndian.AppendUint16(b, uint16(dealer))
 }
 
-// retry bounds the pause between two tries: a peer may not have seen yet what this replica has seen, and one that never answers well is not to
-// cost much. Tries end with the round, or, for a replica that is late, with the epoch.
+// retry bounds the pause between two tries: a peer may not have seen yet what this replica has
+// seen, and one that never answers well is not to cost much. Tries end with the round, or, for a
+// replica that is late, with the epoch.
 const (
 	retryFirst = 10 * time.Millisecond
 	retryMost  = 2 * time.Second
@@ -164,7 +167,8 @@ func (a *attempt) chosen(ctx context.Context) ([]governance.ChosenDealing, error
 	}
 }
 
-// deal makes this replica's dealing, if it has something to deal: its share, or in epoch 0 a random secret; and offers it.
+// deal makes this replica's dealing, if it has something to deal: its share, or in epoch 0 a random
+// secret; and offers it.
 func (a *attempt) deal() error {
 	share, may := a.p.cfg.Keeper.dealt(a.from)
 	if !may {
@@ -197,7 +201,8 @@ func (a *attempt) deal() error {
 	return nil
 }
 
-// endDealing wipes what this replica dealt: the log has chosen, or the attempt is void. Who missed its part completes it from the receivers'.
+// endDealing wipes what this replica dealt: the log has chosen, or the attempt is void. Who missed
+// its part completes it from the receivers'.
 func (a *attempt) endDealing() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -218,8 +223,9 @@ func (a *attempt) statement(dealer bft.ReplicaID, c *threshold.Commitment) ([]by
 	return governance.DealingStatement(a.p.cfg.Cluster, a.from, a.round, dealer, c.Digest(), [governance.PublicKeySize]byte(key.Bytes())), nil
 }
 
-// receive fetches this replica's part of a dealer's dealing, verifies it, stores it, and acknowledges it. A part without its column is none: whoever acknowledges
-// promises to help those that the dealer leaves out.
+// receive fetches this replica's part of a dealer's dealing, verifies it, stores it, and
+// acknowledges it. A part without its column is none: whoever acknowledges promises to help those
+// that the dealer leaves out.
 func (a *attempt) receive(ctx context.Context, dealer bft.ReplicaID) error {
 	commitment, part, err := a.fetchPart(ctx, dealer)
 	if err != nil {
@@ -252,8 +258,8 @@ func (a *attempt) check(dealer bft.ReplicaID, c *threshold.Commitment) error {
 	return c.Verify()
 }
 
-// acknowledge signs a dealing with this epoch's share and sends the signature to the dealer. Receivers without a share of this epoch only
-// receive.
+// acknowledge signs a dealing with this epoch's share and sends the signature to the dealer.
+// Receivers without a share of this epoch only receive.
 func (a *attempt) acknowledge(ctx context.Context, dealer bft.ReplicaID, c *threshold.Commitment) error {
 	m := a.p.cfg.State.Membership()
 	if m.Epoch != a.from {
@@ -278,7 +284,8 @@ func (a *attempt) acknowledge(ctx context.Context, dealer bft.ReplicaID, c *thre
 	return err
 }
 
-// acknowledged takes an acknowledgement of this replica's dealing. With a quorum of them the dealing is certified and goes into the log.
+// acknowledged takes an acknowledgement of this replica's dealing. With a quorum of them the
+// dealing is certified and goes into the log.
 func (a *attempt) acknowledged(from bft.ReplicaID, ack []byte) error {
 	m := a.p.cfg.State.Membership()
 	if m.Epoch != a.from {

@@ -93,7 +93,8 @@ type machine struct {
 	news   chan struct{} // holds a token when a share was completed after its epoch had begun
 }
 
-// cluster is replicas with real keepers and parties, a network in memory, and a log that does what it is told.
+// cluster is replicas with real keepers and parties, a network in memory, and a log that does what
+// it is told.
 type cluster struct {
 	t        *testing.T
 	size     bft.Size

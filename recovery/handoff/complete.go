@@ -9,16 +9,18 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// complete makes this replica's share of the next epoch from the chosen dealings, fetching what it lacks of them. When the parts do not give the share that
-// the sharing asks for, those that are bad are thrown away, and asked for again.
+// complete makes this replica's share of the next epoch from the chosen dealings, fetching what it
+// lacks of them. When the parts do not give the share that the sharing asks for, those that are bad
+// are thrown away, and asked for again.
 func (a *attempt) complete(ctx context.Context, chosen []governance.ChosenDealing) error {
 	return a.combine(chosen,
 		func(c governance.ChosenDealing) (*threshold.Commitment, error) { return a.obtain(ctx, c) },
 		func(d []*threshold.CertifiedDealing) (*threshold.Transition, error) { return a.transition(ctx, d) })
 }
 
-// resume makes the share of the present epoch again after a start. What was sealed as the share is not believed: it is made anew of the dealings that the log has
-// chosen and of the parts that this replica kept, once in an epoch. What it lacks, Follow gets from the others.
+// resume makes the share of the present epoch again after a start. What was sealed as the share is
+// not believed: it is made anew of the dealings that the log has chosen and of the parts that this
+// replica kept, once in an epoch. What it lacks, Follow gets from the others.
 func (p *Party) resume() {
 	p.resuming.Lock()
 	defer p.resuming.Unlock()
@@ -40,7 +42,8 @@ func (p *Party) resume() {
 	}
 }
 
-// combine makes the share of the chosen dealings. Commitment sees to it that a dealing is held, and returns its commitment.
+// combine makes the share of the chosen dealings. Commitment sees to it that a dealing is held, and
+// returns its commitment.
 func (a *attempt) combine(chosen []governance.ChosenDealing, commitment func(governance.ChosenDealing) (*threshold.Commitment, error),
 	transition func([]*threshold.CertifiedDealing) (*threshold.Transition, error)) error {
 	verifier, err := a.verifier()
@@ -75,8 +78,8 @@ func (a *attempt) combine(chosen []governance.ChosenDealing, commitment func(gov
 	return err
 }
 
-// obtain sees to it that a chosen dealing is held, and returns its commitment: as received, or, if this replica missed it, completed from the points of
-// others.
+// obtain sees to it that a chosen dealing is held, and returns its commitment: as received, or, if
+// this replica missed it, completed from the points of others.
 func (a *attempt) obtain(ctx context.Context, c governance.ChosenDealing) (*threshold.Commitment, error) {
 	keeper := a.p.cfg.Keeper
 	if commitment := keeper.has(a.to, c.Commitment); commitment != nil {
@@ -100,8 +103,9 @@ func (a *attempt) obtain(ctx context.Context, c governance.ChosenDealing) (*thre
 	return commitment, keeper.keep(&held{to: a.to, round: a.round, commitment: commitment, part: part})
 }
 
-// transition combines dealings into the next sharing. A replica that was away when this epoch began may lack its sharing; it takes that
-// of another, and the chosen dealings themselves tell whether it is the right one.
+// transition combines dealings into the next sharing. A replica that was away when this epoch began
+// may lack its sharing; it takes that of another, and the chosen dealings themselves tell whether
+// it is the right one.
 func (a *attempt) transition(ctx context.Context, dealings []*threshold.CertifiedDealing) (*threshold.Transition, error) {
 	if t, err := a.ownTransition(dealings); err == nil || a.from == 0 {
 		return t, err
@@ -109,8 +113,8 @@ func (a *attempt) transition(ctx context.Context, dealings []*threshold.Certifie
 	return a.p.transitionByOthers(ctx, a.from, dealings)
 }
 
-// ownTransition combines dealings with what this replica has. The sharing of before may be one that was found on the disk: as many dealings as it takes
-// to determine it must agree with it.
+// ownTransition combines dealings with what this replica has. The sharing of before may be one that
+// was found on the disk: as many dealings as it takes to determine it must agree with it.
 func (a *attempt) ownTransition(dealings []*threshold.CertifiedDealing) (*threshold.Transition, error) {
 	if a.from == 0 {
 		return threshold.KeyGeneration(dealings...)
@@ -122,7 +126,8 @@ func (a *attempt) ownTransition(dealings []*threshold.CertifiedDealing) (*thresh
 	return threshold.Resharing(sharing, dealings...)
 }
 
-// verifier verifies the certificates by which the dealings of this attempt were accepted: those of the epoch in which they were dealt.
+// verifier verifies the certificates by which the dealings of this attempt were accepted: those of
+// the epoch in which they were dealt.
 func (a *attempt) verifier() (bft.Scheme, error) {
 	m := a.p.cfg.State.Membership()
 	if a.from == 0 && m.Epoch > 0 {

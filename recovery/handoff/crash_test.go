@@ -50,8 +50,9 @@ func (c *crashes) during(stage string) {
 	c.stage = stage
 }
 
-// A crash at any step of a handoff, of learning of its epoch, and of the end of the one before leaves what is needed to go on: in the old epoch before it has
-// ended, in the new one afterwards, and both until the new one has signed.
+// A crash at any step of a handoff, of learning of its epoch, and of the end of the one before
+// leaves what is needed to go on: in the old epoch before it has ended, in the new one afterwards,
+// and both until the new one has signed.
 func TestACrashAtAnyStepLeavesWhatIsNeeded(t *testing.T) {
 	x := newCluster(t, 1, 0)
 	m := x.machines[1]
@@ -130,7 +131,8 @@ func (deaf) CallUnder(context.Context, tls.Certificate, bft.ReplicaID, string, [
 	return nil, errors.New("nobody is there")
 }
 
-// A keystore that is behind the log's state catches up, one that is ahead is not turned back, and in neither case is anything used of another epoch.
+// A keystore that is behind the log's state catches up, one that is ahead is not turned back, and
+// in neither case is anything used of another epoch.
 func TestAKeystoreThatIsNotWhereTheLogIs(t *testing.T) {
 	x := newCluster(t, 1, 0)
 	first := x.handoff()

@@ -64,7 +64,8 @@ func dealersOf(x *cluster) (ids []bft.ReplicaID) {
 	return ids
 }
 
-// Replica 1 deals as the case says; its points are lies in all of them. Every replica gets its share of the next epoch.
+// Replica 1 deals as the case says; its points are lies in all of them. Every replica gets its
+// share of the next epoch.
 func TestWhateverOneDealerDealsEverybodyGetsItsShare(t *testing.T) {
 	for name, deal := range map[string]func(x *cluster, to bft.ReplicaID, true []byte, second *threshold.Dealing) ([]byte, error){
 		"nothing": func(*cluster, bft.ReplicaID, []byte, *threshold.Dealing) ([]byte, error) {
@@ -178,7 +179,8 @@ func TestTriesAreRareAndEndWithTheRound(t *testing.T) {
 	})
 }
 
-// An adversary reads f replicas in each epoch, others in each. The parts of a handoff end with the epoch that it led to, so he never has those of f + 1.
+// An adversary reads f replicas in each epoch, others in each. The parts of a handoff end with the
+// epoch that it led to, so he never has those of f + 1.
 func TestPartsReadInDifferentEpochsDoNotComplete(t *testing.T) {
 	x := newCluster(t, 1, 0)
 	var columns []*threshold.Part
@@ -216,7 +218,8 @@ func TestPartsReadInDifferentEpochsDoNotComplete(t *testing.T) {
 	}
 }
 
-// A dealing that is good in itself, for this round and by its dealer, but of another secret than the dealer's share: acknowledged, it would move the group key.
+// A dealing that is good in itself, for this round and by its dealer, but of another secret than
+// the dealer's share: acknowledged, it would move the group key.
 func TestADealingOfAnotherSecretIsNotAcknowledged(t *testing.T) {
 	x := newCluster(t, 1, 0)
 	x.handoff()
@@ -234,7 +237,8 @@ func TestADealingOfAnotherSecretIsNotAcknowledged(t *testing.T) {
 	require.Error(t, a.check(1, stolen.Commitment()), "of another's share")
 }
 
-// An acknowledgement promises that the part is not lost by a restart: none is given for a part that could not be stored.
+// An acknowledgement promises that the part is not lost by a restart: none is given for a part that
+// could not be stored.
 func TestAPartThatWasNotStoredIsNotAcknowledged(t *testing.T) {
 	x := newCluster(t, 1, 0)
 	x.handoff()

@@ -1,5 +1,6 @@
-// Package handoff carries the group key from epoch to epoch, for one replica: the [Party] deals, receives and completes what the log asks for, and the
-// [Keeper] holds the secrets that come of it, and ends them.
+// Package handoff carries the group key from epoch to epoch, for one replica: the [Party] deals,
+// receives and completes what the log asks for, and the [Keeper] holds the secrets that come of it,
+// and ends them.
 //
 // # Invariants
 //
@@ -14,6 +15,7 @@
 //
 // # What it does not promise
 //
-// A replica that is cut off keeps what it holds until it hears of the next epoch: whoever takes it in that time has taken it in the old one.
-// docs/threat-model.md says what that means. Go may have copied a secret before it was wiped.
+// A replica that is cut off keeps what it holds until it hears of the next epoch: whoever takes it
+// in that time has taken it in the old one. docs/threat-model.md says what that means. Go may have
+// copied a secret before it was wiped.
 package handoff

@@ -14,7 +14,8 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// noted is what somebody in the solo has noted of a replica's memory: where its secrets were, and what they were.
+// noted is what somebody in the solo has noted of a replica's memory: where its secrets were, and
+// what they were.
 type noted struct {
 	share    *threshold.Share
 	before   *threshold.Share
@@ -107,7 +108,8 @@ func TestWhateverBecomesOfItNothingOutlivesItsEpoch(t *testing.T) {
 			require.NoError(t, m.keeper.Learn(next))
 			follows := fate.learns == 3
 
-			// From the moment that it learns of the epoch nothing is left but, perhaps, the share of the epoch before.
+			// From the moment that it learns of the epoch nothing is left but, perhaps, the share
+			// of the epoch before.
 			for _, i := range was {
 				require.Zero(t, i.vault.vaultKey, "a vault key of before")
 				for _, b := range i.fresh {
@@ -176,8 +178,9 @@ func TestALateReplicaCompletesItsShareInTheNewEpoch(t *testing.T) {
 	require.Equal(t, params.T, m.keeper.Holding().Parts, "others may still ask for points")
 }
 
-// A replica whose driver is slow (its device takes seconds) begins its part by what the log said before the epoch began, when the epoch's keys have been asked for. It is
-// told of the share all the same: otherwise it would not vote before the next round.
+// A replica whose driver is slow (its device takes seconds) begins its part by what the log said
+// before the epoch began, when the epoch's keys have been asked for. It is told of the share all
+// the same: otherwise it would not vote before the next round.
 func TestAShareIsNewsWhicheverAttemptBringsIt(t *testing.T) {
 	x := newCluster(t, 1, 0)
 	slow := x.machines[3]
@@ -197,7 +200,8 @@ func TestAShareIsNewsWhicheverAttemptBringsIt(t *testing.T) {
 	}
 }
 
-// TestPowerCutAtEveryChangeOfTheDevice: wherever the power goes in a handoff, what is left is enough, if only the parts are asked for again.
+// TestPowerCutAtEveryChangeOfTheDevice: wherever the power goes in a handoff, what is left is
+// enough, if only the parts are asked for again.
 func TestPowerCutAtEveryChangeOfTheDevice(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		for cut := 1; ; cut++ {
@@ -250,7 +254,8 @@ func TestAFreshKeyThatTheLogNamesSurvivesARestart(t *testing.T) {
 	require.True(t, m.keeper.Keys(m.membership(2)).EpochKey.Public().(ed25519.PublicKey).Equal(fresh))
 }
 
-// TestNothingIsStoredUnderAKeyFromBeforeTheBoot: whoever copied the vault keys of a solo before its reboot reads nothing that it stores afterwards.
+// TestNothingIsStoredUnderAKeyFromBeforeTheBoot: whoever copied the vault keys of a solo before its
+// reboot reads nothing that it stores afterwards.
 func TestNothingIsStoredUnderAKeyFromBeforeTheBoot(t *testing.T) {
 	m := newSolo(t)
 	m.enter(1)
@@ -270,7 +275,8 @@ func TestNothingIsStoredUnderAKeyFromBeforeTheBoot(t *testing.T) {
 	require.Len(t, mine, params.T)
 }
 
-// TestVoidAttemptsLeaveNothing: q dealings of any one attempt deal the group's secret, also those that the log did not choose.
+// TestVoidAttemptsLeaveNothing: q dealings of any one attempt deal the group's secret, also those
+// that the log did not choose.
 func TestVoidAttemptsLeaveNothing(t *testing.T) {
 	m := newSolo(t)
 	m.enter(1)

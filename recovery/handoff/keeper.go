@@ -19,11 +19,14 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// Keeper holds all that a replica keeps secret, and ends it. What ends a secret is an epoch that the replica learns of (Learn, Signed), never a success of its
-// own: a replica that gets no share of the next epoch, or is late, loses what it held like the others. docs/threat-model.md has the table.
+// Keeper holds all that a replica keeps secret, and ends it. What ends a secret is an epoch that
+// the replica learns of (Learn, Signed), never a success of its own: a replica that gets no share
+// of the next epoch, or is late, loses what it held like the others. docs/threat-model.md has the
+// table.
 //
-// The device stays in the epoch before until the new epoch has signed: so both of their secrets can be unsealed until then, and a crash at any point leaves what is
-// needed to go on. Safe for concurrent use.
+// The device stays in the epoch before until the new epoch has signed: so both of their secrets can
+// be unsealed until then, and a crash at any point leaves what is needed to go on. Safe for
+// concurrent use.
 type Keeper struct {
 	device keystore.Keystore
 	disk   shelf
@@ -36,28 +39,35 @@ type Keeper struct {
 	// epoch is the newest certified epoch; signed says that a quorum of its shares was seen to sign.
 	epoch  bft.Epoch
 	signed bool
-	// guessed says that the epoch is the device's word alone, which has it from a disk that anybody may have written: the log has not named it, nor a later one.
+	// guessed says that the epoch is the device's word alone, which has it from a disk that anybody
+	// may have written: the log has not named it, nor a later one.
 	guessed bool
-	// now is the secret of the epoch, nil for none; sharing is the epoch's, nil when it is not known. next is the secret that a handoff under way leads to.
+	// now is the secret of the epoch, nil for none; sharing is the epoch's, nil when it is not
+	// known. next is the secret that a handoff under way leads to.
 	now, next            *secret
 	sharing, nextSharing *threshold.Sharing
 	// before is the share of the epoch before, until this one has signed. It is used for nothing.
 	before *secret
-	// fresh is the epoch key that this replica attests: made in this boot. Found are those of earlier boots: they count when the log names them.
+	// fresh is the epoch key that this replica attests: made in this boot. Found are those of
+	// earlier boots: they count when the log names them.
 	fresh ed25519.PrivateKey
 	found []ed25519.PrivateKey
-	// held are the dealings that lead to this epoch, for replicas that missed some, and those that lead to the next.
+	// held are the dealings that lead to this epoch, for replicas that missed some, and those that
+	// lead to the next.
 	held map[bft.Digest]*held
 	// round is that of the handoff under way, 0 for none: what comes in for another is late.
 	round governance.Round
 }
 
-// Open takes what the device opens in this boot, and claims the boot. That there is nothing, or that the device refuses it, is no reason to stop:
-// the replica follows without a share until it is given one. Approve is asked for further approvals when the device refuses because of the boot state, and says
-// whether there are any.
+// Open takes what the device opens in this boot, and claims the boot. That there is nothing, or
+// that the device refuses it, is no reason to stop: the replica follows without a share until it is
+// given one. Approve is asked for further approvals when the device refuses because of the boot
+// state, and says whether there are any.
 //
-// Somebody who had the device and the disk before this boot may have written all that is found. So what is found gives at most an epoch key, which counts
-// if the log names it, and parts, which count if they are of the dealings that the log has chosen. A share is made of them anew, by [Party.Learn].
+// Somebody who had the device and the disk before this boot may have written all that is found. So
+// what is found gives at most an epoch key, which counts if the log names it, and parts, which
+// count if they are of the dealings that the log has chosen. A share is made of them anew, by
+// [Party.Learn].
 func Open(device keystore.Keystore, disk *store.Store, self bft.ReplicaID, approve func() bool, log *slog.Logger) (*Keeper, error) {
 	status, err := device.Status()
 	if err != nil {
@@ -76,7 +86,8 @@ func Open(device keystore.Keystore, disk *store.Store, self bft.ReplicaID, appro
 	} else {
 		k.next.keepKeys()
 	}
-	// What is sealed is open: from here on nothing opens in this boot any more, and the identity key answers to this process alone.
+	// What is sealed is open: from here on nothing opens in this boot any more, and the identity
+	// key answers to this process alone.
 	err = device.Claim()
 	if errors.Is(err, keystore.ErrNotApproved) && approve() {
 		err = device.Claim()
@@ -113,8 +124,9 @@ func (k *Keeper) unseal(epoch bft.Epoch, approve func() bool) (*secret, error) {
 	return nil, fmt.Errorf("keystore: %w", err)
 }
 
-// Learn takes note of a certified epoch, and ends all that is held of earlier ones, but for the share of the epoch before: that stays until this
-// epoch has signed. Memory is wiped also when an error says that disk or device failed; then it is to be called again.
+// Learn takes note of a certified epoch, and ends all that is held of earlier ones, but for the
+// share of the epoch before: that stays until this epoch has signed. Memory is wiped also when an
+// error says that disk or device failed; then it is to be called again.
 func (k *Keeper) Learn(m *replica.Membership) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -176,7 +188,8 @@ func (k *Keeper) fits(m *replica.Membership) bool {
 	return k.now.share == nil || k.now.groupKey == sha256.Sum256(m.GroupKey)
 }
 
-// Signed takes note that a quorum of the shares of an epoch has signed: what was kept of the epoch before ends, here and in the device.
+// Signed takes note that a quorum of the shares of an epoch has signed: what was kept of the epoch
+// before ends, here and in the device.
 func (k *Keeper) Signed(epoch bft.Epoch) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -264,8 +277,10 @@ func (k *Keeper) Close() {
 	k.drop(func(*held) bool { return true })
 }
 
-// Fresh returns the public part of the key that this replica attests in this epoch, made in this boot, and sealed: a restart must find it again, when by then the
-// log names it. The epoch is the group's present one, by the log and a recent certificate: if the device was found in a later one, it is no epoch of this group.
+// Fresh returns the public part of the key that this replica attests in this epoch, made in this
+// boot, and sealed: a restart must find it again, when by then the log names it. The epoch is the
+// group's present one, by the log and a recent certificate: if the device was found in a later one,
+// it is no epoch of this group.
 func (k *Keeper) Fresh(epoch bft.Epoch) (ed25519.PublicKey, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -304,7 +319,8 @@ func (k *Keeper) believe(s *secret, epoch bft.Epoch) *threshold.Sharing {
 	return k.disk.loadSharing(epoch)
 }
 
-// disbelieve ends what was found under an epoch that the group is not in: who wrote the disk put it there, or the group is another one.
+// disbelieve ends what was found under an epoch that the group is not in: who wrote the disk put it
+// there, or the group is another one.
 func (k *Keeper) disbelieve(epoch bft.Epoch) error {
 	k.log.Error("the keystore was found in a later epoch than the group's: what it holds is removed", "found", k.epoch, "epoch", epoch)
 	if err := k.device.Advance(uint64(epoch)); err != nil {
@@ -320,7 +336,8 @@ func (k *Keeper) disbelieve(epoch bft.Epoch) error {
 	return nil
 }
 
-// Spare returns a copy of a key of this replica for connections, when the log names none that it has: its epoch key of before, or one of this boot.
+// Spare returns a copy of a key of this replica for connections, when the log names none that it
+// has: its epoch key of before, or one of this boot.
 func (k *Keeper) Spare() (ed25519.PrivateKey, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -366,14 +383,16 @@ func (k *Keeper) privateKey(public ed25519.PublicKey) ed25519.PrivateKey {
 	return nil
 }
 
-// PrivateKey returns a copy of the private part of an epoch key that the log names; nil if it is not here.
+// PrivateKey returns a copy of the private part of an epoch key that the log names; nil if it is
+// not here.
 func (k *Keeper) PrivateKey(public ed25519.PublicKey) ed25519.PrivateKey {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return bytes.Clone(k.privateKey(public))
 }
 
-// Keys are what a replica signs with in an epoch. Share and sharing are nil in epoch 0, and in a replica without a share.
+// Keys are what a replica signs with in an epoch. Share and sharing are nil in epoch 0, and in a
+// replica without a share.
 type Keys struct {
 	Share    *threshold.Share
 	Sharing  *threshold.Sharing
@@ -394,8 +413,9 @@ func (k *Keeper) Keys(m *replica.Membership) *Keys {
 	return &Keys{Share: k.now.share, Sharing: k.sharing, EpochKey: bytes.Clone(k.now.epochKey)}
 }
 
-// CheckGroupKey compares the group key that a state on disk names with the one that was sealed in the keystore. One of the two may have been planted; which one,
-// the others will tell: so it is asked of the disk only, and never stands against what f + 1 of them say.
+// CheckGroupKey compares the group key that a state on disk names with the one that was sealed in
+// the keystore. One of the two may have been planted; which one, the others will tell: so it is
+// asked of the disk only, and never stands against what f + 1 of them say.
 func (k *Keeper) CheckGroupKey(key []byte) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -408,8 +428,9 @@ func (k *Keeper) CheckGroupKey(key []byte) error {
 
 // Holding says what a replica holds, for people and programs. Nothing in it is secret.
 type Holding struct {
-	// Epoch is the newest certified epoch that the replica knows, Share whether it has a share of it, and Waiting whether it keeps the share of the
-	// epoch before because this one has not signed yet.
+	// Epoch is the newest certified epoch that the replica knows, Share whether it has a share of
+	// it, and Waiting whether it keeps the share of the epoch before because this one has not
+	// signed yet.
 	Epoch   bft.Epoch `json:"epoch"`
 	Share   bool      `json:"share"`
 	Waiting bool      `json:"waiting,omitempty"`

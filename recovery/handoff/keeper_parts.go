@@ -15,7 +15,8 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// slot is where the secret of the epoch is that a handoff leads to: the next one, or, for a replica that is late, the present one.
+// slot is where the secret of the epoch is that a handoff leads to: the next one, or, for a replica
+// that is late, the present one.
 func (k *Keeper) slot(to bft.Epoch) (**secret, error) {
 	switch to {
 	case k.epoch:
@@ -26,8 +27,9 @@ func (k *Keeper) slot(to bft.Epoch) (**secret, error) {
 	return nil, errEpochOver
 }
 
-// Prepare makes ready for the parts of a handoff: what is stored of them from now on is encrypted under a key made in this boot, after this replica
-// attested if it was due. Key is the epoch key that the log has for this replica in the epoch that the handoff leads to.
+// Prepare makes ready for the parts of a handoff: what is stored of them from now on is encrypted
+// under a key made in this boot, after this replica attested if it was due. Key is the epoch key
+// that the log has for this replica in the epoch that the handoff leads to.
 func (k *Keeper) Prepare(to bft.Epoch, round governance.Round, key ed25519.PublicKey) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -49,8 +51,8 @@ func (k *Keeper) Prepare(to bft.Epoch, round governance.Round, key ed25519.Publi
 	return k.prepare(to, private)
 }
 
-// prepare seals a secret without a share for the epoch that a handoff leads to, with a vault key that is made now. What is held already is
-// encrypted anew.
+// prepare seals a secret without a share for the epoch that a handoff leads to, with a vault key
+// that is made now. What is held already is encrypted anew.
 func (k *Keeper) prepare(to bft.Epoch, key ed25519.PrivateKey) error {
 	slot, err := k.slot(to)
 	if err != nil {
@@ -100,8 +102,9 @@ func (k *Keeper) ready(to bft.Epoch, key ed25519.PublicKey) bool {
 	return err == nil && *slot != nil && (*slot).share != nil && (*slot).public().Equal(key)
 }
 
-// keep holds a verified dealing in memory and, encrypted, on disk: an acknowledgement promises that it is not lost by a restart. It is kept by the
-// digest of its commitment: a dealer that restarts may deal again, and what was acknowledged before must not be replaced.
+// keep holds a verified dealing in memory and, encrypted, on disk: an acknowledgement promises that
+// it is not lost by a restart. It is kept by the digest of its commitment: a dealer that restarts
+// may deal again, and what was acknowledged before must not be replaced.
 func (k *Keeper) keep(d *held) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -123,7 +126,8 @@ func (k *Keeper) keep(d *held) error {
 	return nil
 }
 
-// with hands use a dealing by the digest of its commitment. The dealing may be wiped when use has returned.
+// with hands use a dealing by the digest of its commitment. The dealing may be wiped when use has
+// returned.
 func (k *Keeper) with(digest bft.Digest, use func(*held) error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -167,8 +171,9 @@ func (k *Keeper) abandon(digest bft.Digest) {
 	}
 }
 
-// complete makes this replica's share of an epoch from the chosen dealings, which it holds, and seals it. Nothing is in force yet when the epoch has
-// not begun: until it begins, a crash leaves the old epoch, and afterwards the new one.
+// complete makes this replica's share of an epoch from the chosen dealings, which it holds, and
+// seals it. Nothing is in force yet when the epoch has not begun: until it begins, a crash leaves
+// the old epoch, and afterwards the new one.
 func (k *Keeper) complete(to bft.Epoch, transition *threshold.Transition, chosen []governance.ChosenDealing) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -222,7 +227,8 @@ func (k *Keeper) complete(to bft.Epoch, transition *threshold.Transition, chosen
 	return nil
 }
 
-// dealt returns the share and the sharing that this replica deals from in an epoch, nil in epoch 0; may is false when it has nothing to deal.
+// dealt returns the share and the sharing that this replica deals from in an epoch, nil in epoch 0;
+// may is false when it has nothing to deal.
 func (k *Keeper) dealt(epoch bft.Epoch) (share *threshold.Share, may bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -232,7 +238,8 @@ func (k *Keeper) dealt(epoch bft.Epoch) (share *threshold.Share, may bool) {
 	return k.now.share, epoch == 0 || k.now.share != nil
 }
 
-// sharingOf returns the public sharing of an epoch; nil when it is not here. It may be one that was found on the disk: whoever uses it holds dealings against it.
+// sharingOf returns the public sharing of an epoch; nil when it is not here. It may be one that was
+// found on the disk: whoever uses it holds dealings against it.
 func (k *Keeper) sharingOf(epoch bft.Epoch) *threshold.Sharing {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -242,7 +249,8 @@ func (k *Keeper) sharingOf(epoch bft.Epoch) *threshold.Sharing {
 	return k.disk.loadSharing(epoch)
 }
 
-// provenSharing returns the public sharing of the present epoch that this process made of certified dealings; nil for none.
+// provenSharing returns the public sharing of the present epoch that this process made of certified
+// dealings; nil for none.
 func (k *Keeper) provenSharing(epoch bft.Epoch) *threshold.Sharing {
 	k.mu.Lock()
 	defer k.mu.Unlock()

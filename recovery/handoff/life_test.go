@@ -68,7 +68,8 @@ func later(x *cluster, by bft.Epoch) *replica.Membership {
 	return &m
 }
 
-// outlives says what of epoch 1 is left in a replica that got no share of a later epoch and learns of it; empty for nothing.
+// outlives says what of epoch 1 is left in a replica that got no share of a later epoch and learns
+// of it; empty for nothing.
 func outlives(t *testing.T, by bft.Epoch) string {
 	x := newCluster(t, 1, 0)
 	x.handoff()
@@ -134,7 +135,8 @@ func TestTheShareOfTheEpochBeforeEndsWhenTheNewOneHasSigned(t *testing.T) {
 	require.Empty(t, succeeds(t))
 }
 
-// succeeds says what of the epoch before is left in a replica that has a share of the next; empty for nothing.
+// succeeds says what of the epoch before is left in a replica that has a share of the next; empty
+// for nothing.
 func succeeds(t *testing.T) string {
 	x := newCluster(t, 1, 0)
 	x.handoff()
@@ -181,7 +183,8 @@ func TestCloseLeavesNothingInMemory(t *testing.T) {
 	require.Empty(t, had.left())
 }
 
-// What a replica dealt is its share, and more: it ends when the log has chosen, and none is made after that.
+// What a replica dealt is its share, and more: it ends when the log has chosen, and none is made
+// after that.
 func TestADealingEndsWithItsAttempt(t *testing.T) {
 	x := newCluster(t, 1, 0)
 	x.handoff()

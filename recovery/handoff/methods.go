@@ -18,8 +18,9 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// Methods by which the members of a handoff serve each other. Parts and points are secret: they travel only over a connection that is
-// authenticated by the very key under which their receiver will have its share.
+// Methods by which the members of a handoff serve each other. Parts and points are secret: they
+// travel only over a connection that is authenticated by the very key under which their receiver
+// will have its share.
 const (
 	methodPart        = "reseal/handoff/part"
 	methodAcknowledge = "reseal/handoff/acknowledge"
@@ -49,7 +50,8 @@ func (p *Party) call(ctx context.Context, to bft.ReplicaID, method string, reque
 	return p.cfg.Network.Call(ctx, to, method, request)
 }
 
-// callAsReceiver calls under the key that this replica has in the epoch that the handoff leads to: parts and points are given to its holder only.
+// callAsReceiver calls under the key that this replica has in the epoch that the handoff leads to:
+// parts and points are given to its holder only.
 func (a *attempt) callAsReceiver(ctx context.Context, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
 	if me := a.p.cfg.State.Membership().Member(a.p.cfg.Self); me != nil && a.epochKey.Equal(me.EpochKey) {
 		return a.p.call(ctx, to, method, request) // it is the present one too
@@ -89,7 +91,8 @@ func (a *attempt) name(more ...byte) []byte {
 	return b.BytesOrPanic()
 }
 
-// named returns the attempt that a call names, if it is this replica's present one, and the rest of the call.
+// named returns the attempt that a call names, if it is this replica's present one, and the rest of
+// the call.
 func (p *Party) named(request []byte) (*attempt, []byte, error) {
 	s := cryptobyte.String(request)
 	var epoch, round uint64
@@ -105,7 +108,8 @@ func (p *Party) named(request []byte) (*attempt, []byte, error) {
 	return a, s, nil
 }
 
-// mayReceive checks that a caller is to have a share of an epoch, and calls under its key of that epoch: the one that it attested, if it was due.
+// mayReceive checks that a caller is to have a share of an epoch, and calls under its key of that
+// epoch: the one that it attested, if it was due.
 func (p *Party) mayReceive(from *transport.Sender, to bft.Epoch) error {
 	v := p.cfg.State.View()
 	m := v.Member(from.ID)
@@ -209,7 +213,8 @@ func (p *Party) serveAcknowledge(_ context.Context, from *transport.Sender, requ
 	return nil, a.acknowledged(from.ID, bytes.Clone(ack))
 }
 
-// withDealing hands use a held dealing that a call names by the digest of its commitment. The dealing may be wiped when use has returned.
+// withDealing hands use a held dealing that a call names by the digest of its commitment. The
+// dealing may be wiped when use has returned.
 func (p *Party) withDealing(digest []byte, use func(*held) error) error {
 	if len(digest) != len(bft.Digest{}) {
 		return errMalformed
@@ -260,7 +265,8 @@ func (p *Party) fetchCommitment(ctx context.Context, c governance.ChosenDealing)
 	return nil, fmt.Errorf("nobody has the commitment: %w", err)
 }
 
-// fetchPoints asks all others for this replica's points of a dealing. The commitment tells the good ones. The caller wipes them.
+// fetchPoints asks all others for this replica's points of a dealing. The commitment tells the good
+// ones. The caller wipes them.
 func (a *attempt) fetchPoints(ctx context.Context, commitment bft.Digest) []threshold.Point {
 	answers := make(chan threshold.Point)
 	peers := a.p.others()
@@ -299,8 +305,9 @@ func (p *Party) serveSharing(_ context.Context, _ *transport.Sender, request []b
 	return sharing.MarshalBinary()
 }
 
-// transitionByOthers combines dealings with the help of a sharing that another replica gives. A wrong one does not pass: it must be the one
-// whose shares the chosen dealings deal, and have the group key that this replica knows.
+// transitionByOthers combines dealings with the help of a sharing that another replica gives. A
+// wrong one does not pass: it must be the one whose shares the chosen dealings deal, and have the
+// group key that this replica knows.
 func (p *Party) transitionByOthers(ctx context.Context, epoch bft.Epoch, dealings []*threshold.CertifiedDealing) (*threshold.Transition, error) {
 	groupKey := p.cfg.State.Membership().GroupKey
 	var b cryptobyte.Builder

@@ -2,7 +2,8 @@
 
 package handoff
 
-// Mutants are the bugs that can be planted: each is a rule of the life of secrets, or of dealings, left out.
+// Mutants are the bugs that can be planted: each is a rule of the life of secrets, or of dealings,
+// left out.
 var Mutants = []string{
 	"lapsed-keeps",       // a replica that gets no share of a new epoch keeps what it has
 	"leap-keeps",         // a replica that missed an epoch keeps the share of the last one that it knew

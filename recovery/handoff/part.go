@@ -25,7 +25,8 @@ type held struct {
 	part       *threshold.Part
 }
 
-// verify checks the part, which came from its dealer, or was completed from points and has no column then.
+// verify checks the part, which came from its dealer, or was completed from points and has no
+// column then.
 func (d *held) verify() error {
 	if d.part.HasColumn() {
 		return d.commitment.VerifyPart(d.part)
@@ -33,13 +34,15 @@ func (d *held) verify() error {
 	return d.commitment.VerifyCompleted(d.part)
 }
 
-// shelf keeps public sharings in the clear, and parts encrypted under the vault key of the epoch that they lead to. Without that key they are nothing, so
-// it does not matter that a disk forgets slowly.
+// shelf keeps public sharings in the clear, and parts encrypted under the vault key of the epoch
+// that they lead to. Without that key they are nothing, so it does not matter that a disk forgets
+// slowly.
 type shelf struct{ *store.Store }
 
 func sharingName(epoch bft.Epoch) string { return fmt.Sprintf("sharing/%d/", epoch) }
 
-// vaultName is what the names of the parts under a vault key begin with. The key's hash tells nothing about it.
+// vaultName is what the names of the parts under a vault key begin with. The key's hash tells
+// nothing about it.
 func vaultName(to bft.Epoch, vaultKey *[32]byte) string {
 	tag := sha256.Sum256(append([]byte("reseal/v1/vault\x00"), vaultKey[:]...))
 	return fmt.Sprintf("part/%d/%x/", to, tag[:8])
@@ -66,7 +69,8 @@ func (s shelf) storeSharing(epoch bft.Epoch, sharing *threshold.Sharing) error {
 	return s.write(func(b *store.Batch) error { return b.PutMeta(sharingName(epoch), raw) })
 }
 
-// loadSharing returns what the disk has as the public sharing of an epoch, nil if it has none that can be read.
+// loadSharing returns what the disk has as the public sharing of an epoch, nil if it has none that
+// can be read.
 func (s shelf) loadSharing(epoch bft.Epoch) *threshold.Sharing {
 	raw, err := s.Meta(sharingName(epoch))
 	if err != nil || raw == nil {
@@ -101,13 +105,15 @@ func (s shelf) storePart(vaultKey *[32]byte, d *held) error {
 	return s.write(func(b *store.Batch) error { return b.PutMeta(name, value) })
 }
 
-// maxParts bounds the parts that are read at a start: every dealer's, of an attempt and of some that came before it.
+// maxParts bounds the parts that are read at a start: every dealer's, of an attempt and of some
+// that came before it.
 const maxParts = 4 * bft.MaxReplicas
 
 var errEnough = errors.New("there are more parts than handoffs leave")
 
-// loadParts returns the parts of a receiver that were stored under a vault key. What does not decrypt, or is no part of its commitment, is left out, and so is what
-// is too much: it is asked for again.
+// loadParts returns the parts of a receiver that were stored under a vault key. What does not
+// decrypt, or is no part of its commitment, is left out, and so is what is too much: it is asked
+// for again.
 func (s shelf) loadParts(to bft.Epoch, self bft.ReplicaID, vaultKey *[32]byte) (map[bft.Digest]*held, error) {
 	out := make(map[bft.Digest]*held)
 	prefix, read := vaultName(to, vaultKey), 0

@@ -47,7 +47,8 @@ type State interface {
 	Membership() *replica.Membership
 }
 
-// Party is this replica's part in handoffs: it deals, receives and completes what the log asks for, and serves the others. Safe for concurrent use.
+// Party is this replica's part in handoffs: it deals, receives and completes what the log asks for,
+// and serves the others. Safe for concurrent use.
 type Party struct {
 	cfg     Config
 	working sync.WaitGroup
@@ -67,8 +68,9 @@ func NewParty(cfg Config) *Party {
 	return p
 }
 
-// Learn takes note of a certified epoch: the attempts at handoffs that led to earlier ones are over, and so is what this replica dealt for this one. After a start
-// it makes this replica's share of the epoch, if its disk has the parts.
+// Learn takes note of a certified epoch: the attempts at handoffs that led to earlier ones are
+// over, and so is what this replica dealt for this one. After a start it makes this replica's share
+// of the epoch, if its disk has the parts.
 func (p *Party) Learn(m *replica.Membership) error {
 	p.mu.Lock()
 	a := p.attempt
@@ -85,7 +87,8 @@ func (p *Party) Learn(m *replica.Membership) error {
 	return err
 }
 
-// Follow starts this replica's part in the handoff that the state asks for, and ends one that is void. It is idempotent.
+// Follow starts this replica's part in the handoff that the state asks for, and ends one that is
+// void. It is idempotent.
 func (p *Party) Follow(ctx context.Context, v *governance.View) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,7 +112,8 @@ func (p *Party) Follow(ctx context.Context, v *governance.View) {
 	p.working.Go(func() { wanted.run(ctx, v) })
 }
 
-// wanted returns this replica's part in the running handoff, or in the last one, which may not have given it its share yet; nil if it has none.
+// wanted returns this replica's part in the running handoff, or in the last one, which may not have
+// given it its share yet; nil if it has none.
 func (p *Party) wanted(v *governance.View) *attempt {
 	me := v.Member(p.cfg.Self)
 	switch {
@@ -134,8 +138,10 @@ func (p *Party) newAttempt(v *governance.View, from bft.Epoch, round governance.
 	}
 }
 
-// Await waits for the share of an epoch that begins, if a handoff is about to give it. After the given patience the replica follows, and signs when it has it: from the return
-// on, [Config.Completed] says so, whichever attempt brings the share. One may begin only now, by a state that was read before the epoch began.
+// Await waits for the share of an epoch that begins, if a handoff is about to give it. After the
+// given patience the replica follows, and signs when it has it: from the return on,
+// [Config.Completed] says so, whichever attempt brings the share. One may begin only now, by a
+// state that was read before the epoch began.
 func (p *Party) Await(ctx context.Context, epoch bft.Epoch, patience time.Duration) {
 	defer p.begin(epoch)
 	p.mu.Lock()

@@ -15,7 +15,8 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// intrude seals a secret for an epoch, as somebody may who had the device before this boot, and reboots the replica.
+// intrude seals a secret for an epoch, as somebody may who had the device before this boot, and
+// reboots the replica.
 func intrude(x *cluster, m *machine, epoch bft.Epoch, s *secret) {
 	x.t.Helper()
 	x.halt(m)
@@ -40,7 +41,8 @@ func parseShare(t *testing.T, of *threshold.Share) *threshold.Share {
 	return share
 }
 
-// attestsPlanted says whether a replica attests a key that was sealed for the next epoch before this boot.
+// attestsPlanted says whether a replica attests a key that was sealed for the next epoch before
+// this boot.
 func attestsPlanted(t *testing.T) bool {
 	x := newCluster(t, 1, 0)
 	x.handoff()
@@ -77,8 +79,9 @@ func TestAFreshKeyIsOfThisBootAndIsFoundAgainWhenTheLogNamesIt(t *testing.T) {
 	require.Nil(t, m.keeper.PrivateKey(second))
 }
 
-// TestAnEpochThatTheDeviceWasFoundInIsNotBelieved: somebody who had the device for a while leaves it in an epoch that the group never was in. The replica follows without a
-// share, and when it is due it attests a fresh key, and has a share again.
+// TestAnEpochThatTheDeviceWasFoundInIsNotBelieved: somebody who had the device for a while leaves
+// it in an epoch that the group never was in. The replica follows without a share, and when it is
+// due it attests a fresh key, and has a share again.
 func TestAnEpochThatTheDeviceWasFoundInIsNotBelieved(t *testing.T) {
 	const absurd = 1 << 60
 	x := newCluster(t, 1, 0)
@@ -109,7 +112,8 @@ func TestAnEpochThatTheDeviceWasFoundInIsNotBelieved(t *testing.T) {
 	require.True(t, m.keeper.Holding().Share)
 }
 
-// usesPlanted says whether a replica takes a share that was planted under another key than the log names.
+// usesPlanted says whether a replica takes a share that was planted under another key than the log
+// names.
 func usesPlanted(t *testing.T) bool {
 	x := newCluster(t, 1, 0)
 	x.handoff()
@@ -125,8 +129,9 @@ func usesPlanted(t *testing.T) bool {
 
 func TestAPlantedShareIsNotUsed(t *testing.T) { require.False(t, usesPlanted(t)) }
 
-// plantNamed leaves, on a replica's machine, a whole sharing of somebody else's as that of an epoch, and a share of it under the very key that the log has for
-// the replica. The group key that it claims is the right one.
+// plantNamed leaves, on a replica's machine, a whole sharing of somebody else's as that of an
+// epoch, and a share of it under the very key that the log has for the replica. The group key that
+// it claims is the right one.
 func plantNamed(x *cluster, m *machine, epoch bft.Epoch, key ed25519.PrivateKey, theirs *machine) {
 	x.t.Helper()
 	s, err := newSecret(rand.Reader, key)
@@ -148,8 +153,9 @@ func holds(x *cluster, m *machine) bool {
 		keys.Sharing.Equal(x.machines[3].keeper.sharing) && keys.Sharing.CheckShare(keys.Share) == nil
 }
 
-// believesNamed says at which step of a handoff a replica that merely restarts, and is not due, takes a share that somebody planted before under the key that the log names
-// for it, or comes out of the handoff without its own.
+// believesNamed says at which step of a handoff a replica that merely restarts, and is not due,
+// takes a share that somebody planted before under the key that the log names for it, or comes out
+// of the handoff without its own.
 func believesNamed(t *testing.T) (steps []string) {
 	for _, step := range []string{"idle", "dealing", "ready", "begun", "signed"} {
 		for _, planted := range []bft.Epoch{1, 2} {
@@ -194,7 +200,8 @@ func TestAPlantedShareUnderTheNamedKeyIsNotUsedAtAnyStep(t *testing.T) {
 	require.Empty(t, believesNamed(t))
 }
 
-// Before any dealing is chosen nobody has a share of the next epoch, whatever was sealed; so it takes part in the handoff.
+// Before any dealing is chosen nobody has a share of the next epoch, whatever was sealed; so it
+// takes part in the handoff.
 func TestAReplicaWithAPlantedShareTakesPart(t *testing.T) {
 	x, other := newCluster(t, 1, 0), newCluster(t, 1, 0)
 	x.handoff()
@@ -228,8 +235,8 @@ func TestThePartsOfAnotherReplicaMakeNoShare(t *testing.T) {
 	require.True(t, holds(x, m), "the others give it its own")
 }
 
-// The round of a part stands beside it in the clear. A disk that names another one gives no part at all: in another round it would be wiped as one of an attempt that is void, or
-// outlive its own.
+// The round of a part stands beside it in the clear. A disk that names another one gives no part at
+// all: in another round it would be wiped as one of an attempt that is void, or outlive its own.
 func TestAPartUnderAnotherRoundDoesNotDecrypt(t *testing.T) {
 	x := newCluster(t, 1, 0)
 	x.handoff()
@@ -250,7 +257,8 @@ func TestAPartUnderAnotherRoundDoesNotDecrypt(t *testing.T) {
 	require.Len(t, load(), len(before)-1)
 }
 
-// Whoever knew the vault key may leave as many parts as the disk holds: a start reads a bounded number of them.
+// Whoever knew the vault key may leave as many parts as the disk holds: a start reads a bounded
+// number of them.
 func TestAStartReadsABoundedNumberOfParts(t *testing.T) {
 	x := newCluster(t, 1, 0)
 	x.handoff()
@@ -289,7 +297,8 @@ func TestAShareIsMadeAnewOfWhatWasKept(t *testing.T) {
 	require.Equal(t, sealed, m.device.sealed[2], "a restart seals nothing")
 }
 
-// A group key that was planted in the keystore stops a replica that still has its state, and says what to do; it says nothing against what the others tell.
+// A group key that was planted in the keystore stops a replica that still has its state, and says
+// what to do; it says nothing against what the others tell.
 func TestAPlantedGroupKeyIsNoDeadEnd(t *testing.T) {
 	x := newCluster(t, 1, 0)
 	x.handoff()
@@ -307,7 +316,8 @@ func TestAPlantedGroupKeyIsNoDeadEnd(t *testing.T) {
 	require.NoError(t, m.keeper.CheckGroupKey(x.Membership().GroupKey), "and it is put right")
 }
 
-// storesUnderPlanted says whether parts come to lie under a vault key that was sealed before this boot, by somebody who knows this replica's key.
+// storesUnderPlanted says whether parts come to lie under a vault key that was sealed before this
+// boot, by somebody who knows this replica's key.
 func storesUnderPlanted(t *testing.T) bool {
 	x := newCluster(t, 1, 0)
 	x.handoff()

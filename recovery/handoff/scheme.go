@@ -9,8 +9,8 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// Scheme returns what makes and checks the certificates of an epoch: in epoch 0 lists of signatures, from then on threshold signatures. The signer is nil without
-// a share.
+// Scheme returns what makes and checks the certificates of an epoch: in epoch 0 lists of
+// signatures, from then on threshold signatures. The signer is nil without a share.
 func (k *Keeper) Scheme(m *replica.Membership) (bft.Scheme, bft.Signer, error) {
 	keys := k.Keys(m)
 	switch {
@@ -25,7 +25,8 @@ func (k *Keeper) Scheme(m *replica.Membership) (bft.Scheme, bft.Signer, error) {
 	return s, s, nil
 }
 
-// Verifier verifies the certificates of an epoch: in epoch 0 lists of signatures, from then on under the group key, which never changes.
+// Verifier verifies the certificates of an epoch: in epoch 0 lists of signatures, from then on
+// under the group key, which never changes.
 func (k *Keeper) Verifier(m *replica.Membership) (bft.Scheme, error) {
 	if m.Epoch == 0 {
 		return scheme.List(memberKeys(m), m.Size.Quorum(), nil), nil

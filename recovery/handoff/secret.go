@@ -17,19 +17,23 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// secret is what a replica keeps sealed in its keystore for one epoch. Losing it is no disaster: the replica attests, and the group gives it
-// a share of the next epoch.
+// secret is what a replica keeps sealed in its keystore for one epoch. Losing it is no disaster:
+// the replica attests, and the group gives it a share of the next epoch.
 type secret struct {
-	// share is the replica's share of the group key, made by this process of certified dealings and held against what they commit to; nil in epoch 0, and before.
+	// share is the replica's share of the group key, made by this process of certified dealings and
+	// held against what they commit to; nil in epoch 0, and before.
 	share *threshold.Share
-	// found is the share that was sealed when this process began. It may be of somebody who had the device before: nothing is done with it, but that it is kept, as
-	// the share of an epoch is, until the next one has signed.
+	// found is the share that was sealed when this process began. It may be of somebody who had the
+	// device before: nothing is done with it, but that it is kept, as the share of an epoch is,
+	// until the next one has signed.
 	found *threshold.Share
 	// epochKey signs blocks and authenticates connections in the epoch.
 	epochKey ed25519.PrivateKey
-	// vaultKey encrypts the parts, kept on disk, of the dealings that lead to the epoch: they are erased with it.
+	// vaultKey encrypts the parts, kept on disk, of the dealings that lead to the epoch: they are
+	// erased with it.
 	vaultKey [32]byte
-	// groupKey is a hash of the group public key, by which a state on disk can be told that is another group's; zero without a share.
+	// groupKey is a hash of the group public key, by which a state on disk can be told that is
+	// another group's; zero without a share.
 	groupKey [32]byte
 	// here: the vault key was made in this boot. It is not sealed.
 	here bool
@@ -116,7 +120,8 @@ func (s *secret) keepShare() *secret {
 	return kept
 }
 
-// keepKeys leaves of a secret that was found what may serve the epoch to come: the epoch key, if the log names it, and the key to the parts that were stored.
+// keepKeys leaves of a secret that was found what may serve the epoch to come: the epoch key, if
+// the log names it, and the key to the parts that were stored.
 func (s *secret) keepKeys() {
 	if s != nil {
 		s.found.Wipe()
@@ -136,7 +141,8 @@ func (s *secret) wipe() {
 	s.share, s.found, s.epochKey = nil, nil, nil
 }
 
-// SealGenesisKey makes the secret of epoch 0, seals it, and returns the public epoch key, which goes into the genesis.
+// SealGenesisKey makes the secret of epoch 0, seals it, and returns the public epoch key, which
+// goes into the genesis.
 func SealGenesisKey(device keystore.Keystore) (ed25519.PublicKey, error) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

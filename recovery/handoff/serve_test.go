@@ -10,7 +10,8 @@ import (
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
-// refusedCallers are who gets nothing while the handoff runs that replica 1 has attested for, and in which replica 2 lapses.
+// refusedCallers are who gets nothing while the handoff runs that replica 1 has attested for, and
+// in which replica 2 lapses.
 func refusedCallers(t *testing.T, x *cluster) map[string]*transport.Sender {
 	t.Helper()
 	v := x.View()
@@ -28,7 +29,8 @@ func refusedCallers(t *testing.T, x *cluster) map[string]*transport.Sender {
 	}
 }
 
-// servesAnyKey says whom a replica gives a part or a point of a dealing; empty for those only that the log names.
+// servesAnyKey says whom a replica gives a part or a point of a dealing; empty for those only that
+// the log names.
 func servesAnyKey(t *testing.T) string {
 	x := newCluster(t, 1, 0)
 	x.handoff()

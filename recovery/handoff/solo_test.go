@@ -24,7 +24,8 @@ import (
 	"github.com/reseal-bft/reseal/threshold/thresholdtest"
 )
 
-// fickle is a keystore in memory that outlives its processes. The power goes at its change number cut, before it or after it.
+// fickle is a keystore in memory that outlives its processes. The power goes at its change number
+// cut, before it or after it.
 type fickle struct {
 	identity *ecdsa.PrivateKey
 	epoch    uint64
@@ -96,7 +97,8 @@ func (d *fickle) Advance(epoch uint64) error {
 	})
 }
 
-// solo is what replica 1 runs on, alone, and group what the others would give it: real dealings, handoff after handoff.
+// solo is what replica 1 runs on, alone, and group what the others would give it: real dealings,
+// handoff after handoff.
 type solo struct {
 	t      *testing.T
 	device *fickle
@@ -204,7 +206,8 @@ func (m *solo) agree(h *testHandoff) {
 	m.sharing, m.shares, m.last = h.transition.Sharing(), h.shares, h
 }
 
-// resume makes the share of the present epoch anew, as a party does after a start, if the disk has the parts of what the log chose.
+// resume makes the share of the present epoch anew, as a party does after a start, if the disk has
+// the parts of what the log chose.
 func (m *solo) resume() {
 	if m.last != nil && m.last.to == m.keeper.epoch {
 		_ = m.complete(m.last)

@@ -29,8 +29,8 @@ import (
 	"github.com/reseal-bft/reseal/recovery/handoff"
 )
 
-// The deadlines of rounds: short where somebody is to miss it; longer for TPMs, whose machines boot slowly, and which a round awaits that did not show yet that they
-// refuse what was revoked.
+// The deadlines of rounds: short where somebody is to miss it; longer for TPMs, whose machines boot
+// slowly, and which a round awaits that did not show yet that they refuse what was revoked.
 const (
 	deadline         = 10 * time.Second
 	deadlineMissed   = 3 * time.Second
@@ -117,8 +117,9 @@ func newCluster(ctx context.Context, plan Plan, fleet Fleet, log *slog.Logger) (
 // clusters counts those of this process.
 var clusters atomic.Uint32
 
-// freeAddresses are different ones: each is held until all are found. Where the system has all of 127/8, a cluster has an address for itself, so that no connection of another
-// takes a port while a replica is down.
+// freeAddresses are different ones: each is held until all are found. Where the system has all of
+// 127/8, a cluster has an address for itself, so that no connection of another takes a port while a
+// replica is down.
 func freeAddresses(count int) ([]string, error) {
 	n := clusters.Add(1)
 	host := fmt.Sprintf("127.%d.%d.%d", 1+os.Getpid()%250, n/250%250, 1+n%250)
@@ -163,8 +164,8 @@ func (c *cluster) peers(but bft.ReplicaID) ([]transport.Peer, error) {
 	return out, nil
 }
 
-// submit has an operation ordered, and returns its result as one replica says it: what came of it, the judge sees in the replicas' state. Retries carry the same
-// request, which is executed once.
+// submit has an operation ordered, and returns its result as one replica says it: what came of it,
+// the judge sees in the replicas' state. Retries carry the same request, which is executed once.
 func (c *cluster) submit(ctx context.Context, space request.Space, operation []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
@@ -241,7 +242,8 @@ func (c *cluster) stop(id bft.ReplicaID) error {
 	return node.Close()
 }
 
-// reboot resets a replica's machine. Its disk holds what was synced, if it crashes. Between is what happens while the machine is off; it may be nil.
+// reboot resets a replica's machine. Its disk holds what was synced, if it crashes. Between is what
+// happens while the machine is off; it may be nil.
 func (c *cluster) reboot(ctx context.Context, id bft.ReplicaID, crash bool, between func() error) error {
 	disk := c.disks[id-1]
 	if crash { // what it says after that, nobody hears
@@ -355,7 +357,8 @@ func (c *cluster) describe() string {
 	return string(out)
 }
 
-// settle waits until every replica that is up has learned an epoch, which has signed, and has its share if it is to have one.
+// settle waits until every replica that is up has learned an epoch, which has signed, and has its
+// share if it is to have one.
 func (c *cluster) settle(ctx context.Context, epoch bft.Epoch) error {
 	return c.await(ctx, fmt.Sprintf("epoch %d has begun everywhere", epoch), func() bool {
 		for id := range c.ids() {

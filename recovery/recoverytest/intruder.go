@@ -55,7 +55,8 @@ func newIntruder(c *cluster) *intruder {
 	}
 }
 
-// remember has the judge take down what is public, and the intruder copy all disks for ever: those of clean replicas were stolen before, or will be.
+// remember has the judge take down what is public, and the intruder copy all disks for ever: those
+// of clean replicas were stolen before, or will be.
 func (x *intruder) remember() error {
 	for id := range x.c.ids() {
 		if err := x.c.fleet.Copy(id); err != nil {
@@ -127,7 +128,8 @@ func (x *intruder) enter(ctx context.Context, id bft.ReplicaID, plants bool) err
 	return nil
 }
 
-// plant leaves in the device what the fleet knows of, and a secret for the next epoch, with an epoch key and a vault key of the intruder's.
+// plant leaves in the device what the fleet knows of, and a secret for the next epoch, with an
+// epoch key and a vault key of the intruder's.
 func (x *intruder) plant(id bft.ReplicaID, v *governance.View, m *memory, key ed25519.PrivateKey) error {
 	if err := x.c.fleet.Plant(id, v.Epoch); err != nil {
 		return err
@@ -142,7 +144,8 @@ func (x *intruder) plant(id bft.ReplicaID, v *governance.View, m *memory, key ed
 	return x.c.keystores[id-1].Seal(uint64(v.Epoch)+1, s.encode())
 }
 
-// plantShare leaves, while the machine is off, a share of no worth for the next epoch, under the key that the log names, and its sharing.
+// plantShare leaves, while the machine is off, a share of no worth for the next epoch, under the
+// key that the log names, and its sharing.
 func (x *intruder) plantShare(id bft.ReplicaID, epoch bft.Epoch) error {
 	c := x.c
 	v := c.view()

@@ -91,7 +91,8 @@ func (j *judge) fits(v *governance.View, s *threshold.Sharing) bool {
 	return hex.EncodeToString(s.GroupKey().Bytes()) == v.GroupKey
 }
 
-// worthless says what is wrong with the share that a node takes for its own: "" for nothing, or when it has none.
+// worthless says what is wrong with the share that a node takes for its own: "" for nothing, or
+// when it has none.
 func (j *judge) worthless(v *governance.View, m *memory) string {
 	for _, s := range m.sharings {
 		if s.Params() == j.params && hex.EncodeToString(s.GroupKey().Bytes()) != v.GroupKey {

@@ -27,7 +27,8 @@ type memory struct {
 	records     map[string][]byte // of its disk
 }
 
-// readMemory reads a node's memory, under the locks that it has there, and what its store keeps of handoffs. What consensus holds are the same shares, by pointer.
+// readMemory reads a node's memory, under the locks that it has there, and what its store keeps of
+// handoffs. What consensus holds are the same shares, by pointer.
 func readMemory(node *recovery.Node) (*memory, error) {
 	m := &memory{records: make(map[string][]byte)}
 	r := reader{memory: m, seen: make(map[unsafe.Pointer]bool)}
@@ -69,7 +70,8 @@ func open(field reflect.Value) reflect.Value {
 	return reflect.NewAt(field.Type(), unsafe.Pointer(field.UnsafeAddr())).Elem()
 }
 
-// worthTaking are the types of values that are worth something. Others are not copied: they are read field by field, under their lock.
+// worthTaking are the types of values that are worth something. Others are not copied: they are
+// read field by field, under their lock.
 var worthTaking = []reflect.Type{
 	reflect.TypeFor[*threshold.Share](), reflect.TypeFor[*threshold.Part](), reflect.TypeFor[*threshold.Dealing](), reflect.TypeFor[*threshold.Commitment](),
 	reflect.TypeFor[*threshold.Sharing](), reflect.TypeFor[ed25519.PrivateKey](), reflect.TypeFor[*tls.Certificate](), reflect.TypeFor[[32]byte](),

@@ -13,7 +13,8 @@ import (
 	"github.com/reseal-bft/reseal/recovery/recoverytest/devices"
 )
 
-// Each fault that made what an intruder held worth something, planted again, is found within its number of seeds.
+// Each fault that made what an intruder held worth something, planted again, is found within its
+// number of seeds.
 func TestPlantedFaultsAreFound(t *testing.T) {
 	for _, fault := range devices.Faults {
 		t.Run(fault.Name, func(t *testing.T) {

@@ -30,18 +30,21 @@ func (m Mishap) String() string {
 		"is cut off during the handoff", "crashes in the middle of the handoff", "restarts in the middle of the handoff and finds a share that the intruder planted"}[m]
 }
 
-// costsShare: the replica is not among the holders of the next epoch. One that was down or cut off is, and completes its share later.
+// costsShare: the replica is not among the holders of the next epoch. One that was down or cut off
+// is, and completes its share later.
 func (m Mishap) costsShare() bool { return m == Quarantined || m == MissesDeadline }
 
 // Turn is one epoch and the handoff that ends it.
 type Turn struct {
 	// Enter are the replicas that the intruder goes into, besides those that it is in already.
 	Enter []bft.ReplicaID
-	// Plants: in those it seals keys of its own for the next epoch, and leaves in device and on disk what else it can.
+	// Plants: in those it seals keys of its own for the next epoch, and leaves in device and on
+	// disk what else it can.
 	Plants bool
 	// Skew is what it makes of the clocks where it is.
 	Skew time.Duration
-	// Recovers is due and reboots, with those that have no share; 0: only those. Where the intruder is and the machine does not reboot, it stays.
+	// Recovers is due and reboots, with those that have no share; 0: only those. Where the intruder
+	// is and the machine does not reboot, it stays.
 	Recovers bft.ReplicaID
 	Mishap   Mishap
 	Whom     bft.ReplicaID
@@ -60,7 +63,8 @@ type Plan struct {
 
 func (p *Plan) patience() time.Duration { return cmp.Or(p.Patience, time.Minute) }
 
-// NewPlan draws a plan. Most clusters are of the smallest size: a replica's share is worth the same in all.
+// NewPlan draws a plan. Most clusters are of the smallest size: a replica's share is worth the same
+// in all.
 func NewPlan(seed uint64) Plan {
 	d := drawing{Rand: rand.New(rand.NewPCG(seed, 8)), size: bft.Size{F: 1}}
 	switch d.IntN(16) {

@@ -18,7 +18,8 @@ import (
 
 const methods = "reseal/handoff/"
 
-// caller is the intruder on a machine of its own, where it has only what it took. It is in the network as the owner of a credential, to one replica.
+// caller is the intruder on a machine of its own, where it has only what it took. It is in the
+// network as the owner of a credential, to one replica.
 type caller struct {
 	*transport.Transport
 	as credential
@@ -48,7 +49,8 @@ func (c *caller) call(ctx context.Context, method string, request []byte) ([]byt
 	return c.CallUnder(ctx, c.as.Certificate, c.to, methods+method, request)
 }
 
-// usable are the credentials, for an epoch, of replicas that the intruder has left. One that did not recover in time keeps its key: it has no share, and gets none.
+// usable are the credentials, for an epoch, of replicas that the intruder has left. One that did
+// not recover in time keeps its key: it has no share, and gets none.
 func (x *intruder) usable(v *governance.View, epoch bft.Epoch) []credential {
 	var out []credential
 	for _, c := range x.loot.credentials {
@@ -96,7 +98,8 @@ func (x *intruder) someone(as credential, fits func(*governance.MemberView) bool
 	return ids[x.draw.IntN(len(ids))]
 }
 
-// probe tries to be admitted under credentials of an epoch that is over, and under those of this epoch that were made before it, and to be given points under these.
+// probe tries to be admitted under credentials of an epoch that is over, and under those of this
+// epoch that were made before it, and to be given points under these.
 func (x *intruder) probe(ctx context.Context) {
 	v := x.c.view()
 	if len(v.LastHandoff.Dealings) == 0 {
@@ -134,7 +137,8 @@ func (x *intruder) probe(ctx context.Context) {
 	}
 }
 
-// raid tries to be given parts while dealings are made, until the next epoch begins, or the round is given up.
+// raid tries to be given parts while dealings are made, until the next epoch begins, or the round
+// is given up.
 func (x *intruder) raid(ctx context.Context, before *governance.View) {
 	done := map[governance.Round]bool{}
 	ticker := time.NewTicker(4 * time.Millisecond)

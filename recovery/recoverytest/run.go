@@ -20,7 +20,8 @@ type Report struct {
 	Taken int
 }
 
-// Run plays a plan on a fleet, which it closes. An error says that the cluster did not do what the plan asks of it. A nil log discards.
+// Run plays a plan on a fleet, which it closes. An error says that the cluster did not do what the
+// plan asks of it. A nil log discards.
 func Run(ctx context.Context, plan Plan, fleet Fleet, log *slog.Logger) (report *Report, err error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -101,7 +102,8 @@ func (x *intruder) turn(ctx context.Context, t Turn) error {
 // attempts are how many rounds there may be for one handoff: a busy machine may miss a short deadline.
 const attempts = 3
 
-// handoff has the due replicas recovered, and the intruder leave those that reboot; or the round is given up.
+// handoff has the due replicas recovered, and the intruder leave those that reboot; or the round is
+// given up.
 func (x *intruder) handoff(ctx context.Context, t Turn, due, reboot []bft.ReplicaID) error {
 	c := x.c
 	before := c.view()

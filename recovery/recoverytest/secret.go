@@ -12,7 +12,8 @@ import (
 	"github.com/reseal-bft/reseal/threshold/thresholdtest"
 )
 
-// sealed is what a replica seals for an epoch, in the form in which package handoff has it: the intruder writes and reads it.
+// sealed is what a replica seals for an epoch, in the form in which package handoff has it: the
+// intruder writes and reads it.
 type sealed struct {
 	share, seed     []byte
 	vault, groupKey [32]byte
@@ -45,7 +46,8 @@ func parseSealed(b []byte) (*sealed, error) {
 	return out, nil
 }
 
-// worthless is a secret for an epoch under a key that the log names, with a share of a group that the intruder made, which passes for the cluster's.
+// worthless is a secret for an epoch under a key that the log names, with a share of a group that
+// the intruder made, which passes for the cluster's.
 func worthless(key ed25519.PrivateKey, id int, p threshold.Params, groupKey []byte) (*sealed, []byte, error) {
 	sharing, shares, err := thresholdtest.Sharing(p)
 	if err != nil {

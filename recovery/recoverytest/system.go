@@ -39,7 +39,8 @@ type equation struct {
 // System are linear equations over the scalars of BLS12-381, in echelon form.
 type System struct{ rows map[int]equation }
 
-// reduce subtracts the system's equations from one. What is left is of unknowns that they say nothing of.
+// reduce subtracts the system's equations from one. What is left is of unknowns that they say
+// nothing of.
 func (s *System) reduce(e *equation) {
 	for {
 		u, found := -1, equation{}

@@ -16,9 +16,9 @@ func power(base, exponent int64) *big.Int {
 	return new(big.Int).Exp(big.NewInt(base), big.NewInt(exponent), nil)
 }
 
-// tableExceptions solves, from the construction of the table for the generator of G1 (digits from -8 to 7,
-// lowest first), where an addition meets equal points: a sum of lower digits that is d*16^w modulo r.
-// It returns the whole scalars.
+// tableExceptions solves, from the construction of the table for the generator of G1 (digits from
+// -8 to 7, lowest first), where an addition meets equal points: a sum of lower digits that is
+// d*16^w modulo r. It returns the whole scalars.
 func tableExceptions() (out []*big.Int) {
 	for w := range int64(64) {
 		most := new(big.Int).Div(new(big.Int).Mul(big.NewInt(8), new(big.Int).Sub(power(16, w), big.NewInt(1))), big.NewInt(15))
@@ -43,8 +43,9 @@ func TestTheTableHasOneExceptionalScalar(t *testing.T) {
 	require.Equal(t, []*big.Int{k.Mod(k, fr.Modulus())}, tableExceptions())
 }
 
-// extremeScalars are those at which a window method may meet equal or opposite points, or infinity: around
-// multiples of powers of two, for every width of window, and of the powers of z, by which blst splits scalars.
+// extremeScalars are those at which a window method may meet equal or opposite points, or infinity:
+// around multiples of powers of two, for every width of window, and of the powers of z, by which
+// blst splits scalars.
 func extremeScalars() (out []*big.Int) {
 	add := func(k *big.Int) {
 		for _, near := range []int64{-1, 0, 1} {
@@ -107,8 +108,9 @@ func TestExtremeScalarsOnEveryPath(t *testing.T) {
 	}
 }
 
-// TestSumsOfRelatedPoints has equal, opposite and infinite points with equal, opposite and extreme scalars, in
-// every size of multi-scalar multiplication: blst has one method for one point, one up to 31 and one beyond.
+// TestSumsOfRelatedPoints has equal, opposite and infinite points with equal, opposite and extreme
+// scalars, in every size of multi-scalar multiplication: blst has one method for one point, one up
+// to 31 and one beyond.
 func TestSumsOfRelatedPoints(t *testing.T) {
 	extreme := extremeScalars()
 	for _, n := range []int{1, 2, 3, 4, 8, 15, 16, 17, 31, 32, 33, 70} {

@@ -141,8 +141,9 @@ func TestHashToCurveAgainstGnarkAndCircl(t *testing.T) {
 	})
 }
 
-// TestExceptionalScalars: the scalars at which a window method that is not complete adds equal or opposite points (see the same in package curve), and their
-// neighbours: the fixed base and the general multiplication give gnark's products, in both groups.
+// TestExceptionalScalars: the scalars at which a window method that is not complete adds equal or
+// opposite points (see the same in package curve), and their neighbours: the fixed base and the
+// general multiplication give gnark's products, in both groups.
 func TestExceptionalScalars(t *testing.T) {
 	_, _, g1, g2 := gnark.Generators()
 	for _, window := range []uint{0, 4, 5, 248, 250, 251, 252, 253, 254} {

@@ -1,2 +1,3 @@
-// Package thresholdtest makes sharings for tests and measurements, where nobody has to be kept from knowing the secret.
+// Package thresholdtest makes sharings for tests and measurements, where nobody has to be kept from
+// knowing the secret.
 package thresholdtest

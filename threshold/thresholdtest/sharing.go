@@ -7,7 +7,8 @@ import (
 	"github.com/reseal-bft/reseal/threshold"
 )
 
-// Certified treats dealings, by dealer, as if a quorum of receivers had certified each of them. They are verified.
+// Certified treats dealings, by dealer, as if a quorum of receivers had certified each of them.
+// They are verified.
 func Certified(dealings map[int]*threshold.Dealing) ([]*threshold.CertifiedDealing, error) {
 	var out []*threshold.CertifiedDealing
 	for dealer, d := range dealings {

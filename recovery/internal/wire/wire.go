@@ -13,8 +13,9 @@ import (
 // ErrMalformed says that bytes are not the one encoding of anything.
 var ErrMalformed = errors.New("malformed encoding")
 
-// Reader reads the canonical encodings of this package. The first failure sticks; what is read after it is zero. Numbers are big-endian
-// and of fixed size, booleans are 0 or 1, byte strings carry their length in two bytes.
+// Reader reads the canonical encodings of this package. The first failure sticks; what is read
+// after it is zero. Numbers are big-endian and of fixed size, booleans are 0 or 1, byte strings
+// carry their length in two bytes.
 type Reader struct {
 	rest cryptobyte.String
 	bad  bool
@@ -121,8 +122,8 @@ func (r *Reader) Replicas() []bft.ReplicaID {
 	return out
 }
 
-// Writer writes what [Reader] reads. It fails for a byte string whose length does not fit in two bytes; narrower limits are for the one who
-// validates, or parses again.
+// Writer writes what [Reader] reads. It fails for a byte string whose length does not fit in two
+// bytes; narrower limits are for the one who validates, or parses again.
 type Writer struct{ b cryptobyte.Builder }
 
 func (w *Writer) U8(v uint8)   { w.b.AddUint8(v) }

@@ -16,7 +16,8 @@ type Maker interface {
 	Fleet() (recoverytest.Fleet, error)
 }
 
-// New prepares for fleets of a kind in a directory, which the caller removes; so many of them play at once, at most.
+// New prepares for fleets of a kind in a directory, which the caller removes; so many of them play
+// at once, at most.
 func New(ctx context.Context, kind, dir string, atOnce int) (Maker, error) {
 	switch kind {
 	case "file":

@@ -13,7 +13,8 @@ import (
 	"github.com/reseal-bft/reseal/recovery/recoverytest"
 )
 
-// files is passphrase files: nothing protects what they hold from who had the passphrase, so there is nothing to try.
+// files is passphrase files: nothing protects what they hold from who had the passphrase, so there
+// is nothing to try.
 type files struct{ dir string }
 
 // Fleet implements [Maker].
@@ -61,7 +62,8 @@ func offline(use func(keystore.Keystore) error) func(keystore.Keystore, error) e
 	}
 }
 
-// plain is what there is to be said and done of devices that know nothing of boots, and on which there is nothing to try.
+// plain is what there is to be said and done of devices that know nothing of boots, and on which
+// there is nothing to try.
 type plain struct{}
 
 func (plain) Found(*governance.Genesis) error { return nil }

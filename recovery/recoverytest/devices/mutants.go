@@ -8,10 +8,12 @@ import (
 	"github.com/reseal-bft/reseal/recovery"
 )
 
-// Fault is one by which what an intruder held was worth something after the reboot, once. It can be planted again.
+// Fault is one by which what an intruder held was worth something after the reboot, once. It can be
+// planted again.
 type Fault struct {
 	Name string
-	// Kind is that of the devices on which it is one, and Within how many seeds of the intruder find it, at most.
+	// Kind is that of the devices on which it is one, and Within how many seeds of the intruder
+	// find it, at most.
 	Kind   string
 	Within uint64
 	// Shows is what one of the findings says.

@@ -21,8 +21,10 @@ import (
 	"github.com/reseal-bft/reseal/recovery/recoverytest"
 )
 
-// tokens are SoftHSM tokens in sets, one token for each replica. A process sees the tokens of one directory that were there when the library was loaded; who logs out
-// of a token ends others' sessions. So all are made at the begin, and a fleet has a set for itself while it plays, under a name of its own.
+// tokens are SoftHSM tokens in sets, one token for each replica. A process sees the tokens of one
+// directory that were there when the library was loaded; who logs out of a token ends others'
+// sessions. So all are made at the begin, and a fleet has a set for itself while it plays, under a
+// name of its own.
 type tokens struct {
 	dir    string
 	free   chan []*softhsm.Token
@@ -63,7 +65,8 @@ func (t *tokens) Fleet() (recoverytest.Fleet, error) {
 	}, nil
 }
 
-// tokenFleet is keystores in tokens. Who is in a replica has its PIN, and the token; outside he has what he copied of the disk, and what he planted in the token.
+// tokenFleet is keystores in tokens. Who is in a replica has its PIN, and the token; outside he has
+// what he copied of the disk, and what he planted in the token.
 type tokenFleet struct {
 	plain
 	thief
@@ -105,7 +108,8 @@ func (f *tokenFleet) Copy(id bft.ReplicaID) error { return f.thief.Copy(id) }
 // known is the value of the keys that the intruder plants.
 var known = []byte("a key that the intruder knows...")
 
-// Plant writes keys of known value for the epochs to come, which look as much like the keystore's own as they can.
+// Plant writes keys of known value for the epochs to come, which look as much like the keystore's
+// own as they can.
 func (f *tokenFleet) Plant(id bft.ReplicaID, epoch bft.Epoch) error {
 	return f.session(id, func(ctx *pkcs11.Ctx, session pkcs11.SessionHandle) error {
 		like, err := f.like(ctx, session)
@@ -173,7 +177,8 @@ func (f *tokenFleet) session(id bft.ReplicaID, use func(*pkcs11.Ctx, pkcs11.Sess
 	return fmt.Errorf("there is no token %q", token.Label)
 }
 
-// Try opens all envelopes by the planted keys, without the token; and, inside, all copies of the disk with it.
+// Try opens all envelopes by the planted keys, without the token; and, inside, all copies of the
+// disk with it.
 func (f *tokenFleet) Try(ctx context.Context, id bft.ReplicaID, inside bool) (stolen []recoverytest.Stolen, err error) {
 	for _, e := range f.envelopes(id) {
 		if secret := openByKnown(e); secret != nil {
@@ -204,7 +209,8 @@ func (f *tokenFleet) Try(ctx context.Context, id bft.ReplicaID, inside bool) (st
 	return stolen, nil
 }
 
-// openByKnown opens an envelope without token and PIN, if its key is the planted one; see package hsm for the form.
+// openByKnown opens an envelope without token and PIN, if its key is the planted one; see package
+// hsm for the form.
 func openByKnown(e sealedFile) []byte {
 	const id, nonce = 32, 12
 	if len(e.Wrapped) < id+nonce {

@@ -30,7 +30,8 @@ func options(dir string) keystore.Options {
 	return keystore.NewOptions(keystore.WithDir(dir), keystore.WithLog(slog.New(slog.DiscardHandler)))
 }
 
-// tpms are software TPMs. They are manufactured once, which takes a second each; fleets play with copies.
+// tpms are software TPMs. They are manufactured once, which takes a second each; fleets play with
+// copies.
 type tpms struct {
 	dir  string
 	ca   *swtpm.CA
@@ -70,8 +71,9 @@ func (t *tpms) Fleet() (recoverytest.Fleet, error) {
 	return f, nil
 }
 
-// tpmFleet is keystores on software TPMs. Whoever is anywhere on the machine, or takes it, has the TPM's socket and the directory; nobody but who is in the replica
-// has the process that claimed the boot.
+// tpmFleet is keystores on software TPMs. Whoever is anywhere on the machine, or takes it, has the
+// TPM's socket and the directory; nobody but who is in the replica has the process that claimed the
+// boot.
 type tpmFleet struct {
 	thief
 	tpms          *tpms
@@ -81,7 +83,8 @@ type tpmFleet struct {
 	operator, his *ecdsa.PrivateKey // that approve boot states: the operators', and the intruder's
 }
 
-// The programs that the machines boot: what runs, what ran before and is approved until it is revoked, and the intruder's.
+// The programs that the machines boot: what runs, what ran before and is approved until it is
+// revoked, and the intruder's.
 var current, former, foreign = sha256.Sum256([]byte("current")), sha256.Sum256([]byte("former")), sha256.Sum256([]byte("foreign"))
 
 const (
@@ -242,7 +245,8 @@ func (f *tpmFleet) Misboot(ctx context.Context, id bft.ReplicaID, revoked bool) 
 // newest is how many of all envelopes are tried: each costs a dozen commands.
 const newest = 6
 
-// attempt opens copies of the keystore, as the operators' and as his own, in the boot that the machine is in.
+// attempt opens copies of the keystore, as the operators' and as his own, in the boot that the
+// machine is in.
 func (f *tpmFleet) attempt(ctx context.Context, id bft.ReplicaID, who string) (stolen []recoverytest.Stolen, err error) {
 	if err := f.Copy(id); err != nil {
 		return nil, err

@@ -13,8 +13,9 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
-// signsForAnybody asks a TPM for a signature under each key that stays in it, with no authorization, as any user of the machine may, and says whether one was made by
-// the replica's identity.
+// signsForAnybody asks a TPM for a signature under each key that stays in it, with no
+// authorization, as any user of the machine may, and says whether one was made by the replica's
+// identity.
 func (f *tpmFleet) signsForAnybody(id bft.ReplicaID) (bool, error) {
 	conn, err := net.Dial("unix", f.devices[id].Socket())
 	if err != nil {

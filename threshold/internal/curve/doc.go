@@ -10,10 +10,11 @@
 // and on the C stack, blst's part of it included, is wiped. MSM, Sum and Interpolation are variable-time
 // and take public scalars only.
 //
-// Completeness: every function is right for every scalar, infinity, equal and opposite points, for whoever
-// chooses them may be an adversary. Where a formula of blst's has exceptions, the complete one is used, or
-// a comment says why they cannot occur. Functions of points say whether these must lie in the subgroup;
-// where they need not, sums are right up to points of order three, which clearing the cofactor removes.
+// Completeness: every function is right for every scalar, infinity, equal and opposite points, for
+// whoever chooses them may be an adversary. Where a formula of blst's has exceptions, the complete
+// one is used, or a comment says why they cannot occur. Functions of points say whether these must
+// lie in the subgroup; where they need not, sums are right up to points of order three, which
+// clearing the cofactor removes.
 //
 // Errors of use (mismatched lengths) panic: callers have validated by then, and nothing from outside
 // reaches here undecoded.

@@ -9,9 +9,10 @@ import (
 
 var order, _ = new(big.Int).SetString("73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001", 16)
 
-// exceptionalScalars are those for which a formula that is not complete would fail. A window method adds d*2^w to what it has summed up so far, s, and fails
-// where s = ±d*2^w modulo the order: so k is one of 0, 2d*2^w, with d the digits that occur. All of them are here for windows of any place and digits
-// of up to 6 bits, with their neighbours and negatives.
+// exceptionalScalars are those for which a formula that is not complete would fail. A window method
+// adds d*2^w to what it has summed up so far, s, and fails where s = ±d*2^w modulo the order: so k
+// is one of 0, 2d*2^w, with d the digits that occur. All of them are here for windows of any place
+// and digits of up to 6 bits, with their neighbours and negatives.
 func exceptionalScalars() []Fr {
 	seen := map[string]bool{}
 	var out []Fr
@@ -41,8 +42,9 @@ func exceptionalScalars() []Fr {
 	return out
 }
 
-// TestEveryPathMultipliesByExceptionalScalars: the table of the generator, the general multiplication and the multi-scalar one agree, in both groups,
-// alone and in a batch with the scalar zero. (The judges' module asks another library for the same products.)
+// TestEveryPathMultipliesByExceptionalScalars: the table of the generator, the general
+// multiplication and the multi-scalar one agree, in both groups, alone and in a batch with the
+// scalar zero. (The judges' module asks another library for the same products.)
 func TestEveryPathMultipliesByExceptionalScalars(t *testing.T) {
 	scalars := exceptionalScalars()
 	one := make([]Fr, 1)
@@ -64,7 +66,8 @@ func TestEveryPathMultipliesByExceptionalScalars(t *testing.T) {
 	}
 }
 
-// TestSumsOfChosenPoints: who chooses the points of a sum may repeat them, negate them, and leave infinity among them.
+// TestSumsOfChosenPoints: who chooses the points of a sum may repeat them, negate them, and leave
+// infinity among them.
 func TestSumsOfChosenPoints(t *testing.T) {
 	small := func(x uint64) (f Fr) { f.SetSmall(x); return f }
 	base := []Fr{small(1), small(2), small(3)}

@@ -175,8 +175,8 @@ func grow[T any](s []T, n int) []T {
 	return s[:n]
 }
 
-// Eval sets x to the value at the given point of the polynomial with the coefficients coef[0], coef[stride], ..., n
-// of them, lowest first.
+// Eval sets x to the value at the given point of the polynomial with the coefficients coef[0],
+// coef[stride], ..., n of them, lowest first.
 func (x *Fr) Eval(coef []Fr, n, stride int, at uint64) {
 	_ = coef[(n-1)*stride]
 	C.rs_poly_eval(x.c(), coef[0].c(), C.size_t(n), C.size_t(stride), C.uint64_t(at))

@@ -128,8 +128,8 @@ var baseTable = sync.OnceValue(func() *C.rs_base_table {
 // Commit1 returns the multiples of the generator of G1 by secret scalars.
 func Commit1(ks []Fr) []G1 { return commit1(ks, make([]blst.P1, len(ks))) }
 
-// commit1 is given its working memory, one point for each scalar, and wipes it: which multiple of Z a point
-// has there depends on the secret scalar, not only on the point.
+// commit1 is given its working memory, one point for each scalar, and wipes it: which multiple of Z
+// a point has there depends on the secret scalar, not only on the point.
 func commit1(ks []Fr, scratch []blst.P1) []G1 {
 	out := make([]G1, len(ks))
 	if len(ks) > 0 {
@@ -153,8 +153,8 @@ func commit2(ks []Fr, scratch []blst.P2) []G2 {
 var scratchPool = sync.Pool{New: func() any { return new([]uint64) }}
 
 // MSM1 returns the sum of scalars[i]*points[i] in variable time. Each scalar has length bits, in
-// (length+7)/8 bytes, little-endian. The points may lie outside the subgroup; the sum then is right up to
-// a point of order three.
+// (length+7)/8 bytes, little-endian. The points may lie outside the subgroup; the sum then is right
+// up to a point of order three.
 func MSM1(points []G1, scalars []byte, length int) (out G1) {
 	n := len(points)
 	if len(scalars) != n*((length+7)/8) {
