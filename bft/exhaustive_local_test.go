@@ -14,18 +14,26 @@ import (
 // TestOneViewExhaustively delivers every message in every order and is out of reach at f = c = 1;
 // this check is not, because of these reductions:
 //
-//   - Other replicas are inputs. What a replica does depends on what it has received. Of a correct replica that is its first vote, one in the view and the
-//     same to all, and its fallback votes, which only complete certificates (checked: closed). So one graph of local states, found once on the real core, is every
-//     correct replica's; and in every state of the view each replica is in a local state that the first votes cast so far allow (reach).
-//   - What the leader can have a part in is at hand for every replica at every moment: both blocks, headers, evidence, any first vote, every certificate, also
-//     those that too few have signed. So there are more states here than in truth: what is safe here is safe; a planted bug may be found in a state beyond.
-//   - Symmetry. Who sent a vote is forgotten, only counts stay. Checked: the graph is the same for the next view's leader, with the others numbered backwards.
-//   - Order is forgotten where it changes nothing that is signed: of votes received, and of timers after the view was left (hurried).
-//     exhaustive_cover_test.go holds the graph against real runs: every local state that they meet is in it.
-//   - Safety and progress depend on who signed what. So local states of replicas with the same first vote are put into classes by what they signed, and
-//     all combinations of classes are checked, up to permutation. That covers every combination of states.
-//   - Keys answer at once: a vote binds from the moment it is cast, so a slow signature is a slow message. A slow certificate can let a replica
-//     become final before it has one to relay; others then ask for it by Status. That is left to the simulator.
+//   - Other replicas are inputs. What a replica does depends on what it has received. Of a correct
+//     replica that is its first vote, one in the view and the same to all, and its fallback votes,
+//     which only complete certificates (checked: closed). So one graph of local states, found once
+//     on the real core, is every correct replica's; and in every state of the view each replica is
+//     in a local state that the first votes cast so far allow (reach).
+//   - What the leader can have a part in is at hand for every replica at every moment: both blocks,
+//     headers, evidence, any first vote, every certificate, also those that too few have signed. So
+//     there are more states here than in truth: what is safe here is safe; a planted bug may be
+//     found in a state beyond.
+//   - Symmetry. Who sent a vote is forgotten, only counts stay. Checked: the graph is the same for
+//     the next view's leader, with the others numbered backwards.
+//   - Order is forgotten where it changes nothing that is signed: of votes received, and of timers
+//     after the view was left (hurried). exhaustive_cover_test.go holds the graph against real
+//     runs: every local state that they meet is in it.
+//   - Safety and progress depend on who signed what. So local states of replicas with the same
+//     first vote are put into classes by what they signed, and all combinations of classes are
+//     checked, up to permutation. That covers every combination of states.
+//   - Keys answer at once: a vote binds from the moment it is cast, so a slow signature is a slow
+//     message. A slow certificate can let a replica become final before it has one to relay; others
+//     then ask for it by Status. That is left to the simulator.
 //
 // It is one view, and f = 1.
 

@@ -145,6 +145,22 @@ func TestFilesCanBeReadInOneGo(t *testing.T) {
 	}
 }
 
+// TestProseFitsBesideCode: a line of a comment that stands alone is at most so wide, a tab being
+// four columns.
+func TestProseFitsBesideCode(t *testing.T) {
+	const limit = 110
+	for _, s := range tree(t) {
+		for _, group := range s.file.Comments {
+			for _, comment := range group.List {
+				at := s.set.Position(comment.Pos())
+				if text := comment.Text; strings.HasPrefix(text, "// ") && s.alone(at) {
+					assert.LessOrEqualf(t, 4*(at.Column-1)+len([]rune(text)), limit, "%s:%d: break the line", s.path, at.Line)
+				}
+			}
+		}
+	}
+}
+
 func generated(s *source) bool {
 	return slices.ContainsFunc(s.file.Comments, func(c *ast.CommentGroup) bool {
 		return strings.HasPrefix(c.Text(), "Code generated ") && strings.Contains(c.Text(), "DO NOT EDIT.")

@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"bytes"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -20,6 +21,7 @@ const module = "github.com/reseal-bft/reseal"
 // source is one Go file of the tree.
 type source struct {
 	path  string // relative to the root, with slashes
+	text  []byte
 	lines int
 	set   *token.FileSet
 	file  *ast.File
@@ -31,6 +33,12 @@ func (s *source) test() bool   { return strings.HasSuffix(s.path, "_test.go") }
 
 func (s *source) position(n ast.Node) string {
 	return s.path + ":" + strconv.Itoa(s.set.Position(n.Pos()).Line)
+}
+
+// alone reports whether nothing but indentation stands before a position.
+func (s *source) alone(at token.Position) bool {
+	before := s.text[:at.Offset]
+	return len(bytes.Trim(before[bytes.LastIndexByte(before, '\n')+1:], "\t")) == 0
 }
 
 // imports returns the paths of the packages that the file imports.
@@ -112,7 +120,7 @@ func parse(root, name string) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &source{path: filepath.ToSlash(relative), lines: strings.Count(string(text), "\n"), set: token.NewFileSet()}
+	s := &source{path: filepath.ToSlash(relative), text: text, lines: strings.Count(string(text), "\n"), set: token.NewFileSet()}
 	s.file, err = parser.ParseFile(s.set, name, text, parser.ParseComments|parser.SkipObjectResolution)
 	return s, err
 }

@@ -14,12 +14,13 @@
 //
 // # Invariants
 //
-//   - A replica is given a share of the next epoch only if it was not due, or attested in this epoch, and was not quarantined when the
-//     dealing began.
-//   - An epoch ends only with a quorum of certified dealings, of one round, that combine into the same group key, dealt to at least a quorum
-//     of receivers. Otherwise the epoch in force stays in force.
-//   - No phase is without an end: each has a deadline in block time, or waits for an order that is always accepted. Nothing that an attempt
-//     leaves behind hinders the next.
+//   - A replica is given a share of the next epoch only if it was not due, or attested in this
+//     epoch, and was not quarantined when the dealing began.
+//   - An epoch ends only with a quorum of certified dealings, of one round, that combine into the
+//     same group key, dealt to at least a quorum of receivers. Otherwise the epoch in force stays
+//     in force.
+//   - No phase is without an end: each has a deadline in block time, or waits for an order that is
+//     always accepted. Nothing that an attempt leaves behind hinders the next.
 //   - Each round has its own number, and what was made for one counts in no other.
 //   - What anybody can submit in a replica's name is never held against that replica.
 //   - The same blocks give the same state, and the same state the same bytes.

@@ -4,14 +4,16 @@
 //
 // # Invariants
 //
-//   - A secret ends with a certified epoch, by whatever path the replica learns of it, never with a success of the replica itself. The one exception, the
-//     share of the epoch before, ends with the first block that the new epoch has made final.
-//   - What is attested was made in this boot, and what is stored after the boot is encrypted under a key made in it. What is found sealed from an earlier
-//     boot counts when the log names it.
+//   - A secret ends with a certified epoch, by whatever path the replica learns of it, never with a
+//     success of the replica itself. The one exception, the share of the epoch before, ends with
+//     the first block that the new epoch has made final.
+//   - What is attested was made in this boot, and what is stored after the boot is encrypted under
+//     a key made in it. What is found sealed from an earlier boot counts when the log names it.
 //   - A part or a point is given to the key that the log names for its receiver, and to nobody else.
-//   - A part without its column is not acknowledged. So of a certified dealing f + 1 correct replicas that are up can help every receiver, whatever the dealer
-//     does.
-//   - Before the next epoch begins, a crash at any point leaves the secret of the old one, and afterwards both, until the new one has signed.
+//   - A part without its column is not acknowledged. So of a certified dealing f + 1 correct
+//     replicas that are up can help every receiver, whatever the dealer does.
+//   - Before the next epoch begins, a crash at any point leaves the secret of the old one, and
+//     afterwards both, until the new one has signed.
 //
 // # What it does not promise
 //

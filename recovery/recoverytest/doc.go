@@ -11,12 +11,16 @@
 // replicas are quarantined, miss their deadlines, crash in the middle of a handoff, or come back
 // late. In every epoch the judge then tries, with all that was ever taken:
 //
-//   - the group secret, and any share of an epoch in which its replica was clean. What was taken are values of unknown polynomials, so whether they determine a
-//     secret is a matter of linear algebra ([System]): no mixture of shares, rows, columns and points, of whatever epochs, is left out;
-//   - to be admitted, in a later epoch, under a credential or a key that was taken or made ahead; to be given a part or a point of a handoff;
+//   - the group secret, and any share of an epoch in which its replica was clean. What was taken
+//     are values of unknown polynomials, so whether they determine a secret is a matter of linear
+//     algebra ([System]): no mixture of shares, rows, columns and points, of whatever epochs, is
+//     left out;
+//   - to be admitted, in a later epoch, under a credential or a key that was taken or made ahead;
+//     to be given a part or a point of a handoff;
 //   - to read the parts on a disk that forgets nothing, under every key that was ever in reach;
-//   - to have a device open a copy, or sign: as another process in the same boot, as another user of the TPM, in a boot that nobody approved, in one that was revoked, by
-//     an approving key of its own, without the token under keys that it planted there;
+//   - to have a device open a copy, or sign: as another process in the same boot, as another user
+//     of the TPM, in a boot that nobody approved, in one that was revoked, by an approving key of
+//     its own, without the token under keys that it planted there;
 //   - whether a replica signs by what was planted.
 //
 // A [Report] without findings says that all of it failed. With the build tag "mutants" the tests
