@@ -118,6 +118,33 @@ func TestSharesAreInBytes(t *testing.T) {
 	}
 }
 
+// Who had nothing waiting for a while has no more turns than the others when it comes back, although
+// what was taken of it before still counts as there.
+func TestNobodySavesTurnsUp(t *testing.T) {
+	root := newFlow(nil, nil)
+	flows := []*flow{root.child(0), root.child(1)}
+	put := func(client uint64, count int) {
+		for i := range count {
+			flows[client].hold(1, 1)
+			flows[client].put(&pooled{request: unsigned(t, client, uint64(i+1), 100)})
+		}
+	}
+	take := func(count int) (of [2]int) {
+		for range count {
+			item := root.next()
+			client := binary.BigEndian.Uint64(item.request.Client)
+			flows[client].remove(item, 100)
+			of[client]++
+		}
+		return of
+	}
+	put(1, 1)
+	put(0, 20)
+	require.Equal(t, [2]int{10, 1}, take(11))
+	put(1, 10)
+	require.Equal(t, [2]int{4, 6}, take(10), "it starts where the one that came last did")
+}
+
 // One that takes all it gets leaves as much as it has, and hears when to come back; one key leaves
 // room for the others at its address.
 func TestThereIsAlwaysRoomForSomebodyElse(t *testing.T) {

@@ -84,6 +84,21 @@ func (c *chain) count(r *request.Request) int {
 	return c.app.executed[string(r.Client)+string(r.Operations[0])]
 }
 
+// A request is not executed at or below the height that it is bound to: it could be forgotten there,
+// and then executed again.
+func TestNothingIsExecutedBeforeItsTime(t *testing.T) {
+	c := newChain(t, 12, 10)
+	r := bound(t, 1, 0, 0, 3)
+	for range 3 {
+		c.execute(r)
+		require.Zero(t, c.count(r))
+	}
+	c.execute(r)
+	require.Equal(t, 1, c.count(r))
+	c.execute(r)
+	require.Equal(t, 1, c.count(r))
+}
+
 // A request is executed once at most, however often and late it is repeated, whatever sessions were
 // ended meanwhile; replay from any snapshot agrees; and what is bound to a height that was final a
 // moment ago is executed.
