@@ -186,7 +186,7 @@ func (s *Store) settled(done saved) error {
 		return done.err
 	}
 	s.content = s.content.After(done.tree, done.version)
-	return nil
+	return s.place.failed() // what was written in vain may have failed only afterwards
 }
 
 // noted is where it is noted what is to be deleted from disk.

@@ -190,8 +190,8 @@ func (s *Store) Status() (keystore.Status, error) {
 	}, nil
 }
 
-// Close wipes what it can. Copies that libraries made stay in memory until the
-// runtime uses it again.
+// Close ends the use of the keystore. It wipes nothing: the keys are in the hands of libraries, and
+// stay in memory until the runtime uses it again.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

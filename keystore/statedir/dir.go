@@ -125,7 +125,7 @@ func (d *Dir) WriteJSON(name string, v any) error {
 	return d.Write(name, append(data, '\n'))
 }
 
-// ReadJSON reads what WriteJSON wrote; unknown fields are an error.
+// ReadJSON reads what WriteJSON wrote; unknown fields, and what follows, are an error.
 func (d *Dir) ReadJSON(name string, v any) error {
 	data, err := d.Read(name)
 	if err != nil {
@@ -135,6 +135,9 @@ func (d *Dir) ReadJSON(name string, v any) error {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
 		return fmt.Errorf("%s: %w: %w", d.file(name), keystore.ErrCorrupt, err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: %w: something follows the JSON value", d.file(name), keystore.ErrCorrupt)
 	}
 	return nil
 }

@@ -80,6 +80,8 @@ func TestDir(t *testing.T) {
 	var v struct{ A int }
 	require.NoError(t, d.Write("json", []byte(`{"A":1,"B":2}`)))
 	require.ErrorIs(t, d.ReadJSON("json", &v), keystore.ErrCorrupt)
+	require.NoError(t, d.Write("json", []byte(`{"A":1}{}`)))
+	require.ErrorIs(t, d.ReadJSON("json", &v), keystore.ErrCorrupt)
 
 	for epoch := range uint64(4) {
 		s, err := statedir.Seal(rand.Reader, statedir.Sealed{Kind: statedir.KindFile, Epoch: epoch}, nil, clearly)
