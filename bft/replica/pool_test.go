@@ -35,9 +35,10 @@ var start = time.Unix(1, 0)
 func fill(t testing.TB, p *pool, o origin, client uint64, count, size int) (in []*request.Request) {
 	for i := range count {
 		r := unsigned(t, client, uint64(i+1), size)
-		if err := p.add(r, o, start); err == nil {
-			in = append(in, r)
+		if p.add(r, o, start) != nil {
+			break
 		}
+		in = append(in, r)
 	}
 	return in
 }
