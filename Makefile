@@ -25,7 +25,7 @@ test: ## Run the whole test suite of all modules, with the race detector
 	@.ci/packages $(TEST_PACKAGES)
 	@set -e; for module in $(MODULES); do \
 		echo "== $$module"; \
-		(cd $$module && $(TOOL) gotestsum --format pkgname-and-test-fails -- -race -count=1 ./...); \
+		(cd $$module && $(TOOL) gotestsum --format pkgname-and-test-fails -- -race -count=1 -timeout 20m ./...); \
 	done
 	@echo "== whole nodes in virtual time"
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -tags checksums -count=1 ./internal/wholesim ./bft/scheme
