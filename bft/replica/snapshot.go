@@ -50,21 +50,24 @@ type snapshots struct {
 	at     time.Time
 	bytes  int64 // of the log, since the last one
 
+	again  atomic.Bool  // the last one could not be written yet
 	logged atomic.Int64 // bytes of the log since the start
 	size   atomic.Int64 // of the last one
 }
 
-// consider has a snapshot of a certified state written if the last one is far behind. It is called
-// by one goroutine at a time.
+// consider has a snapshot of a certified state written if the last one is far behind, or was to be
+// written and could not be. It is called by one goroutine at a time.
 func (s *snapshots) consider(c *certifiedState) {
 	s.bytes += s.logged.Swap(0)
-	if !s.due(c.height, time.Now()) {
+	again := s.again.Swap(false)
+	if !again && !s.due(c.height, time.Now()) {
 		return
 	}
 	select {
 	case s.wanted <- c:
 		s.height, s.at, s.bytes = c.height, time.Now(), 0
 	default: // the one before is still being written
+		s.again.CompareAndSwap(false, again)
 	}
 }
 
@@ -84,10 +87,13 @@ func (r *Replica) snapshotLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case c := <-r.snapshots.wanted:
-			if err := r.saveSnapshot(ctx, c); err != nil && ctx.Err() == nil {
-				r.log.Error("writing a snapshot failed; a restart will take longer", "error", err)
-			} else if err == nil {
+			switch err := r.saveSnapshot(ctx, c); {
+			case err == nil:
 				r.forget(c)
+			case errors.Is(err, errNotStored):
+				r.snapshots.again.Store(true)
+			case ctx.Err() == nil:
+				r.log.Error("writing a snapshot failed; a restart will take longer", "error", err)
 			}
 		}
 	}
@@ -115,6 +121,10 @@ func (r *Replica) forget(c *certifiedState) {
 	}
 }
 
+// errNotStored says that a state was certified by a block that is not on disk, as while this replica
+// catches up: the proof of a piece of the log goes beyond it. A later state will do.
+var errNotStored = errors.New("the block of a certified state, or one up to that which certifies it, is not on disk")
+
 // saveSnapshot writes a certified state to disk.
 func (r *Replica) saveSnapshot(ctx context.Context, c *certifiedState) error {
 	head, err := r.headOf(c)
@@ -122,8 +132,11 @@ func (r *Replica) saveSnapshot(ctx context.Context, c *certifiedState) error {
 		return err
 	}
 	block, err := r.cfg.Store.BlockAt(c.height)
-	if err != nil || block == nil {
-		return errors.Join(err, fmt.Errorf("block %d is not on disk", c.height))
+	if err != nil {
+		return err
+	}
+	if block == nil {
+		return fmt.Errorf("%w: height %d", errNotStored, c.height)
 	}
 	return r.cfg.Store.SaveSnapshot(c.height, snapshotOf{ctx, c.state, head, block})
 }
@@ -160,7 +173,7 @@ func (r *Replica) headOf(c *certifiedState) (*head, error) {
 		header = block.Header
 	}
 	if header.Height != c.height {
-		return nil, fmt.Errorf("the blocks between height %d and the one that certifies its state are not all on disk", c.height)
+		return nil, fmt.Errorf("%w: height %d", errNotStored, c.height)
 	}
 	h.block = header
 	return h, nil

@@ -532,3 +532,46 @@ func TestWhenASnapshotIsDue(t *testing.T) {
 		require.Equal(t, test.due, s.due(100+test.blocks, now), "%+v", test)
 	}
 }
+
+// Whoever catches up learns of states whose blocks it does not have yet: the snapshot is then of the
+// next state for which it has them, however near that is, so that a restart has little to execute.
+func TestASnapshotThatCouldNotBeWrittenIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bft.Size{F: 1}, 1)
+		for range 80 {
+			w.order(1)
+		}
+		r, err := w.replica(w.store(), &peers{serve: map[bft.ReplicaID]serve{2: w.honest(100), 3: w.honest(100)}})
+		require.NoError(t, err)
+		_, err = r.catchUp(t.Context())
+		require.NoError(t, err)
+		certified := r.ledger.certified.Load()
+		ahead := *certified
+		ahead.header.Parent = bft.Digest{1}
+		ahead.header.Height++
+
+		<-r.snapshots.wanted // what catching up has asked for
+		ctx, cancel := context.WithCancel(t.Context())
+		go r.snapshotLoop(ctx)
+		r.snapshots.height, r.snapshots.at = 0, time.Now().Add(-snapshotPause)
+		r.snapshots.consider(&ahead)
+		synctest.Wait()
+		requireSnapshot(t, r, 0)
+		r.snapshots.consider(certified)
+		synctest.Wait()
+		requireSnapshot(t, r, certified.height)
+		require.False(t, r.snapshots.again.Load())
+		cancel()
+		synctest.Wait()
+	})
+}
+
+func requireSnapshot(t *testing.T, r *Replica, height bft.Height) {
+	t.Helper()
+	found, content, err := r.cfg.Store.LatestSnapshot()
+	require.NoError(t, err)
+	require.Equal(t, height, found)
+	if content != nil {
+		require.NoError(t, content.Close())
+	}
+}

@@ -63,7 +63,10 @@ func (d *demo) restore(ctx context.Context, m *stage.Machine) error {
 	if err := d.Reboot(m); err != nil {
 		return err
 	}
-	_, err := d.Await(ctx, fmt.Sprintf("replica %d answers", m.ID), func(v *stage.Sight) bool { return v.Replicas[m.ID-1].Info != nil })
+	_, err := d.Await(ctx, fmt.Sprintf("replica %d follows the log again", m.ID), func(v *stage.Sight) bool {
+		info := v.Replicas[m.ID-1].Info
+		return info != nil && info.Epoch == v.Epoch && info.View > 0 // in a view: it has caught up
+	})
 	if err != nil {
 		return err
 	}
