@@ -125,11 +125,11 @@ func (k *clock) failed(c *Core, v View) {
 	}
 }
 
-// suspectedShare divides the time of a leader whose last window failed, so that a crashed replica
-// that is still scheduled costs the others little. Live: it is a constant, what a leader waits for
-// fits into its share ([Timeouts.Validate]), and the time doubles with every leader that fails in a
-// row.
-const suspectedShare = 4
+// suspectedShare divides the time of a leader whose last window failed and that has said nothing
+// since, so that a crashed replica that is still scheduled costs the others little. Live: whoever is
+// up votes and says so, which gives it its full time again ([clock.readmit]); and the time doubles
+// with every leader that fails in a row.
+const suspectedShare = 64
 
 // succeeded takes note of a view in which a block was notarized, by whatever path that is learned:
 // the certificate, the finality of the block or of a descendant. What is older than the last

@@ -49,19 +49,19 @@ type Timeouts struct {
 const maxTimeout = 24 * time.Hour
 
 // Validate reports timeouts whose order would keep the cluster from working: what a leader or a
-// voter waits for in a view must fit into half of the time that even a suspected leader gets, and
-// the network has the other half. The error begins with the field's name.
+// voter waits for in a view is at most an eighth of the view's time, and the network and the disks
+// have the rest. The error begins with the field's name.
 func (t Timeouts) Validate() error {
-	least := t.View / suspectedShare / 2
+	wait := t.View / 8
 	for _, x := range []struct {
 		name      string
 		is        time.Duration
 		low, high time.Duration
 	}{
-		{"view", t.View, 2 * suspectedShare * time.Millisecond, maxTimeout},
+		{"view", t.View, suspectedShare * time.Millisecond, maxTimeout},
 		{"view_max", t.ViewMax, t.View, maxTimeout},
-		{"finalize", t.Finalize, time.Millisecond, least},
-		{"idle", t.Idle, time.Millisecond, least},
+		{"finalize", t.Finalize, time.Millisecond, wait},
+		{"idle", t.Idle, time.Millisecond, wait},
 		{"resend", t.Resend, time.Millisecond, maxTimeout},
 		{"ahead", t.Ahead, time.Millisecond, maxTimeout},
 	} {

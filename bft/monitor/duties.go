@@ -13,7 +13,7 @@ const (
 	maxPerClaim   = 2  // of them, for one statement
 	finalizeEvery = 64
 	strain        = 1024 // views without a final block after which waits double
-	suspectShare  = 4
+	suspectShare  = 64
 	longestWait   = 365 * 24 * time.Hour
 )
 

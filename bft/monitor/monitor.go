@@ -101,15 +101,14 @@ func New(cfg bft.Config, restored bft.Restored, report func(string)) *Monitor {
 	}
 	m.failures, m.failedIn, m.trouble, m.news = 0, 0, 0, nil // what was before the restart is no failure now
 	clear(m.suspect)
-	m.again = true // at the start
 	return m
 }
 
 func (m *Monitor) fail(format string, args ...any) { m.report(fmt.Sprintf(format, args...)) }
 
-// Observe is shown an event before the core is.
+// Observe is shown an event before the core is; nil is the core's start.
 func (m *Monitor) Observe(now bft.Now, event bft.Event) {
-	m.fired, m.again, m.message, m.from, m.news = false, false, nil, 0, nil
+	m.fired, m.again, m.message, m.from, m.news = false, event == nil, nil, 0, nil
 	m.read(now)
 	switch e := event.(type) {
 	case bft.Expired:

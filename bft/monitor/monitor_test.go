@@ -28,6 +28,7 @@ func newBench() *bench {
 	}}
 	x.Monitor = monitor.New(x.config, bft.Restored{}, func(sentence string) { x.said = append(x.said, sentence) })
 	x.Observe(x.now, nil)
+	x.Observe(x.now, bft.Expired{Timer: bft.Timer{Kind: bft.TimerResend + 1}}) // started, and nothing has happened
 	return x
 }
 
@@ -345,4 +346,24 @@ func (x *bench) finalizes(b *bft.Block) {
 func (x *bench) silent(view bft.View) {
 	x.Observe(x.now, bft.Verified{Certificate: bft.Certificate{Statement: vote(bft.Nullify, view, bft.Digest{}, false).Statement}, From: 2, OK: true})
 	x.does()
+}
+
+// What a replica had said before it started again it may say again, to all.
+func TestWhatIsSaidAgainAtAStart(t *testing.T) {
+	x := newBench()
+	b := x.block(nil)
+	own := vote(bft.Finalize, 1, b.Digest(), false)
+	own.Partial = []byte{1}
+	notarize := vote(bft.Notarize, 1, b.Digest(), true)
+	restored := bft.Restored{
+		Votes: []bft.Vote{notarize, own}, Blocks: []*bft.Block{b},
+		Certificates: []bft.Certificate{{Statement: notarize.Statement, Signature: []byte{1}}},
+	}
+	again := []bft.Effect{bft.Broadcast{Message: own}}
+	for event, justified := range map[bft.Event]bool{nil: true, bft.Expired{Timer: bft.Timer{Kind: bft.TimerResend + 1}}: false} {
+		var said []string
+		watch := monitor.Observe(func(_ bft.Config, sentence string) { said = append(said, sentence) })(x.config, restored)
+		watch(bft.Now{Mono: 1, Wall: x.now.Wall}, event, again)
+		require.Equal(t, justified, len(said) == 0, "%v", said)
+	}
 }

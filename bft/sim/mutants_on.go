@@ -30,6 +30,7 @@ var recipes = map[string]Options{
 	"state-unchecked":      {Adversary: "invalid"},
 	"evidence-ignored":     {Adversary: "collude"},
 	"handoff-few-dealings": {Adversary: "none", Faults: []string{}},
+	"mute-leader":          {Adversary: "none", Faults: []string{}},
 }
 
 // Recipe returns the options with which a planted bug is looked for, but for those that are chosen
