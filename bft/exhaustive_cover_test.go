@@ -44,6 +44,7 @@ func TestRandomRunsAreCovered(t *testing.T) {
 			met[f] = true
 		}
 	}
+	require.NoError(t, m.unjustified)
 	t.Logf("%d local states among %d", len(met), len(known))
 }
 

@@ -181,7 +181,7 @@ func (r *replica) grow() error {
 			r.steps++
 			err := r.checkStep(l.facts, event, r.states[to].facts, sent)
 			if err == nil {
-				err = r.checkHeld(core)
+				err = errors.Join(r.checkHeld(core), r.m.unjustified)
 			}
 			if err != nil {
 				return fmt.Errorf("%w; before %+v, after %+v", err, l.facts, r.states[to].facts)
@@ -196,7 +196,7 @@ func (r *replica) grow() error {
 
 // checkHeld checks that whatever a core voted to notarize it holds, linked to what it builds on,
 // and stored: a block is valid if a voter of any kind found it so, and can be fetched from each.
-func (r *replica) checkHeld(core *Core) error {
+func (r *replica) checkHeld(core *watched) error {
 	v := core.at(1)
 	for _, own := range v.own {
 		if own.Kind != Notarize || core.finalView > 0 {
@@ -217,7 +217,7 @@ func (f facts) hurried() facts {
 }
 
 // replay returns a new core after a path.
-func (r *replica) replay(path []Event) *Core {
+func (r *replica) replay(path []Event) *watched {
 	core, _ := r.m.replay(r.self, nil)
 	for _, e := range path {
 		r.feed(core, e)
@@ -225,7 +225,7 @@ func (r *replica) replay(path []Event) *Core {
 	return core
 }
 
-func (r *replica) feed(core *Core, e Event) []posted {
+func (r *replica) feed(core *watched, e Event) []posted {
 	effects := core.Step(Now{1, 1}, e)
 	for _, e := range effects {
 		if c, ok := e.(Combine); ok {
@@ -235,7 +235,7 @@ func (r *replica) feed(core *Core, e Event) []posted {
 	return r.m.carryOut(core, effects)
 }
 
-func (r *replica) intern(core *Core, path []Event) int {
+func (r *replica) intern(core *watched, path []Event) int {
 	f := r.read(core)
 	at, ok := r.known[f]
 	if !ok {
@@ -247,7 +247,7 @@ func (r *replica) intern(core *Core, path []Event) int {
 }
 
 // read takes the facts from a core.
-func (r *replica) read(core *Core) facts {
+func (r *replica) read(core *watched) facts {
 	v := core.at(1)
 	f := facts{
 		left: core.view > 1, final: core.finalView > 0, slow: core.slow, troubled: core.trouble > 0, convicted: v.convicted,

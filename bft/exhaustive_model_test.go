@@ -1,6 +1,7 @@
 package bft
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,7 +25,7 @@ type input struct {
 type local struct {
 	path []input
 	next map[input]transition
-	core *Core
+	core *watched
 	own  []Vote
 	// signed has a bit for each of model.statements, first one for each block that was first-voted.
 	signed, first uint8
@@ -60,10 +61,14 @@ type model struct {
 	states       int
 	made         map[Digest]*Block // the correct leader's blocks
 	limit        int               // of different messages
+	judge        newJudge          // stands beside every core; nil for none
+	// unjustified is the first thing that a core did without a reason.
+	unjustified error
 }
 
 func newModel(t *testing.T, size Size, correct int) *model {
-	m := &model{t: t, size: size, index: make(map[string]int), locals: make(map[ReplicaID][]*local), known: make(map[ReplicaID]map[string]int), made: make(map[Digest]*Block), limit: 64}
+	require.NotNil(t, Judge)
+	m := &model{t: t, size: size, index: make(map[string]int), locals: make(map[ReplicaID][]*local), known: make(map[ReplicaID]map[string]int), made: make(map[Digest]*Block), limit: 64, judge: Judge}
 	for i := range correct {
 		m.correct = append(m.correct, ReplicaID(i+2))
 	}
@@ -86,11 +91,12 @@ func newModel(t *testing.T, size Size, correct int) *model {
 }
 
 // replay makes a new core and feeds it a path.
-func (m *model) replay(id ReplicaID, path []input) (*Core, []posted) {
+func (m *model) replay(id ReplicaID, path []input) (*watched, []posted) {
 	cfg := Config{Size: m.size, Self: id, Leaders: []ReplicaID{1, 2, 3}, Window: 1, Voter: true, Timeouts: labTimeouts}
-	core, err := New(cfg, Restored{})
+	made, err := New(cfg, Restored{})
 	require.NoError(m.t, err)
-	core.cfg.Timeouts = Timeouts{Ahead: time.Second} // time stands still, and timers expire when the check says so
+	made.cfg.Timeouts = Timeouts{Ahead: time.Second} // time stands still, and timers expire when the check says so
+	core := m.watch(made)
 	m.carryOut(core, core.Start(Now{1, 1}))
 	var sent []posted
 	for _, in := range path {
@@ -99,7 +105,7 @@ func (m *model) replay(id ReplicaID, path []input) (*Core, []posted) {
 	return core, sent
 }
 
-func (m *model) feed(core *Core, in input) []posted {
+func (m *model) feed(core *watched, in input) []posted {
 	if in.message < 0 {
 		return m.carryOut(core, core.Step(Now{1, 1}, Expired{Timer{core.View(), in.timer}}))
 	}
@@ -107,7 +113,7 @@ func (m *model) feed(core *Core, in input) []posted {
 }
 
 // carryOut answers effects at once: keys sign, certificates combine and verify.
-func (m *model) carryOut(core *Core, effects []Effect) (sent []posted) {
+func (m *model) carryOut(core *watched, effects []Effect) (sent []posted) {
 	queue := append([]Effect(nil), effects...)
 	for len(queue) > 0 {
 		e := queue[0]
@@ -161,7 +167,7 @@ func (m *model) message(msg Message) int {
 // intern returns the local state at the end of a path.
 func (m *model) intern(id ReplicaID, path []input) (int, []posted) {
 	core, sent := m.replay(id, path)
-	key := fingerprint(core)
+	key := fingerprint(core.Core)
 	if i, ok := m.known[id][key]; ok {
 		return i, sent
 	}
@@ -257,7 +263,7 @@ func (m *model) explore(choices []choice) error {
 		g := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
 		successors := m.successors(g)
-		err := m.safe(g)
+		err := errors.Join(m.unjustified, m.safe(g))
 		if err == nil && len(successors) == 0 {
 			err = m.resolved(g)
 		}

@@ -17,9 +17,27 @@ func TestEquivocationCheckFindsPlantedBugs(t *testing.T) {
 			"first-vote-twice", "fallback-counts-first", "evidence-ignored",
 		} {
 			require.True(t, Plant(name))
-			err := newProduct(t, size).check()
+			p := newProduct(t, size)
+			p.replica.m.judge = nil // what is asked of every state is enough
+			err := p.check()
 			require.Error(t, err, name)
 			t.Logf("f=%d c=%d %s: %v", size.F, size.C, name, err)
 		}
+	}
+}
+
+// What a replica says with a planted bug is not justified, which the monitor beside it says at the
+// step at which it is said.
+func TestTheMonitorFindsPlantedBugsInAView(t *testing.T) {
+	defer Plant("")
+	for _, name := range []string{
+		"quorum-small", "fast-quorum-small", "ruled-out-early", "finalize-after-nullify", "vote-after-finalize",
+		"first-vote-twice", "fallback-unheld",
+	} {
+		require.True(t, Plant(name))
+		r := newReplica(t, Size{1, 0}, 4)
+		err := r.grow()
+		t.Logf("%s: %v", name, err)
+		require.Error(t, r.m.unjustified, name)
 	}
 }

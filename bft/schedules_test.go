@@ -21,7 +21,7 @@ type deviation struct{ step, kind int }
 // schedule is one run.
 type schedule struct {
 	m     *model
-	cores []*Core
+	cores []*watched
 	queue []delivery
 	steps int
 }
@@ -138,6 +138,9 @@ func (s *schedule) check() error {
 				}
 			}
 		}
+	}
+	if s.m.unjustified != nil {
+		return s.m.unjustified
 	}
 	for final, count := range signed {
 		possible := final.Kind == Finalize && count+f >= q || final.Kind == Notarize && first[final]+f >= n-p

@@ -321,7 +321,7 @@ func (m *Monitor) counted(v bft.Vote, proven int) (why []string) {
 			counts[s.Block]++
 		}
 	}
-	if seen+proven < m.q {
+	if seen < m.q {
 		fail("casts a fallback vote in view %d after %d first votes", v.View, seen)
 	}
 	ruledOut := func(count int) bool { return seen-count >= m.f-proven+m.p+1 }
