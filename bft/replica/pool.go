@@ -25,6 +25,15 @@ const (
 	// awayWeight bounds what another leader was given and has not put into a block yet: one block
 	// of his.
 	awayWeight = blockWeight
+	// largeWeight makes a request large: a block that carries one takes as long as several others.
+	largeWeight = blockWeight / 8
+)
+
+// Large requests rest after one of them was in a block, for as long as that block took, but only
+// while others are served: for lightFor after a request was that is not large.
+const (
+	lightFor = 200 * time.Millisecond
+	mostRest = 250 * time.Millisecond
 )
 
 // What a request, and each of its operations, costs besides its bytes: a signature to verify and a
@@ -68,8 +77,8 @@ type origin struct {
 	address string
 }
 
-// pooled is a request that waits to be ordered. It is in the queue of its client, in a block, or
-// with the leader whose turn it is.
+// pooled is a request that waits to be ordered. It is in the queue of its client, in a block,
+// with the leader whose turn it is, or put aside.
 type pooled struct {
 	request *request.Request
 	origin  origin
@@ -77,6 +86,7 @@ type pooled struct {
 	queued  *list.Element // nil: it is not in the queue
 	view    bft.View      // of the block that carries it: until a block of that view or a later one is final, it is not proposed again
 	away    bool
+	aside   bool // it rests, see [pool.next]
 	given   map[bft.ReplicaID]giving
 }
 
@@ -108,6 +118,12 @@ type pool struct {
 
 	rate    float64 // weight that is ordered in a second, a moving average
 	settled time.Time
+
+	final bft.View  // of the last block that was settled
+	heavy bft.View  // the last that carries a large request: none is taken until it is final or given up,
+	rest  time.Time // and until then
+	light time.Time // when a request was settled that is not large
+	aside []*pooled // large requests whose turn has come, and that rest
 }
 
 func newPool() *pool {
@@ -219,13 +235,18 @@ func (p *pool) move(item *pooled, o origin) {
 // almost always that of arrival.
 func (p *pool) back(item *pooled) {
 	p.fetchBack(item)
-	item.view = 0
+	item.view, item.aside = 0, false
 	if item.queued == nil {
 		item.client.put(item)
-		close(p.wake)
-		p.wake = make(chan struct{})
+		p.news()
 		signal(p.free)
 	}
+}
+
+// news wakes whoever waits for something to take.
+func (p *pool) news() {
+	close(p.wake)
+	p.wake = make(chan struct{})
 }
 
 // fetchBack notes that an item is not with the leader of the turn, or no longer.
@@ -243,8 +264,48 @@ func (p *pool) carry(item *pooled, view bft.View) {
 		item.client.remove(item, weight(item.request))
 	}
 	p.fetchBack(item)
-	item.view = view
+	item.view, item.aside = view, false
 	p.blocks[view] = append(p.blocks[view], item)
+	if isLarge(item.request) {
+		p.heavy = max(p.heavy, view)
+	}
+}
+
+func isLarge(r *request.Request) bool { return weight(r) > largeWeight }
+
+// resting says whether large requests rest, and until when, when that is known.
+func (p *pool) resting(now time.Time) (rests bool, until time.Time) {
+	if now.Sub(p.light) >= lightFor {
+		return false, now
+	}
+	if p.heavy > p.final {
+		return true, p.light.Add(lightFor)
+	}
+	return now.Before(p.rest), p.rest
+}
+
+// next returns whose turn it is, nil when there is nothing. Large requests that rest are put aside,
+// and come back to their clients' queues afterwards.
+func (p *pool) next(f *flow, now time.Time) *pooled {
+	rests, _ := p.resting(now)
+	if !rests {
+		aside := p.aside
+		p.aside = nil
+		for _, item := range aside {
+			if item.aside && p.byDigest[item.request.Digest()] == item {
+				p.back(item)
+			}
+		}
+	}
+	for {
+		item := f.next()
+		if item == nil || !rests || !isLarge(item.request) {
+			return item
+		}
+		item.client.remove(item, 0)
+		item.aside = true
+		p.aside = append(p.aside, item)
+	}
 }
 
 // has reports whether the request is pooled, and therefore verified.
@@ -260,12 +321,18 @@ func (p *pool) take(ctx context.Context, view bft.View, wait time.Duration) []*r
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	for {
-		taken, wake := p.tryTake(view)
+		now := time.Now()
+		taken, wake, rested := p.tryTake(view, now)
 		if len(taken) > 0 || wait <= 0 {
 			return taken
 		}
+		var again <-chan time.Time
+		if !rested.IsZero() {
+			again = time.After(rested.Sub(now))
+		}
 		select {
 		case <-wake:
+		case <-again:
 		case <-timeout.C:
 			return nil
 		case <-ctx.Done():
@@ -274,14 +341,18 @@ func (p *pool) take(ctx context.Context, view bft.View, wait time.Duration) []*r
 	}
 }
 
-func (p *pool) tryTake(view bft.View) ([]*request.Request, <-chan struct{}) {
+// tryTake returns what there is for a block of a view; if that is nothing, also what tells that
+// there may be something, and when something has rested, zero when nothing rests.
+func (p *pool) tryTake(view bft.View, now time.Time) (taken []*request.Request, wake <-chan struct{}, rested time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var taken []*request.Request
 	for left := blockWeight; ; {
-		item := p.root.next()
+		item := p.next(p.root, now)
 		if item == nil || weight(item.request) > left && len(taken) > 0 {
-			return taken, p.wake
+			if len(p.aside) > 0 {
+				_, rested = p.resting(now)
+			}
+			return taken, p.wake, rested
 		}
 		left -= weight(item.request)
 		p.carry(item, view)
@@ -317,12 +388,24 @@ func (p *pool) giveBack(requests []*request.Request) {
 func (p *pool) settle(view bft.View, requests []*request.Request, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ordered := 0
+	ordered, large := 0, false
 	for _, r := range requests {
 		ordered += weight(r)
+		if isLarge(r) {
+			large = true
+		} else {
+			p.light = now
+		}
 		if item := p.byDigest[r.Digest()]; item != nil {
 			p.drop(item)
 		}
+	}
+	p.final = max(p.final, view)
+	if large {
+		p.rest = now.Add(min(now.Sub(p.settled), mostRest)) // for as long as others waited for this block
+	}
+	if len(p.aside) > 0 { // they may know now until when they rest
+		p.news()
 	}
 	p.measure(ordered, now)
 	for v, items := range p.blocks {
@@ -371,7 +454,8 @@ func (p *pool) release() {
 		p.back(item)
 	}
 	clear(p.blocks)
-	p.absent = nil
+	p.absent, p.aside = nil, nil
+	p.final, p.heavy = 0, 0
 }
 
 // begin begins the turn of a leader: what leaders before had and did not put into a block waits
@@ -400,7 +484,7 @@ func (p *pool) hand(turn uint64, leader bft.ReplicaID, now time.Time) []*request
 	defer p.mu.Unlock()
 	var out []*request.Request
 	for turn == p.turn {
-		item := p.mine.next()
+		item := p.next(p.mine, now)
 		if item == nil || p.weight > 0 && p.weight+weight(item.request) > awayWeight {
 			break
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -44,7 +45,11 @@ func fill(t testing.TB, p *pool, o origin, client uint64, count, size int) (in [
 }
 
 func (p *pool) block(view bft.View) []*request.Request {
-	taken, _ := p.tryTake(view)
+	return p.blockAt(view, start)
+}
+
+func (p *pool) blockAt(view bft.View, now time.Time) []*request.Request {
+	taken, _, _ := p.tryTake(view, now)
 	return taken
 }
 
@@ -233,6 +238,93 @@ func TestHandOn(t *testing.T) {
 	require.NotEmpty(t, p.hand(1, 2, start))
 }
 
+// same compares requests by what names them.
+func same(t *testing.T, want, got []*request.Request, why ...any) {
+	t.Helper()
+	names := func(requests []*request.Request) (names []bft.Digest) {
+		for _, r := range requests {
+			names = append(names, r.Digest())
+		}
+		return names
+	}
+	require.Equal(t, names(want), names(got), why...)
+}
+
+// While others are served, blocks without large requests have half of the time: after one with a
+// large request, what is small goes before the next for as long as that block took.
+func TestLargeRequestsRest(t *testing.T) {
+	p, now := newPool(), start
+	big := fill(t, p, origin{address: "a"}, 1, 8, large)
+	sequence := uint64(0)
+	small := func() *request.Request {
+		sequence++
+		r := unsigned(t, 2, sequence, 100)
+		require.NoError(t, p.add(r, origin{address: "b"}, now))
+		return r
+	}
+	pass := func(d time.Duration) { now = now.Add(d) }
+	view := bft.View(0)
+	order := func() []*request.Request {
+		view++
+		return p.blockAt(view, now)
+	}
+	done := func(took time.Duration, requests []*request.Request) {
+		pass(took)
+		p.settle(view, requests, now)
+	}
+	for i := range 3 {
+		block := order()
+		same(t, big[i:i+1], block, "nobody else is there")
+		done(80*time.Millisecond, block)
+	}
+	one := small()
+	require.Contains(t, order(), one)
+	done(10*time.Millisecond, []*request.Request{one})
+	require.Empty(t, order(), "the last large one took longer than that")
+	done(70*time.Millisecond, nil)
+	block := order()
+	same(t, big[3:4], block, "it has rested")
+	two := small()
+	same(t, []*request.Request{two}, order(), "it is not final")
+	require.Empty(t, order(), "two that wait are not taken meanwhile")
+	done(80*time.Millisecond, append(block, two))
+	three := small()
+	pass(79 * time.Millisecond)
+	same(t, []*request.Request{three}, order())
+	done(0, []*request.Request{three})
+	taken, _, rested := p.tryTake(view+1, now)
+	require.Empty(t, taken)
+	require.Equal(t, time.Millisecond, rested.Sub(now))
+	pass(time.Millisecond)
+	same(t, big[4:5], order(), "it took 80 ms, and they have passed")
+	view += 2 // that block is given up
+	p.settle(view, nil, now)
+	same(t, big[4:5], order())
+	pass(lightFor)
+	same(t, big[5:6], order(), "nobody small was served lately: it need not even be final")
+}
+
+// A leader that waits for something to order begins when a large request has rested.
+func TestALeaderWaitsForWhatRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool()
+		big := fill(t, p, origin{address: "a"}, 1, 3, large)
+		one := unsigned(t, 2, 1, 100)
+		require.NoError(t, p.add(one, origin{address: "b"}, time.Now()))
+		p.settle(1, nil, time.Now())
+		block := p.take(t.Context(), 2, 0)
+		time.Sleep(60 * time.Millisecond)
+		p.settle(2, append(block, one), time.Now())
+		before := time.Now()
+		same(t, big[1:2], p.take(t.Context(), 3, time.Second))
+		require.Equal(t, 60*time.Millisecond, time.Since(before))
+		before = time.Now()
+		time.AfterFunc(30*time.Millisecond, func() { p.settle(4, nil, time.Now()) })
+		same(t, big[1:2], p.take(t.Context(), 5, time.Second), "the block that carried it was given up")
+		require.Equal(t, 30*time.Millisecond, time.Since(before))
+	})
+}
+
 // Whatever is done with it, the pool loses nothing, keeps nothing that is ordered, and counts right.
 func TestPoolKeepsWhatItIsGiven(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -269,7 +361,7 @@ func TestPoolKeepsWhatItIsGiven(t *testing.T) {
 					}
 				}
 			},
-			"block":   func(*rapid.T) { view++; p.block(view) },
+			"block":   func(*rapid.T) { view++; p.blockAt(view, now) },
 			"refuse":  func(*rapid.T) { view++; p.giveBack(p.block(view)) },
 			"carried": func(t *rapid.T) { p.carried(view+bft.View(rapid.IntRange(0, 2).Draw(t, "ahead")), some()) },
 			"settle": func(t *rapid.T) {
@@ -291,7 +383,7 @@ func TestPoolKeepsWhatItIsGiven(t *testing.T) {
 						away += weight(item.request)
 					}
 					places := 0
-					for _, in := range []bool{item.queued != nil, item.view != 0, item.away} {
+					for _, in := range []bool{item.queued != nil, item.view != 0, item.away, item.aside} {
 						if in {
 							places++
 						}
@@ -306,7 +398,7 @@ func TestPoolKeepsWhatItIsGiven(t *testing.T) {
 			},
 		})
 		p.release()
-		for p.block(1) != nil {
+		for p.blockAt(1, now.Add(time.Minute)) != nil {
 		}
 		for _, item := range p.byDigest {
 			if item.view != 1 {
