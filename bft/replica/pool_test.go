@@ -313,7 +313,7 @@ func TestALeaderWaitsForWhatRests(t *testing.T) {
 		require.NoError(t, p.add(one, origin{address: "b"}, time.Now()))
 		p.settle(1, nil, time.Now())
 		block := p.take(t.Context(), 2, 0)
-		time.Sleep(60 * time.Millisecond)
+		<-time.After(60 * time.Millisecond)
 		p.settle(2, append(block, one), time.Now())
 		before := time.Now()
 		same(t, big[1:2], p.take(t.Context(), 3, time.Second))
