@@ -32,7 +32,7 @@ func (e *epochRun) executeLoop() error {
 // execute applies one final block and tells everybody who waits for it.
 func (r *Replica) execute(block *bft.Block, last bool) (*state, error) {
 	digest := block.Digest()
-	requests, ok := r.parsed.take(digest, block.Height)
+	requests, ok := r.parsed.take(position{block.Epoch, block.View}, digest)
 	if !ok {
 		var err error
 		if requests, err = request.ParsePayload(block.Payload); err != nil {
@@ -67,8 +67,12 @@ func (r *Replica) certified(header bft.Header, certificate bft.Certificate) {
 	}
 }
 
-// parsedBlocks bounds the blocks whose requests are kept from the gateway to their execution.
-const parsedBlocks = 64
+// parsedBlocks bounds the blocks whose requests are kept from the gateway to their execution, and
+// parsedOfView those of one view: a leader that signs many keeps nobody else's out.
+const (
+	parsedBlocks = 64
+	parsedOfView = 2
+)
 
 // parsed keeps the requests of blocks that the gateway has parsed, so that they are not parsed and
 // hashed again when they are executed.
@@ -78,29 +82,35 @@ type parsed struct {
 }
 
 type parsedBlock struct {
-	height   bft.Height
+	at       position
 	requests []*request.Request
 }
 
-func (p *parsed) add(digest bft.Digest, height bft.Height, requests []*request.Request) {
+func (p *parsed) add(at position, digest bft.Digest, requests []*request.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.blocks == nil {
 		p.blocks = make(map[bft.Digest]parsedBlock)
 	}
-	if len(p.blocks) < parsedBlocks {
-		p.blocks[digest] = parsedBlock{height, requests}
+	ofView := 0
+	for _, b := range p.blocks {
+		if b.at == at {
+			ofView++
+		}
+	}
+	if len(p.blocks) < parsedBlocks && ofView < parsedOfView {
+		p.blocks[digest] = parsedBlock{at, requests}
 	}
 }
 
 // take returns the requests of a final block, if they were kept, and lets go of all blocks up to
-// its height.
-func (p *parsed) take(digest bft.Digest, height bft.Height) ([]*request.Request, bool) {
+// its view.
+func (p *parsed) take(at position, digest bft.Digest) ([]*request.Request, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	found, ok := p.blocks[digest]
 	for d, b := range p.blocks {
-		if b.height <= height {
+		if !b.at.after(at) {
 			delete(p.blocks, d)
 		}
 	}

@@ -16,8 +16,13 @@ import (
 // methodAncestors serves blocks that are not final yet.
 const methodAncestors = "reseal/ancestors"
 
-// callTimeout is how long one peer is waited for that should have a block.
-const callTimeout = 2 * time.Second
+// callTimeout is how long one peer is waited for that should have a block, and fetchPatience how long
+// it is until another one is asked too: until a block is there its view may end for nobody, and a
+// peer that has voted for it may be silent on purpose.
+const (
+	callTimeout   = 2 * time.Second
+	fetchPatience = 200 * time.Millisecond
+)
 
 // Bounds of what a core's fetches may cost: as many at a time; after one that failed, a pause that
 // doubles.
@@ -99,28 +104,68 @@ func (e *epochRun) startFetch(f bft.Fetch) {
 	})
 }
 
-// fetch asks those who should have the block, then the others, and reports whether one gave it.
+// gotBlocks is what became of asking one peer for a block.
+type gotBlocks struct {
+	peer   bft.ReplicaID
+	blocks []*bft.Block
+	err    error
+}
+
+// fetch asks those who should have the block, then the others, and reports whether one gave it. The
+// next is asked when one has failed, or is silent, while those before may still answer. Who was
+// silent while another gave it, or serves what is wrong, is asked last from then on.
 func (e *epochRun) fetch(f bft.Fetch) bool {
-	for _, peer := range e.r.askOrder(f.Hint) {
-		blocks, err := e.fetchFrom(peer, f)
-		switch {
-		case e.ctx.Err() != nil:
-			return false
-		case err == nil && len(blocks) > 0:
-			e.events.put(bft.Fetched{Blocks: blocks})
-			return true
-		case err != nil && !transport.Unavailable(err):
-			e.r.log.Warn("fetching a block failed", "replica", peer, "error", err)
+	ctx, cancel := context.WithCancel(e.ctx)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	order := e.r.askOrder(f.Hint)
+	answers := make(chan gotBlocks, len(order))
+	waiting := make(map[bft.ReplicaID]bool) // for those who were asked; true: for too long
+	patience := time.NewTimer(fetchPatience)
+	defer patience.Stop()
+	for len(order)+len(waiting) > 0 {
+		if len(order) > 0 {
+			peer := order[0]
+			order, waiting[peer] = order[1:], false
+			patience.Reset(fetchPatience)
+			asking.Go(func() {
+				blocks, err := e.fetchFrom(ctx, peer, f)
+				answers <- gotBlocks{peer, blocks, err}
+			})
+		}
+		select {
+		case a := <-answers:
+			delete(waiting, a.peer)
+			switch {
+			case e.ctx.Err() != nil:
+				return false
+			case a.err == nil && len(a.blocks) > 0:
+				for peer, late := range waiting {
+					if late {
+						e.r.merits.blame(peer)
+					}
+				}
+				e.events.put(bft.Fetched{Blocks: a.blocks})
+				return true
+			case a.err != nil && !transport.Unavailable(a.err):
+				e.r.merits.blame(a.peer)
+				e.r.log.Warn("fetching a block failed", "replica", a.peer, "error", a.err)
+			}
+		case <-patience.C:
+			for peer := range waiting {
+				waiting[peer] = true
+			}
 		}
 	}
 	return false
 }
 
-func (e *epochRun) fetchFrom(peer bft.ReplicaID, f bft.Fetch) ([]*bft.Block, error) {
+func (e *epochRun) fetchFrom(ctx context.Context, peer bft.ReplicaID, f bft.Fetch) ([]*bft.Block, error) {
 	var b cryptobyte.Builder
 	b.AddBytes(f.Block[:])
 	b.AddUint64(uint64(f.Above))
-	ctx, cancel := context.WithTimeout(e.ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	answer, err := e.r.cfg.Network.Call(ctx, peer, methodAncestors, b.BytesOrPanic())
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -64,7 +65,7 @@ func TestLiesAboutAncestors(t *testing.T) {
 			e, err := r.newRun(t.Context(), r.Membership(), EpochKeys{})
 			require.NoError(t, err)
 			e.ctx = t.Context()
-			blocks, err := e.fetchFrom(2, bft.Fetch{Block: wanted.Digest()})
+			blocks, err := e.fetchFrom(t.Context(), 2, bft.Fetch{Block: wanted.Digest()})
 			if lie.good {
 				require.NoError(t, err)
 				require.True(t, slices.EqualFunc(lie.blocks, blocks, func(a, b *bft.Block) bool { return a.Digest() == b.Digest() }))
@@ -74,4 +75,93 @@ func TestLiesAboutAncestors(t *testing.T) {
 			require.Empty(t, blocks)
 		})
 	}
+}
+
+// A peer that has voted for a block, and is silent when it is asked for it, costs a moment once: the
+// next one is asked beside it, and it comes last from then on. One that serves something wrong costs
+// nothing, and comes last too.
+func TestWhoKeepsABlockBackDelaysItOnce(t *testing.T) {
+	for name, bad := range map[string]serve{
+		"silent": silent,
+		"wrong":  func(context.Context, string, []byte) ([]byte, error) { return []byte("no list of blocks"), nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, bft.Size{F: 2}, 1)
+				block := w.order(10)
+				good := func(context.Context, string, []byte) ([]byte, error) {
+					var b cryptobyte.Builder
+					err := appendBlocks(&b, []*bft.Block{block})
+					return b.BytesOrPanic(), err
+				}
+				network := &peers{serve: map[bft.ReplicaID]serve{2: bad, 3: bad, 4: good, 5: good}}
+				r, err := w.replica(w.store(), network)
+				require.NoError(t, err)
+				r.cfg.Timeouts = someTimeouts
+				e, err := r.newRun(t.Context(), r.Membership(), EpochKeys{})
+				require.NoError(t, err)
+				e.ctx = t.Context()
+				for _, bound := range []time.Duration{2*fetchPatience + time.Millisecond, time.Millisecond, time.Millisecond} {
+					began := time.Now()
+					require.True(t, e.fetch(bft.Fetch{Block: block.Digest(), Hint: []bft.ReplicaID{2, 3, 4}}))
+					require.Less(t, time.Since(began), bound)
+				}
+				require.Len(t, e.events.items, 3)
+			})
+		})
+	}
+}
+
+// Where all are slow, all are waited for.
+func TestASlowNetworkBringsABlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bft.Size{F: 1}, 1)
+		block := w.order(10)
+		slow := func(ctx context.Context, _ string, _ []byte) ([]byte, error) {
+			if wait(ctx, callTimeout-10*time.Millisecond); ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			var b cryptobyte.Builder
+			err := appendBlocks(&b, []*bft.Block{block})
+			return b.BytesOrPanic(), err
+		}
+		r, err := w.replica(w.store(), &peers{serve: map[bft.ReplicaID]serve{2: slow, 3: slow, 4: slow}})
+		require.NoError(t, err)
+		r.cfg.Timeouts = someTimeouts
+		e, err := r.newRun(t.Context(), r.Membership(), EpochKeys{})
+		require.NoError(t, err)
+		e.ctx = t.Context()
+		require.True(t, e.fetch(bft.Fetch{Block: block.Digest()}))
+	})
+}
+
+// A leader that signs many blocks, of views and heights far above, or of one view, takes neither the
+// memory nor the place that the blocks of others have between the gateway and their execution.
+func TestParsedBlocksAreNotCrowdedOut(t *testing.T) {
+	w := newWorld(t, bft.Size{F: 1}, 1)
+	r, err := w.replica(w.store(), &peers{})
+	require.NoError(t, err)
+	r.cfg.Timeouts = someTimeouts
+	e, err := r.newRun(t.Context(), r.Membership(), EpochKeys{})
+	require.NoError(t, err)
+	e.ctx = t.Context()
+	for i := range 2 * parsedBlocks {
+		for _, view := range []bft.View{1 << 40, 1 + carriedAhead, bft.View(i) + 1 + carriedAhead} {
+			payload := w.payload(10)
+			h := bft.Header{
+				Epoch: 1, View: view, Height: 1 << 50, Proposer: bft.LeaderOf(r.Membership().Leaders, worldWindow, view),
+				Time: int64(i), Payload: bft.PayloadDigest(payload),
+			}
+			require.NoError(t, e.validate(w.sign(h, payload)))
+		}
+	}
+	require.LessOrEqual(t, len(r.parsed.blocks), parsedOfView*carriedAhead)
+	for range 5 {
+		b := w.order(10)
+		require.NoError(t, e.validate(b))
+		_, kept := r.parsed.take(position{b.Epoch, b.View}, b.Digest())
+		require.True(t, kept)
+	}
+	r.parsed.take(position{2, 1}, bft.Digest{})
+	require.Empty(t, r.parsed.blocks, "what was kept of an epoch ends with it")
 }

@@ -91,7 +91,6 @@ const (
 // replica. Without it they would be lost, and said again only after a timeout.
 type early struct {
 	mu    sync.Mutex
-	epoch bft.Epoch // of the messages held
 	peers map[earlySender]*earlyPeer
 }
 
@@ -103,24 +102,26 @@ type earlySender struct {
 }
 
 type earlyPeer struct {
+	epoch    bft.Epoch // of the messages held: the latest that the peer has spoken in
 	messages []bft.Message
 	bytes    int
 }
 
-// keep holds a message of a later epoch; only the latest epoch's are held.
+// keep holds a message of a later epoch; of each peer only the latest epoch's are held, so that what
+// one of them says of epochs to come makes nobody else unheard.
 func (q *early) keep(sender transport.Sender, epoch bft.Epoch, m bft.Message) {
 	from := earlySender{sender.ID, string(sender.EpochKey)}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if epoch < q.epoch {
-		return
-	}
-	if epoch > q.epoch || q.peers == nil {
-		q.epoch, q.peers = epoch, make(map[earlySender]*earlyPeer)
+	if q.peers == nil {
+		q.peers = make(map[earlySender]*earlyPeer)
 	}
 	p := q.peers[from]
-	if p == nil {
-		p = new(earlyPeer)
+	if p != nil && epoch < p.epoch {
+		return
+	}
+	if p == nil || epoch > p.epoch {
+		p = &earlyPeer{epoch: epoch}
 		q.peers[from] = p
 	}
 	if b, ok := m.(*bft.Block); ok {
@@ -131,16 +132,21 @@ func (q *early) keep(sender transport.Sender, epoch bft.Epoch, m bft.Message) {
 	}
 }
 
-// take returns the messages held of an epoch, by sender, and forgets them.
+// take returns the messages held of an epoch, by sender, and forgets them and those of earlier ones.
 func (q *early) take(epoch bft.Epoch) map[earlySender]*earlyPeer {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.epoch != epoch {
-		return nil
+	taken := make(map[earlySender]*earlyPeer)
+	for from, p := range q.peers {
+		if p.epoch > epoch {
+			continue
+		}
+		delete(q.peers, from)
+		if p.epoch == epoch {
+			taken[from] = p
+		}
 	}
-	peers := q.peers
-	q.peers = nil
-	return peers
+	return taken
 }
 
 // hearEarly hands the core what peers said in this epoch before it began here.
@@ -182,7 +188,7 @@ func (e *epochRun) validate(m bft.Message) error {
 }
 
 // carriedAhead is how many views ahead of this replica's a block may be for what it carries to be
-// left to it.
+// left to it, and kept parsed.
 const carriedAhead = 8
 
 // validateBlock checks a block's leader, its signature, the form of its payload, and the signatures
@@ -214,8 +220,8 @@ func (e *epochRun) validateBlock(b *bft.Block) error {
 	if b.View <= bft.View(e.view.Load())+carriedAhead { // a leader of later views would keep requests from those before
 		e.r.pool.carried(b.View, requests)
 		e.noteProposed(b.View)
+		e.r.parsed.add(position{b.Epoch, b.View}, digest, requests)
 	}
-	e.r.parsed.add(digest, b.Height, requests)
 	return nil
 }
 

@@ -30,7 +30,7 @@ func (e *epochRun) propose(p bft.Propose) {
 			return nil
 		}
 		block := e.makeBlock(p, requests)
-		e.r.parsed.add(block.Digest(), block.Height, requests)
+		e.r.parsed.add(position{block.Epoch, block.View}, block.Digest(), requests)
 		e.noteProposed(block.View)
 		e.events.put(bft.Proposed{Block: block})
 		return nil

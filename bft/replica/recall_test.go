@@ -60,6 +60,29 @@ func TestWhatIsSaidEarlyUnderAnotherKeyIsNotHeard(t *testing.T) {
 	require.Len(t, e.events.items, 1)
 }
 
+// What one peer says of an epoch to come makes nobody else unheard in the one that is about to begin.
+func TestWhatOthersSaidEarlyIsKept(t *testing.T) {
+	w, _, _ := hearing(t)
+	r, err := w.replica(w.store(), &peers{})
+	require.NoError(t, err)
+	m := r.Membership()
+	say := func(id bft.ReplicaID, epoch bft.Epoch) {
+		vote := bft.Vote{Statement: bft.Statement{Epoch: epoch, View: 1, Kind: bft.Nullify}, First: true, Partial: []byte("partial")}
+		r.Receive(transport.Sender{ID: id, EpochKey: m.Member(id).EpochKey}, bft.MarshalMessage(vote))
+	}
+	say(2, 1)
+	say(4, 2)
+	say(4, 1)
+	say(3, 1)
+	said := make(map[bft.ReplicaID]int)
+	for from, p := range r.early.take(1) {
+		said[from.id] = len(p.messages)
+	}
+	require.Equal(t, map[bft.ReplicaID]int{2: 1, 3: 1}, said)
+	require.Len(t, r.early.take(2), 1)
+	require.Empty(t, r.early.peers)
+}
+
 // A peer remembers the vote that was cast last in a view; the replica that has forgotten it, and
 // not the one before it in that view, finds out.
 func TestAVoteForgottenInAKnownViewIsNoticed(t *testing.T) {
