@@ -68,7 +68,7 @@ func (c *Core) verified(ev Verified) {
 // that there is one, then when what it could answer is used up.
 func (c *Core) page(peer ReplicaID, cert Certificate) {
 	first := c.unresolved()
-	if cert.Kind == Nullify && first < c.view && !c.stopped && (c.paged == 0 || first < c.paged || first >= c.paged+maxProofs) {
+	if cert.Kind == Nullify && first < c.view && !c.stopped && (c.paged == 0 || first >= c.paged+maxProofs) {
 		c.paged = first
 		c.do(Send{peer, c.status()})
 	}

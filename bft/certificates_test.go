@@ -31,6 +31,38 @@ func TestCertificatesTakeNothingBack(t *testing.T) {
 	}
 }
 
+// Finality that is covered is no news: a finalization below the last known one is not checked, nor
+// the same again.
+func TestAnOldFinalizationIsNotChecked(t *testing.T) {
+	core, say := fresh(t)
+	blocks := emptyBlocks(core.cfg, 4)
+	proves(core, about(Finalize, blocks[2]))
+	for _, b := range blocks[:3] {
+		require.Empty(t, those[Verify](say(2, about(Finalize, b))), "view %d", b.View)
+	}
+	require.Len(t, those[Verify](say(2, about(Finalize, blocks[3]))), 1)
+}
+
+// What was being checked of a view that is forgotten meanwhile is over too: it takes nothing from
+// what a peer may have checked later.
+func TestChecksOfForgottenViewsAreOver(t *testing.T) {
+	core, say := fresh(t)
+	blocks := emptyBlocks(core.cfg, 2*viewsBehind)
+	for v := View(1); v <= maxPeerVerifying; v++ {
+		require.Len(t, those[Verify](say(2, nullification(3, v))), 1)
+	}
+	require.Empty(t, those[Verify](say(2, nullification(3, 65))))
+	proves(core, about(Finalize, blocks[len(blocks)-1]))
+	require.Len(t, those[Finalized](core.Step(Now{1, 1}, Fetched{blocks})), len(blocks))
+	require.Nil(t, core.at(1), "it is forgotten")
+	for v := View(1); v <= maxPeerVerifying; v++ {
+		core.Step(Now{1, 1}, Verified{nullification(3, v), 2, true})
+	}
+	for v := View(65); v < 65+maxPeerVerifying; v++ {
+		require.Len(t, those[Verify](say(2, nullification(3, v))), 1, "view %d", v)
+	}
+}
+
 // A view has two certificates: a leader may build on either, so all get both. What is late does not
 // count against a leader.
 func TestTheSecondCertificateOfAViewIsShown(t *testing.T) {

@@ -42,6 +42,14 @@ func TestVotesInAViewThatIsShut(t *testing.T) {
 		require.Equal(t, 1, r.seen)
 	}
 	require.Empty(t, core.at(1).nodes, "a block that is not notarized")
+	require.NotContains(t, core.tree, blocks[0].Digest())
+	require.Contains(t, core.tree, blocks[1].Digest())
+	for v := View(1); v <= 2; v++ {
+		for _, tally := range core.at(v).tallies {
+			require.Nil(t, tally.partials, "what is not counted is not kept")
+			require.Zero(t, tally.votes)
+		}
+	}
 	hand(core, Statement{3, 1, Finalize, blocks[0].Digest()}, false, 1, 2, 3)
 	require.Nil(t, core.at(1).find(Finalize, blocks[0].Digest()))
 	require.Len(t, those[Combine](hand(core, Statement{3, 2, Finalize, blocks[1].Digest()}, false, 1, 2, 3)), 1, "it can still be finalized")
@@ -99,6 +107,54 @@ func TestTheOwnVoteCallsForAFallbackVote(t *testing.T) {
 	signed := those[Sign](core.Step(Now{1, 1}, Signed{Vote: vote}))
 	require.Len(t, signed, 1)
 	require.Equal(t, Vote{Statement: notarize(b)}, signed[0].Vote)
+}
+
+// Of a leader that is proven Byzantine the first vote is no reason for a fallback vote: there are q
+// without it.
+func TestAConvictedLeadersVoteIsLeftOut(t *testing.T) {
+	cfg := keptConfig()
+	cfg.Size, cfg.Leaders = Size{1, 1}, ids(1, 6)
+	b := emptyBlocks(cfg, 1)[0]
+	other := another(b, 1)
+	nullify := Statement{3, 1, Nullify, Digest{}}
+	for _, leaderVotes := range []bool{true, false} {
+		core, _ := restarted(t, cfg, Restored{})
+		feed(core, core.Step(Now{1, 1}, Receive{1, b}))
+		core.Step(Now{1, 1}, Receive{2, newEvidence(SignedHeader{b.Header, b.Signature}, SignedHeader{other.Header, other.Signature})})
+		require.True(t, core.at(1).convicted)
+		if leaderVotes {
+			require.Empty(t, those[Sign](hand(core, nullify, true, 1)))
+		}
+		require.Empty(t, those[Sign](hand(core, nullify, true, 2, 3)), "three first votes with its own, beside the leader's")
+		signed := those[Sign](hand(core, nullify, true, 5))
+		require.Len(t, signed, 1)
+		require.Equal(t, Vote{Statement: nullify}, signed[0].Vote)
+	}
+}
+
+// A block may certify again what its notarized parent does: who has not executed that far votes for
+// it. It votes for no other state that it has not executed.
+func TestAVoterNeedNotHaveExecutedWhatTheParentCertifies(t *testing.T) {
+	for name, c := range map[string]struct {
+		height Height
+		root   Digest
+		good   bool
+	}{
+		"the parent's state":         {1, Digest{7}, true},
+		"the parent's, another root": {1, Digest{8}, false},
+		"the state after it":         {2, Digest{7}, false},
+	} {
+		core, say := fresh(t)
+		blocks := emptyBlocks(core.cfg, 3)
+		blocks[1].StateHeight, blocks[1].StateRoot = 1, Digest{7}
+		blocks[2].Parent, blocks[2].StateHeight, blocks[2].StateRoot = blocks[1].Digest(), c.height, c.root
+		for _, b := range blocks[:2] {
+			say(1, b)
+			proves(core, about(Notarize, b))
+		}
+		require.Equal(t, View(3), core.View())
+		require.Equal(t, c.good, len(those[Sign](say(1, blocks[2]))) == 1, name)
+	}
 }
 
 // A certificate is combined once, and not while a peer's is being checked; nobody needs the
