@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
@@ -27,22 +28,33 @@ func identityLabel(name string) string { return name + "-identity" }
 
 func (s *Store) identityTraits() traits { return s.profile.identity(identityLabel(s.name)) }
 
-// makeIdentity makes the identity key pair, and checks that it cannot leave the
-// token and signs by the public key that the token told.
-func (s *Store) makeIdentity(x *session) (*ecdsa.PublicKey, error) {
+func newIdentityID(rand io.Reader) ([]byte, error) {
 	id := make([]byte, identityIDLen)
-	if _, err := io.ReadFull(s.rand, id); err != nil {
+	if _, err := io.ReadFull(rand, id); err != nil {
 		return nil, fmt.Errorf("randomness: %w", err)
 	}
-	public := []*pkcs11.Attribute{
+	return id, nil
+}
+
+// publicTemplate is the public half of the identity. It is private, as PKCS#11 calls what
+// nobody sees without the PIN: whoever has not even that could delete or rename it, and a
+// directory that is lost after that could not be made again.
+func (s *Store) publicTemplate(id []byte) []*pkcs11.Attribute {
+	return []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+		pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, identityLabel(s.name)),
 		pkcs11.NewAttribute(pkcs11.CKA_ID, id),
 		pkcs11.NewAttribute(pkcs11.CKA_EC_PARAMS, p256),
 		pkcs11.NewAttribute(pkcs11.CKA_VERIFY, true),
 	}
+}
+
+// makeIdentity makes the identity key pair, and checks that it cannot leave the
+// token and signs by the public key that the token told.
+func (s *Store) makeIdentity(x *session, id []byte) (*ecdsa.PublicKey, error) {
 	want := s.identityTraits()
-	pub, h, err := x.GenerateKeyPair(x.handle, mechanism(pkcs11.CKM_EC_KEY_PAIR_GEN), public,
+	pub, h, err := x.GenerateKeyPair(x.handle, mechanism(pkcs11.CKM_EC_KEY_PAIR_GEN), s.publicTemplate(id),
 		append(want.given, pkcs11.NewAttribute(pkcs11.CKA_ID, id)))
 	if err != nil {
 		return nil, fmt.Errorf("make the identity key: %w", err)
@@ -186,8 +198,9 @@ func (s *Store) present(x *session) error {
 	return err
 }
 
-// settleIdentity makes sure that the token holds the identity of the directory,
-// and destroys what else goes by its name and belongs to no key that the token made.
+// settleIdentity makes sure that the token holds the identity of the directory, both
+// halves of it, and destroys what else goes by its name and belongs to no key that the
+// token made.
 func (s *Store) settleIdentity(x *session) error {
 	own, err := s.identityKey(x)
 	if err != nil {
@@ -206,18 +219,75 @@ func (s *Store) settleIdentity(x *session) error {
 	if err != nil {
 		return fmt.Errorf("find the identity: %w", err)
 	}
+	whole := false
 	for _, h := range found {
 		belongs, err := s.belongs(x, h, keys)
 		switch {
-		case belongs, gone(err):
+		case gone(err):
 			continue
 		case err != nil:
 			return err
+		case belongs:
+			ours, err := s.isPublicHalf(x, h)
+			if err != nil && !gone(err) {
+				return err
+			}
+			whole = whole || ours
+			continue
 		}
 		if err := s.evict(x, h, "an object with the name of the identity", "it belongs to no key that the token made"); err != nil {
 			return err
 		}
 	}
+	if whole {
+		return nil
+	}
+	return s.putBackPublic(x, own)
+}
+
+// isPublicHalf reports whether an object is the identity's public key, and only seen by who
+// has the PIN.
+func (s *Store) isPublicHalf(x *session, h pkcs11.ObjectHandle) (bool, error) {
+	for kind, want := range map[uint]*pkcs11.Attribute{
+		pkcs11.CKA_CLASS:   pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY),
+		pkcs11.CKA_PRIVATE: pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
+	} {
+		if got, err := x.attribute(h, kind); err != nil || !bytes.Equal(plain(got), want.Value) {
+			return false, err
+		}
+	}
+	key, err := x.point(h)
+	if errors.Is(err, keystore.ErrCorrupt) {
+		return false, nil
+	}
+	return err == nil && key.Equal(s.identity), err
+}
+
+// putBackPublic writes the public half of the identity again: it is what a lost directory is
+// made again from. A token that does not take it is none the worse for today.
+func (s *Store) putBackPublic(x *session, own pkcs11.ObjectHandle) error {
+	id, err := x.attribute(own, pkcs11.CKA_ID)
+	if err != nil {
+		return fmt.Errorf("read the id of the identity key: %w", err)
+	}
+	point, err := s.identity.Bytes()
+	if err != nil {
+		return err
+	}
+	if point, err = asn1.Marshal(point); err != nil {
+		return err
+	}
+	_, err = x.CreateObject(x.handle, append(s.publicTemplate(id),
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY), pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_EC),
+		pkcs11.NewAttribute(pkcs11.CKA_EC_POINT, point)))
+	if err != nil && lost(err) {
+		return err
+	}
+	if err != nil {
+		s.notes.add(s.log, fmt.Sprintf("The token does not hold the identity's public key, and takes none (%v): keep the directory, it cannot be made again.", err))
+		return nil
+	}
+	s.notes.add(s.log, "The token did not hold the identity's public key where only who has the PIN sees it: it was put back.")
 	return nil
 }
 

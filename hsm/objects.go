@@ -125,6 +125,11 @@ func (s *Store) evict(x *session, h pkcs11.ObjectHandle, what, differs string) e
 	if !s.rules.evicts() {
 		return nil
 	}
+	// Objects that are not private, as PKCS#11 calls it, can be made without the PIN.
+	who := "Somebody has had the PIN: change it."
+	if private, err := x.attribute(h, pkcs11.CKA_PRIVATE); err == nil && len(private) == 1 && private[0] == 0 {
+		who = "That takes no PIN: anybody who reaches the token can put it there."
+	}
 	if err := x.DestroyObject(x.handle, h); err != nil && !gone(err) {
 		// What the token does not let go is not used all the same.
 		s.notes.add(s.log, fmt.Sprintf("The token holds %s that this keystore did not make, and does not destroy it (%v): %s.", what, err, differs))
@@ -133,7 +138,7 @@ func (s *Store) evict(x *session, h pkcs11.ObjectHandle, what, differs string) e
 		}
 		return nil
 	}
-	s.notes.add(s.log, fmt.Sprintf("The token held %s that this keystore did not make: %s. It was destroyed. Somebody has had the PIN: change it.", what, differs))
+	s.notes.add(s.log, fmt.Sprintf("The token held %s that this keystore did not make: %s. It was destroyed. %s", what, differs, who))
 	return nil
 }
 

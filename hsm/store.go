@@ -123,12 +123,22 @@ func Init(_ context.Context, uri string, o keystore.Options) (*Store, error) {
 	return s, nil
 }
 
-// initialize makes the identity key and writes the configuration.
-func (s *Store) initialize(adopt bool) error {
+// initialize makes the identity key and writes the configuration. What fails leaves no key behind
+// that the next try would find.
+func (s *Store) initialize(adopt bool) (err error) {
 	if _, err := s.dir.Read(configFile); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(fmt.Errorf("%s: %w", s.dir.Path(), keystore.ErrExists), err)
 	}
-	if err := s.token.do(func(x *session) error { return s.claim(x, adopt) }); err != nil {
+	id, err := newIdentityID(s.rand)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil && s.token.do(func(x *session) error { return x.destroyAll(pkcs11.NewAttribute(pkcs11.CKA_ID, id)) }) == nil && !adopt {
+			_ = s.dir.Remove(configFile)
+		}
+	}()
+	if err := s.token.do(func(x *session) error { return s.claim(x, adopt, id) }); err != nil {
 		return err
 	}
 	der, err := x509.MarshalPKIXPublicKey(s.identity)
@@ -144,11 +154,15 @@ func (s *Store) initialize(adopt bool) error {
 	return s.dir.WriteJSON(configFile, config{Version: configVersion, Kind: kindName, Name: s.name, Identity: der})
 }
 
-// claim makes or adopts the identity. What a lost directory sealed, and what
-// somebody may have put in place of it, is nobody's any more.
-func (s *Store) claim(x *session, adopt bool) (err error) {
+// claim makes the identity with this id, or adopts one. What a lost directory sealed, and
+// what somebody may have put in place of it, is nobody's any more. It may be called again:
+// a session that was lost in the middle has left what it made.
+func (s *Store) claim(x *session, adopt bool, id []byte) (err error) {
 	if s.profile, err = x.suitable(s.rand); err != nil {
 		return fmt.Errorf("token %s: %w", s.token.where, err)
+	}
+	if err := x.destroyAll(pkcs11.NewAttribute(pkcs11.CKA_ID, id)); err != nil {
+		return err
 	}
 	found, err := x.find(pkcs11.NewAttribute(pkcs11.CKA_LABEL, identityLabel(s.name)))
 	switch {
@@ -159,7 +173,7 @@ func (s *Store) claim(x *session, adopt bool) (err error) {
 	case len(found) > 0:
 		s.identity, err = s.adoptIdentity(x)
 	default:
-		s.identity, err = s.makeIdentity(x)
+		s.identity, err = s.makeIdentity(x, id)
 		if err != nil && !lost(err) {
 			err = fmt.Errorf("token %s: %w: %w", s.token.where, keystore.ErrUnsupported, err)
 		}
@@ -327,22 +341,29 @@ func Remove(_ context.Context, uri string, o keystore.Options) error {
 // removeAll destroys every object of a keystore's names.
 func (s *session) removeAll(name string) error {
 	for _, label := range []string{epochLabel(name), identityLabel(name)} {
-		for {
-			found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
-			if err != nil {
-				return fmt.Errorf("find %s: %w", label, err)
-			}
-			for _, h := range found {
-				if err := s.DestroyObject(s.handle, h); err != nil && !gone(err) {
-					return fmt.Errorf("destroy %s: %w", label, err)
-				}
-			}
-			if len(found) < maxFound {
-				break
-			}
+		if err := s.destroyAll(pkcs11.NewAttribute(pkcs11.CKA_LABEL, label)); err != nil {
+			return fmt.Errorf("remove %s: %w", label, err)
 		}
 	}
 	return nil
+}
+
+// destroyAll destroys every object that has these attributes.
+func (s *session) destroyAll(template ...*pkcs11.Attribute) error {
+	for {
+		found, err := s.find(template...)
+		if err != nil {
+			return err
+		}
+		for _, h := range found {
+			if err := s.DestroyObject(s.handle, h); err != nil && !gone(err) {
+				return fmt.Errorf("destroy an object: %w", err)
+			}
+		}
+		if len(found) < maxFound {
+			return nil
+		}
+	}
 }
 
 // Inventory counts the objects in the token at uri that its user sees.
