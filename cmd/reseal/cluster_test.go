@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -65,6 +64,7 @@ func TestClusterByHand(t *testing.T) {
 	audit := filepath.Join(t.TempDir(), "audit")
 	succeeds(t, "evidence", "--dir", string(dir), "--replica", "2", "--out", audit)
 	checkQuote(t, audit)
+	checkEvidence(t, audit, dir, 2)
 
 	succeeds(t, "order", "approve", "--dir", string(dir), "--name", "next", "--binary", "/bin/true")
 	require.Len(t, awaitState(t, dir, func(*cluster.State) bool { return true }).Approved, 2)
@@ -79,6 +79,11 @@ func TestClusterByHand(t *testing.T) {
 	})
 	require.Contains(t, succeeds(t, "status", "--dir", string(dir)), "revocations reached its TPM: yes")
 	fails(t, []string{"order", "revoke", "--dir", string(dir), "--name", "genesis-1"}, "the only approved boot state")
+
+	stop[3]()
+	quoteByHand(t, group, dir, 3)
+	stop[3] = launch(3)
+	awaitState(t, dir, func(s *cluster.State) bool { return s.Epoch == 2 })
 }
 
 // TestUpgradeByHand upgrades a cluster and revokes the old binary: a replica that was away when the
@@ -142,28 +147,6 @@ func TestUpgradeByHand(t *testing.T) {
 	succeeds(t, "put", "--dir", string(dir), "greeting", "hello")
 	stop(running[2]) // replica 1 is needed for a quorum
 	require.Equal(t, "hello\n", succeeds(t, "get", "--dir", string(dir), "greeting"))
-}
-
-// checkQuote has tpm2-tools verify an exported quote, by the command of its README; with another
-// nonce they refuse it.
-func checkQuote(t *testing.T, dir string) {
-	t.Helper()
-	readme, err := os.ReadFile(filepath.Join(dir, "README"))
-	require.NoError(t, err)
-	at := strings.Index(string(readme), "tpm2_checkquote")
-	require.Positive(t, at, "%s", readme)
-	arguments := strings.Fields(string(readme)[at:])
-	check := func() error {
-		cmd := exec.Command(arguments[0], arguments[1:]...)
-		cmd.Dir = dir
-		out, err := cmd.CombinedOutput()
-		t.Logf("%s", out)
-		return err
-	}
-	require.NoError(t, check(), "apt-get install tpm2-tools")
-	nonce := &arguments[len(arguments)-1]
-	*nonce = strings.Repeat("00", len(*nonce)/2)
-	require.Error(t, check())
 }
 
 // awaitState asks for the status until it is as wanted.

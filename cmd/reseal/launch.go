@@ -16,7 +16,7 @@ import (
 
 func newLaunchCommand() *cobra.Command {
 	var dir, binary, traces string
-	var powered bool
+	var powered, measureOnly bool
 	cmd := &cobra.Command{
 		Use:   "launch --dir CLUSTER/replica-N",
 		Short: "Measure a replica's binary, configuration and genesis into its TPM, then run it",
@@ -30,30 +30,44 @@ A software TPM of the cluster's directory is started for as long as the replica 
 			if err != nil {
 				return err
 			}
-			return launch(cmd.Context(), cluster.ReplicaDir(dir), path, traces, powered)
+			if measureOnly && powered {
+				return errors.New("--measure-only powers the software TPM itself: leave --powered out")
+			}
+			return launch(cmd.Context(), cluster.ReplicaDir(dir), path, traces, powered, measureOnly)
 		},
 	}
 	addDir(cmd, &dir, "directory of the replica")
 	cmd.Flags().StringVar(&binary, "binary", "", "program to measure and run (default: this one)")
 	addTrace(cmd, &traces)
 	cmd.Flags().BoolVar(&powered, "powered", false, "the replica's software TPM runs already: replace this process by the replica")
+	cmd.Flags().BoolVar(&measureOnly, "measure-only", false, "boot the software TPM and run no replica, until it is interrupted (for reseal keystore quote)")
 	return cmd
 }
 
-func launch(ctx context.Context, dir cluster.ReplicaDir, binary, traces string, powered bool) (err error) {
+func launch(ctx context.Context, dir cluster.ReplicaDir, binary, traces string, powered, measureOnly bool) (err error) {
 	replica, err := cluster.ReadReplica(dir)
 	if err != nil {
 		return err
 	}
+	var device string
 	if !powered && dir.HasTPM() {
 		tpm, err := swtpm.Start(ctx, dir.TPM())
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, tpm.Close()) }()
+		device = tpm.URI()
 	}
 	if err := measure(ctx, dir, replica, binary); err != nil {
 		return err
+	}
+	if measureOnly {
+		if device == "" {
+			return fmt.Errorf("%s has no software TPM: there is nothing to measure into", dir)
+		}
+		fmt.Fprintf(os.Stderr, "reseal: replica %d is measured, and not run: its TPM is at %s until this is interrupted\n", replica.ID, device)
+		<-ctx.Done()
+		return nil
 	}
 	arguments := []string{binary, "replica", "--dir", string(dir)}
 	if traces != "" {

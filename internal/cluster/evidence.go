@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -63,12 +62,12 @@ func ExportEvidence(dir string, genesis *governance.Genesis, e *attest.Evidence)
 	if err != nil {
 		return err
 	}
-	certificate := e.Certificate
+	certificate, cluster := e.Certificate, genesis.ClusterID()
 	about, err := json.MarshalIndent(map[string]any{
-		"cluster": fmt.Sprintf("%v", genesis.ClusterID()), "replica": e.Replica, "epoch": e.Epoch, "round": e.Round,
+		"cluster": fmt.Sprintf("%x", cluster[:]), "replica": e.Replica, "epoch": e.Epoch, "round": e.Round,
 		"epoch_key": fmt.Sprintf("%x", e.EpochKey), "anchor_height": e.Anchor.Height, "anchor_time": e.Anchor.Time,
 		"anchor_header":      fmt.Sprintf("%x", e.Anchor.AppendBinary(nil)),
-		"anchor_statement":   fmt.Sprintf("%x", certificate.Statement.Bytes(genesis.ClusterID())),
+		"anchor_statement":   fmt.Sprintf("%x", certificate.Statement.Bytes(cluster)),
 		"anchor_certificate": fmt.Sprintf("%x", certificate.Signature),
 	}, "", "  ")
 	if err != nil {
@@ -80,12 +79,15 @@ func ExportEvidence(dir string, genesis *governance.Genesis, e *attest.Evidence)
 		if err != nil {
 			return err
 		}
-		nonce := attest.Nonce(genesis.ClusterID(), e.Replica, e.Epoch, e.Round, e.Certificate.Signature, e.EpochKey)
+		nonce := attest.Nonce(cluster, e.Replica, e.Epoch, e.Round, certificate.Signature, e.EpochKey)
+		if err := tpm2tools.WriteNew(filepath.Join(dir, nonceInput), attest.NonceInput(cluster, e.Replica, e.Epoch, e.Round, certificate.Signature, e.EpochKey)); err != nil {
+			return err
+		}
 		command, err := tpm2tools.Write(dir, genesis.Members[e.Replica-1].AttestationKey, nonce[:], quote)
 		if err != nil {
 			return err
 		}
-		readme += "The TPM's quote verifies, in this directory, with\n\n    " + command + "\n"
+		readme += nonceExplained + "The TPM's quote verifies, in this directory, with\n\n    " + command + "\n\n" + tpm2tools.Explained
 	} else {
 		readme += "It holds no quote: this cluster attests nothing.\n"
 	}
@@ -97,15 +99,27 @@ func ExportEvidence(dir string, genesis *governance.Genesis, e *attest.Evidence)
 	return nil
 }
 
+// nonceInput is the file with what the nonce is the hash of.
+const nonceInput = "nonce.input"
+
+const nonceExplained = `That the quote is about this replica, block and epoch key, the nonce says, which is the hash of nonce.input:
+
+    sha256sum nonce.input; cat nonce
+
+nonce.input is "reseal/v1/quote-nonce\0" and then, of about.json: cluster, replica (2 bytes), epoch, round (8 bytes each),
+length of the certificate (2 bytes), certificate (anchor_certificate), epoch_key; numbers are big-endian. The cluster is
+
+    (printf 'reseal/v1/genesis\0'; jq -cj . genesis.json) | sha256sum
+
+Nobody knew the certificate, a BLS signature of anchor_statement under the group public key, before the block was certified.
+
+`
+
 func readmeHead(e *attest.Evidence) string {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, `Evidence of replica %d, accepted by the log in epoch %d, round %d.
+	return fmt.Sprintf(`Evidence of replica %d, accepted by the log in epoch %d, round %d.
 
 evidence    as the log has it
 about.json  what it is about: the block that it answers (anchor), with its certificate under the group public key
-nonce       SHA-256 of "reseal/v1/quote-nonce\0", cluster, replica (2 bytes), epoch, round (8 bytes each), length of the
-            certificate (2 bytes), certificate, epoch key; ak.pem is the attestation key that the genesis names
 
 `, e.Replica, e.Epoch, e.Round)
-	return b.String()
 }

@@ -26,13 +26,18 @@ type Round uint64
 // replica, the round, its fresh epoch key, and, through the anchor's certificate, to a moment:
 // nobody can know those 48 bytes before a quorum has signed them.
 func Nonce(cluster bft.ClusterID, replica bft.ReplicaID, epoch bft.Epoch, round Round, anchorSignature []byte, epochKey ed25519.PublicKey) [32]byte {
+	return sha256.Sum256(NonceInput(cluster, replica, epoch, round, anchorSignature, epochKey))
+}
+
+// NonceInput is what [Nonce] is the SHA-256 of: all numbers are big-endian.
+func NonceInput(cluster bft.ClusterID, replica bft.ReplicaID, epoch bft.Epoch, round Round, anchorSignature []byte, epochKey ed25519.PublicKey) []byte {
 	b := append([]byte(nonceDomain), cluster[:]...)
 	b = binary.BigEndian.AppendUint16(b, uint16(replica))
 	b = binary.BigEndian.AppendUint64(b, uint64(epoch))
 	b = binary.BigEndian.AppendUint64(b, uint64(round))
 	b = binary.BigEndian.AppendUint16(b, uint16(len(anchorSignature)))
 	b = append(b, anchorSignature...)
-	return sha256.Sum256(append(b, epochKey...))
+	return append(b, epochKey...)
 }
 
 // PresenceNonce is the qualifying data of the quote in a replica's presence, bound like [Nonce] but
