@@ -3,17 +3,22 @@ package drill
 import (
 	"bytes"
 	"context"
-	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
+	"crypto/x509"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/internal/boot"
 	"github.com/reseal-bft/reseal/internal/cluster"
 	"github.com/reseal-bft/reseal/internal/stage"
 	"github.com/reseal-bft/reseal/keystore"
@@ -38,7 +43,7 @@ var devices = []Drill{
 		Summary: "somebody else reaches a running replica's TPM, with a copy of its directory: the keys answer to the replica alone",
 	},
 	{
-		Name: "same-boot", keystore: cluster.SWTPM, play: sameBoot,
+		Name: "same-boot", keystore: cluster.SWTPM, play: sameBoot, deadline: 2 * time.Minute, // it starts twice before it attests
 		Summary: "a replica is killed and started again without a reboot: nothing opens, nothing is attested; after a reboot it is back",
 	},
 	{
@@ -51,7 +56,7 @@ var devices = []Drill{
 	},
 	{
 		Name: "forged-quote", keystore: cluster.SWTPM, play: forgedQuote,
-		Summary: "evidence is replayed, and submitted with altered quotes: refused, and held against nobody",
+		Summary: "evidence is replayed and altered, by others than the replica: refused, and held against nobody; and no altered quote verifies",
 	},
 }
 
@@ -110,41 +115,99 @@ func plantedKey(ctx context.Context, r *Rehearsal) error {
 	return r.AwaitBack(ctx, m, after)
 }
 
+// impostor is a genesis that is the cluster's but for the key that approves boot states, which is the
+// intruder's. By it he approves the boot that measures it, and every boot that operators approved.
+func (r *Rehearsal) impostor(m *stage.Machine) (path string, err error) {
+	g, err := governance.Load(r.Dir.Genesis())
+	if err != nil {
+		return "", err
+	}
+	his, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	if g.BootApproval, err = x509.MarshalPKIXPublicKey(&his.PublicKey); err != nil {
+		return "", err
+	}
+	files, err := boot.Measure(r.Program, m.Dir.Config())
+	if err != nil {
+		return "", err
+	}
+	own := attest.ApprovedState{Name: "his", PCRs: maps.Clone(g.Attestation.Approved[0].PCRs)}
+	own.PCRs[boot.PCR] = keystore.PredictPCR(files[0].Digest, files[1].Digest, g.FoundingDigest())
+	g.Attestation.Approved = append(g.Attestation.Approved, own)
+	for i := range g.Attestation.Approved {
+		state := &g.Attestation.Approved[i]
+		if state.Approvals, err = g.Approve(rand.Reader, his, state, func(id bft.ReplicaID) uint64 { return g.Members[id-1].ApprovalVersion }); err != nil {
+			return "", err
+		}
+	}
+	path = filepath.Join(r.Scratch, "genesis.json")
+	return path, g.Save(path)
+}
+
 func swappedOperator(ctx context.Context, r *Rehearsal) error {
 	m := r.Machines[0]
-	genesis, err := os.ReadFile(r.Dir.Genesis())
+	forged, err := r.impostor(m)
 	if err != nil {
 		return err
 	}
-	g, err := governance.ParseGenesis(genesis)
+	genuine, err := os.ReadFile(m.Dir.File())
 	if err != nil {
 		return err
 	}
-	// The key is exchanged for another one that parses: some other member's identity.
-	text := base64.StdEncoding.EncodeToString
-	forged := filepath.Join(r.Scratch, "genesis.json")
-	swapped := bytes.Replace(genesis, []byte(text(g.BootApproval)), []byte(text(g.Members[1].Identity)), 1)
-	if err := os.WriteFile(forged, swapped, 0o600); err != nil {
-		return err
-	}
-	settings, err := os.ReadFile(m.Dir.File())
-	if err != nil {
-		return err
+	swapped := bytes.Replace(genuine, []byte("../genesis.json"), []byte(forged), 1)
+	if bytes.Equal(swapped, genuine) {
+		return fmt.Errorf("%s does not name the genesis", m.Dir.File())
 	}
 	m.Crash()
-	if err := os.WriteFile(m.Dir.File(), bytes.Replace(settings, []byte("../genesis.json"), []byte(forged), 1), 0o600); err != nil {
-		return err
-	}
-	r.Show.Event("replica %d boots with a genesis in which another key approves boot states", m.ID)
-	if err := r.Reboot(m); err != nil {
-		return err
-	}
-	words, err := m.AwaitStop(ctx)
+	before, err := sealedFiles(m)
 	if err != nil {
 		return err
 	}
-	r.Check(words != "", "the replica does not run, and says why", "%s", words)
-	if err := os.WriteFile(m.Dir.File(), settings, 0o600); err != nil {
+	// The log on the disk names its cluster, too. He has no use of it.
+	const aside = ".aside"
+	if err := os.Rename(m.Dir.Store(), m.Dir.Store()+aside); err != nil {
+		return err
+	}
+	for _, measured := range []string{"as it is", "as the cluster's"} {
+		if err := m.PowerCycle(); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(m.Dir.Store()); err != nil {
+			return err
+		}
+		if measured == "as it is" {
+			if err := os.WriteFile(m.Dir.File(), swapped, 0o600); err != nil {
+				return err
+			}
+			err = m.Boot(r.Program, r.Program)
+		} else {
+			// Somebody changes the file between the boot chain and the replica.
+			if _, err := cluster.MeasureBoot(ctx, m.Dir, m.Settings, r.Program); err != nil {
+				return err
+			}
+			err = m.Run(r.Program)
+		}
+		if err != nil {
+			return err
+		}
+		r.Show.Event("replica %d starts with a genesis in which his key approves boot states; it was measured %s", m.ID, measured)
+		words, err := m.AwaitStop(ctx)
+		if err != nil {
+			return err
+		}
+		r.Check(strings.Contains(words, "another operator key"), "its TPM refuses, and the replica does not run (the genesis was measured "+measured+")", "%s", words)
+	}
+	after, err := sealedFiles(m)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(os.RemoveAll(m.Dir.Store()), os.Rename(m.Dir.Store()+aside, m.Dir.Store())); err != nil {
+		return err
+	}
+	r.Check(len(before) > 0 && maps.Equal(before, after), "nothing was sealed under his key", "%d sealed secrets are as they were", len(before))
+	if err := os.WriteFile(m.Dir.File(), genuine, 0o600); err != nil {
 		return err
 	}
 	if err := r.Reboot(m); err != nil {
@@ -157,7 +220,24 @@ func swappedOperator(ctx context.Context, r *Rehearsal) error {
 	return err
 }
 
-func tpmUser(ctx context.Context, r *Rehearsal) error {
+// sealedFiles are the sealed secrets in a machine's keystore, by name.
+func sealedFiles(m *stage.Machine) (map[string]string, error) {
+	names, err := filepath.Glob(filepath.Join(m.Dir.Keystore(), "sealed-*"))
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]string{}
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		files[filepath.Base(name)] = string(data)
+	}
+	return files, nil
+}
+
+func tpmUser(ctx context.Context, r *Rehearsal) (err error) {
 	m := r.Machines[0]
 	seen, err := r.Control.Look(ctx)
 	if err != nil {
@@ -174,13 +254,13 @@ func tpmUser(ctx context.Context, r *Rehearsal) error {
 	defer func() { err = errors.Join(err, ks.Close()) }()
 	secret, openErr := ks.Unseal(uint64(seen.Epoch))
 	clear(secret)
-	r.refused(openErr, "the running epoch's secret does not open to another process")
-	r.refused(ks.Claim(), "the boot is not claimed twice")
-	digest := sha256.Sum256([]byte("a credential"))
-	_, signErr := ks.Identity().Sign(rand.Reader, digest[:], crypto.SHA256)
-	r.refused(signErr, "the identity key signs nothing for another process")
-	_, quoteErr := ks.(keystore.Attester).Quote(digest[:])
-	r.refused(quoteErr, "the TPM attests nothing for another process")
+	var refusal *keystore.RefusedError
+	r.Check(errors.As(openErr, &refusal), "the running epoch's secret does not open to another process", "%v", openErr)
+	claimErr := ks.Claim()
+	r.Check(errors.Is(claimErr, keystore.ErrClaimed), "the boot is not claimed twice", "%v", claimErr)
+	if err := r.answersToNobody(ctx, m, copied); err != nil {
+		return err
+	}
 	empty := filepath.Join(r.Scratch, "empty")
 	if err := os.Mkdir(empty, 0o700); err != nil {
 		return err
@@ -208,7 +288,7 @@ func sameBoot(ctx context.Context, r *Rehearsal) error {
 		if err != nil {
 			return err
 		}
-		r.Check(strings.Contains(words, "boot"), "it does not run in a boot that was claimed, and says so", "%s", words)
+		r.Check(strings.Contains(words, "claimed already"), "it does not run in a boot that was claimed, and says so", "%s", words)
 		if err := r.Reboot(m); err != nil {
 			return err
 		}
@@ -261,20 +341,25 @@ func forgedQuote(ctx context.Context, r *Rehearsal) error {
 	if err != nil {
 		return err
 	}
+	if err := r.altersQuote(genuine); err != nil {
+		return err
+	}
 	quote := bytes.Clone(genuine.Quote)
 	quote[len(quote)/2] ^= 1
+	const notSigned = "not signed by the identity key"
 	for _, forgery := range []struct {
-		name string
-		bend func(e *attest.Evidence)
+		name, reason string
+		bend         func(e *attest.Evidence)
 	}{
-		{"replayed", func(*attest.Evidence) {}},
-		{"said to be of this round", func(e *attest.Evidence) { e.Epoch, e.Round = before.Epoch, governance.Round(before.Round) }},
-		{"with an altered quote", func(e *attest.Evidence) { e.Quote = quote }},
-		{"in another replica's name", func(e *attest.Evidence) { e.Replica = m.ID%bft.ReplicaID(r.Size.N()) + 1 }},
+		{"replayed", "the evidence is for epoch", func(*attest.Evidence) {}},
+		{"said to be of this round", notSigned, func(e *attest.Evidence) { e.Epoch, e.Round = before.Epoch, governance.Round(before.Round) }},
+		{"with an altered quote", notSigned, func(e *attest.Evidence) { e.Quote = quote }},
+		{"in another replica's name", "is not due", func(e *attest.Evidence) { e.Replica = m.ID%bft.ReplicaID(r.Size.N()) + 1 }},
 	} {
 		e := *genuine
 		forgery.bend(&e)
-		r.refused(r.Control.Submit(ctx, &governance.Attest{Evidence: &e}), "the last recovery's evidence, "+forgery.name+", is refused")
+		err := r.Control.Submit(ctx, &governance.Attest{Evidence: &e})
+		r.Check(err != nil && strings.Contains(err.Error(), forgery.reason), "the last recovery's evidence, "+forgery.name+", is refused", "%v", err)
 	}
 	seen, err := r.Control.Look(ctx)
 	if err != nil {
@@ -291,4 +376,42 @@ func forgedQuote(ctx context.Context, r *Rehearsal) error {
 		return err
 	}
 	return r.AwaitBack(ctx, m, after)
+}
+
+// altersQuote takes the quote that admitted a replica, which verifies, and alters each part of it: as
+// who has the replica's identity key, but not its TPM, would have to.
+func (r *Rehearsal) altersQuote(e *attest.Evidence) error {
+	g, err := governance.Load(r.Dir.Genesis())
+	if err != nil {
+		return err
+	}
+	nonce := attest.Nonce(g.ClusterID(), e.Replica, e.Epoch, e.Round, e.Certificate.Signature, e.EpochKey)
+	later := attest.Nonce(g.ClusterID(), e.Replica, e.Epoch, e.Round+1, e.Certificate.Signature, e.EpochKey)
+	key, others := g.Members[e.Replica-1].AttestationKey, g.Members[int(e.Replica)%len(g.Members)].AttestationKey
+	verifies := func(key []byte, nonce [sha256.Size]byte, alter func(q *keystore.Quote)) error {
+		q, err := keystore.ParseQuote(bytes.Clone(e.Quote))
+		if err != nil {
+			return err
+		}
+		alter(q)
+		_, err = keystore.VerifyQuote(key, nonce[:], q)
+		return err
+	}
+	as := func(*keystore.Quote) {}
+	if err := verifies(key, nonce, as); err != nil {
+		return fmt.Errorf("the quote that admitted the replica: %w", err)
+	}
+	for what, err := range map[string]error{
+		"with another PCR":              verifies(key, nonce, func(q *keystore.Quote) { q.PCRs[len(q.PCRs)-1].Digest[0] ^= 1 }),
+		"with another reset count":      verifies(key, nonce, func(q *keystore.Quote) { q.Attest[len(q.Attest)/2] ^= 1 }),
+		"with another time":             verifies(key, nonce, func(q *keystore.Quote) { q.Time.Attest[len(q.Time.Attest)-1] ^= 1 }),
+		"with another signature":        verifies(key, nonce, func(q *keystore.Quote) { q.Signature[0] ^= 1 }),
+		"for another round":             verifies(key, later, as),
+		"as that of another machine":    verifies(others, nonce, as),
+		"without an approval counter":   verifies(key, nonce, func(q *keystore.Quote) { q.Counter = keystore.Statement{} }),
+		"with the time for its counter": verifies(key, nonce, func(q *keystore.Quote) { q.Counter = q.Time }),
+	} {
+		r.refused(err, "the quote that admitted it, "+what+", does not verify")
+	}
+	return nil
 }

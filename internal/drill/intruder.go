@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/internal/cluster"
 	"github.com/reseal-bft/reseal/internal/stage"
 	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/keystore/swtpm"
 )
 
 // intruders are the drills of one who took a replica, or a part of it, and comes back with what he
@@ -18,7 +21,7 @@ import (
 var intruders = []Drill{
 	{
 		Name: "stolen-disk", keystore: cluster.SWTPM, play: stolenDisk,
-		Summary: "a replica's disk is copied, the replica recovers: its device opens nothing of the copy, and the copy joins nothing",
+		Summary: "a replica's disk is copied, the replica recovers: its device opens nothing of the copy, and another machine has no use of it",
 	},
 	{
 		Name: "lapsed-replica", keystore: cluster.SWTPM, play: lapsedReplica, deadline: lapse,
@@ -73,6 +76,26 @@ func stolenDisk(ctx context.Context, r *Rehearsal) error {
 		return err
 	}
 	r.refuses(ctx, m, backup, before.Epoch)
+	return r.elsewhere(ctx, m, backup)
+}
+
+// elsewhere opens a copied disk on another machine, whose TPM is as good as that of the replica.
+func (r *Rehearsal) elsewhere(ctx context.Context, m *stage.Machine, backup string) (err error) {
+	dir := filepath.Join(r.Scratch, "elsewhere")
+	ca, err := swtpm.NewCA(filepath.Join(r.Scratch, "ca"))
+	if err != nil {
+		return err
+	}
+	if err := ca.Manufacture(ctx, dir); err != nil {
+		return err
+	}
+	other, err := swtpm.Start(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, other.Close()) }()
+	out, openErr := r.reseal(ctx, "keystore", "status", other.URI(), "--dir", backup, "--genesis", r.Dir.Genesis(), "--replica", strconv.Itoa(int(m.ID)))
+	r.Check(openErr != nil && strings.Contains(out, "another TPM"), "on another machine the copy is nobody", "%s", lastLine(out))
 	return nil
 }
 
