@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -97,9 +96,9 @@ func (n *Node) considerCredential(m *replica.Membership) error {
 
 // admit says whether a peer's credential counts: its key is the one that the log has for it; or it
 // was made in this epoch, by a replica whose key the log has not met yet; or this replica is
-// behind, and the credential is of an epoch of which f + 1 others say that it has begun. The frames
-// of the latter two count when the log names the key, and they get no secret before. Whoever had
-// the use of an identity key in an earlier epoch could make neither.
+// behind, and the peer has vouched for the key a moment ago. The frames of the latter two count
+// when the log names the key, and they get no secret before. Whoever had the use of an identity key
+// in an earlier epoch could make neither.
 func (n *Node) admit(s transport.Sender) error {
 	m := n.state.Membership()
 	member := m.Member(s.ID)
@@ -108,12 +107,12 @@ func (n *Node) admit(s transport.Sender) error {
 		return errors.New("it is no member")
 	case member.Accepts(s.EpochKey) || s.Term == termOf(m) || plant.Bug("old-credential"):
 		return nil
-	case s.Term.Epoch > m.Epoch && (s.Term.Epoch <= n.othersTerm(m).Epoch || plant.Bug("credential-ahead")):
+	case s.Term.Epoch > m.Epoch && (n.heardUnder(s) || plant.Bug("credential-ahead")):
 		return nil
 	case s.Term.Epoch == m.Epoch:
 		return fmt.Errorf("its credential is not for the key that the log has for it, and was made before epoch %d began", m.Epoch)
 	case s.Term.Epoch > m.Epoch:
-		return fmt.Errorf("its credential is of epoch %d, and not for the key that the log has for it; this replica is in epoch %d, and has not heard of a later one", s.Term.Epoch, m.Epoch)
+		return fmt.Errorf("its credential is of epoch %d, and not for the key that the log has for it; this replica is in epoch %d, and it has not vouched for the key", s.Term.Epoch, m.Epoch)
 	}
 	return fmt.Errorf("its credential is of epoch %d, which is over, and not for the key that the log has for it", s.Term.Epoch)
 }
@@ -144,10 +143,19 @@ func parseTerm(answer []byte) (term transport.Term, ok bool) {
 // leaders make blocks more often.
 const silence = time.Second
 
-// listenAhead asks the others for their epoch while nothing comes in. This replica may have missed
-// that its key is over, and that theirs are; it then certifies, for the epoch that f + 1 others
-// name, a key under which it may fetch the log, and takes theirs of that epoch.
-func (n *Node) listenAhead(ctx context.Context) {
+// aheadPatience is how long one is waited for: its device may be slow, and others ask it too.
+const aheadPatience = 10 * time.Second
+
+// vouchedFor is how long a peer is admitted under a key for which it has vouched, though the log
+// does not name it: longer than it takes to ask again.
+const vouchedFor = 2 * aheadPatience
+
+// listenAhead asks a peer for its epoch while nothing comes in, and while the others are ahead. This
+// replica may have missed that its key is over, and that theirs are; it then certifies, for the
+// epoch that f + 1 others name, a key under which it may fetch the log, and takes the keys for which
+// they vouch. That their identity keys do so now matters: who had them before has credentials for
+// every epoch.
+func (n *Node) listenAhead(ctx context.Context, peer bft.ReplicaID) {
 	ticker := time.NewTicker(silence / 2)
 	defer ticker.Stop()
 	for {
@@ -156,33 +164,44 @@ func (n *Node) listenAhead(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if time.Since(n.began)-time.Duration(n.moved.Load()) < silence {
-			continue
+		m := n.state.Membership()
+		if time.Since(n.began)-time.Duration(n.moved.Load()) >= silence || n.othersTerm(m).Epoch > m.Epoch {
+			n.askAhead(ctx, peer)
 		}
-		var asked sync.WaitGroup
-		for _, member := range n.state.Membership().Members {
-			if member.ID == n.cfg.Self {
-				continue
-			}
-			asked.Go(func() {
-				ctx, cancel := context.WithTimeout(ctx, silence)
-				defer cancel()
-				answer, err := n.transport.CallUnder(ctx, tls.Certificate{}, member.ID, methodEpoch, nil) // its credential may count no more, nor the other's here
-				if term, ok := parseTerm(answer); err == nil && ok {
-					n.hear(member.ID, term)
-				}
-			})
-		}
-		asked.Wait()
+	}
+}
+
+func (n *Node) askAhead(ctx context.Context, peer bft.ReplicaID) {
+	ctx, cancel := context.WithTimeout(ctx, aheadPatience)
+	defer cancel()
+	answer, key, err := n.transport.CallVouched(ctx, peer, methodEpoch, nil)
+	if term, ok := parseTerm(answer); err == nil && ok {
+		n.hear(peer, term, key)
 		n.wake()
 	}
 }
 
-// hear takes note of the epoch that a peer says it is in: what it says last counts.
-func (n *Node) hear(from bft.ReplicaID, term transport.Term) {
+// word is what a peer said of the epoch, and when, and the key for which it vouched then.
+type word struct {
+	term transport.Term
+	key  ed25519.PublicKey
+	at   time.Time
+}
+
+// hear takes note of the epoch that a peer says it is in, and of the key for which it has vouched:
+// what it says last counts.
+func (n *Node) hear(from bft.ReplicaID, term transport.Term, key ed25519.PublicKey) {
 	n.heard.Lock()
 	defer n.heard.Unlock()
-	n.terms[from] = term
+	n.said[from] = word{term, key, time.Now()}
+}
+
+// heardUnder says whether a peer has vouched a moment ago for the key that it shows.
+func (n *Node) heardUnder(s transport.Sender) bool {
+	n.heard.Lock()
+	defer n.heard.Unlock()
+	w, ok := n.said[s.ID]
+	return ok && w.key.Equal(s.EpochKey) && time.Since(w.at) < vouchedFor
 }
 
 // othersTerm is the latest epoch of which f + 1 others say the same, so that one of them is right;
@@ -191,12 +210,12 @@ func (n *Node) othersTerm(m *replica.Membership) (latest transport.Term) {
 	n.heard.Lock()
 	defer n.heard.Unlock()
 	said := make(map[transport.Term]int)
-	for id, term := range n.terms {
+	for id, w := range n.said {
 		if m.Member(id) == nil {
 			continue
 		}
-		if said[term]++; said[term] == m.Size.F+1 && term.Epoch > latest.Epoch {
-			latest = term
+		if said[w.term]++; said[w.term] == m.Size.F+1 && w.term.Epoch > latest.Epoch {
+			latest = w.term
 		}
 	}
 	return latest

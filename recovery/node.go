@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
@@ -57,6 +58,7 @@ type Network interface {
 	replica.Network
 	SetCertificate(tls.Certificate)
 	CallUnder(ctx context.Context, certificate tls.Certificate, to bft.ReplicaID, method string, request []byte) ([]byte, error)
+	CallVouched(ctx context.Context, to bft.ReplicaID, method string, request []byte) ([]byte, ed25519.PublicKey, error)
 	Close() error
 }
 
@@ -103,7 +105,7 @@ type Node struct {
 	worn credential // the driver's, and Start's before
 
 	heard sync.Mutex
-	terms map[bft.ReplicaID]transport.Term // what each peer said last
+	said  map[bft.ReplicaID]word // what each peer said last
 
 	// attested is the round for which evidence was last submitted, and when; the driver's alone.
 	attested   governance.Round
@@ -127,7 +129,7 @@ func Start(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, cluster: cfg.Genesis.ClusterID(), log: cfg.Log, started: cfg.Clock(), began: time.Now(),
-		done: make(chan struct{}), broken: make(chan struct{}), changed: make(chan struct{}, 1), terms: make(map[bft.ReplicaID]transport.Term),
+		done: make(chan struct{}), broken: make(chan struct{}), changed: make(chan struct{}, 1), said: make(map[bft.ReplicaID]word),
 	}
 	if err := n.checkIdentity(); err != nil {
 		return nil, err
@@ -218,7 +220,11 @@ func (n *Node) start(ctx context.Context) (err error) {
 	n.transport.HandleClient(methodEvidence, n.serveEvidence)
 	n.transport.HandleClient(methodApprovals, n.serveApprovals)
 	n.wake()
-	n.working.Go(func() { n.listenAhead(ctx) })
+	for _, m := range n.cfg.Genesis.Members {
+		if m.ID != n.cfg.Self {
+			n.working.Go(func() { n.listenAhead(ctx, m.ID) })
+		}
+	}
 	go n.run(ctx)
 	return nil
 }
@@ -264,7 +270,7 @@ func (n *Node) listen() error {
 		listen = n.cfg.Genesis.Members[n.cfg.Self-1].Address
 	}
 	n.transport, err = n.cfg.Network(transport.Config{
-		Cluster: n.cluster, Self: n.cfg.Self, Listen: listen, Certificate: certificate, Log: n.log,
+		Cluster: n.cluster, Self: n.cfg.Self, Listen: listen, Certificate: certificate, Identity: n.cfg.Keystore.Identity(), Log: n.log,
 		Handler: n.receive, Admit: n.admit, Named: n.named,
 	})
 	return err

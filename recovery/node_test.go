@@ -375,8 +375,8 @@ func admitsOldCredential(t *testing.T) bool {
 
 func TestACredentialEndsWithItsEpoch(t *testing.T) { require.False(t, admitsOldCredential(t)) }
 
-// admitsCredentialAhead says whether a replica takes credentials for epochs to come, when nobody,
-// or fewer than f + 1 others, say that they have begun; it must when f + 1 do.
+// admitsCredentialAhead says whether a replica takes credentials for epochs to come, when their
+// owner has not vouched for the key, whatever others say; it must when the owner has.
 func admitsCredentialAhead(t *testing.T) bool {
 	n := startNodes(t, 1, 0)
 	n.awaitEpoch(0, 1)
@@ -385,13 +385,18 @@ func admitsCredentialAhead(t *testing.T) bool {
 	term := termOf(node.state.Membership())
 	ahead := transport.Sender{ID: 2, Term: transport.Term{Epoch: term.Epoch + 2}, EpochKey: foreign}
 	admitted := node.admit(ahead) == nil
-	begun := transport.Term{Epoch: term.Epoch + 2, Base: bft.Digest{1}}
-	node.hear(2, begun)
-	node.hear(3, transport.Term{Epoch: begun.Epoch, Base: bft.Digest{2}})
-	admitted = admitted || node.admit(ahead) == nil
-	node.hear(4, begun)
+	other, _ := epochKey(t)
+	for id := bft.ReplicaID(2); id <= 4; id++ {
+		node.hear(id, ahead.Term, other)
+		admitted = admitted || node.admit(ahead) == nil
+	}
+	node.hear(2, ahead.Term, foreign)
 	require.NoError(t, node.admit(ahead), "this replica is behind")
-	node.hear(4, term)
+	node.heard.Lock()
+	w := node.said[2]
+	w.at = w.at.Add(-vouchedFor)
+	node.said[2] = w
+	node.heard.Unlock()
 	return admitted || node.admit(ahead) == nil
 }
 
@@ -511,6 +516,13 @@ func (c cut) CallUnder(ctx context.Context, certificate tls.Certificate, to bft.
 		return nil, transport.Unreachable(errCut)
 	}
 	return c.Network.CallUnder(ctx, certificate, to, method, request)
+}
+
+func (c cut) CallVouched(ctx context.Context, to bft.ReplicaID, method string, request []byte) ([]byte, ed25519.PublicKey, error) {
+	if c.off.Load() {
+		return nil, nil, transport.Unreachable(errCut)
+	}
+	return c.Network.CallVouched(ctx, to, method, request)
 }
 
 // A round opens by block time, a process starts by its machine's clock: a replica whose clock is

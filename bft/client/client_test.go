@@ -156,6 +156,12 @@ func (r *replicas) behave(i int, b behaviour) { r.behaviour[i].Store(&b) }
 
 func start(t testing.TB, s *service, n int) *replicas {
 	t.Helper()
+	return startProving(t, s, n, func(int) bool { return true })
+}
+
+// startProving starts replicas of which some do not prove to have their identity key now.
+func startProving(t testing.TB, s *service, n int, proves func(i int) bool) *replicas {
+	t.Helper()
 	r := &replicas{behaviour: make([]atomic.Pointer[behaviour], n), calls: make([]atomic.Int64, n)}
 	for i := range n {
 		identity, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -165,9 +171,11 @@ func start(t testing.TB, s *service, n int) *replicas {
 		require.NoError(t, err)
 		certificate, err := transport.Credential(identity, cluster, id, transport.Term{}, epochKey)
 		require.NoError(t, err)
-		tr, err := transport.New(transport.Config{
-			Cluster: cluster, Self: id, Listen: "127.0.0.1:0", Certificate: certificate, Handler: func(transport.Sender, []byte) {},
-		})
+		cfg := transport.Config{Cluster: cluster, Self: id, Listen: "127.0.0.1:0", Certificate: certificate, Handler: func(transport.Sender, []byte) {}}
+		if proves(i) {
+			cfg.Identity = identity
+		}
+		tr, err := transport.New(cfg)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, tr.Close()) })
 		serve := func(method string, honest func([]byte) ([]byte, error)) {
@@ -483,6 +491,13 @@ func TestGroupKey(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, key.Equal(s.key))
 	_, err = GroupKey(t.Context(), cluster, append(bad, good[0]), 1)
+	require.ErrorIs(t, err, ErrNoGroupKey)
+
+	once := startProving(t, other, 3, func(int) bool { return false }).peers // who had the identity keys once
+	key, err = GroupKey(t.Context(), cluster, append(once, good...), 1)
+	require.NoError(t, err)
+	require.True(t, key.Equal(s.key))
+	_, err = GroupKey(t.Context(), cluster, once, 1)
 	require.ErrorIs(t, err, ErrNoGroupKey)
 
 	down := make([]transport.Peer, 3) // more than f, and they all say the same: nothing

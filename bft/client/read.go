@@ -226,10 +226,15 @@ func (c *Client) askHeight(ctx context.Context) (bft.Height, error) {
 	}
 }
 
+// vouchedWithin is for how long a replica that proved to have its identity key is taken for who has
+// it: how far the state is proven is what a quorum of replicas says, and no certificate says that it
+// is the newest.
+const vouchedWithin = time.Minute
+
 // claimOf asks one replica, again and again until it answers.
 func (c *Client) claimOf(ctx context.Context, replica int, answers chan<- claim) {
 	for ctx.Err() == nil {
-		data, err := c.conns[replica].Call(ctx, methodHeight, nil)
+		data, err := c.conns[replica].CallVouched(ctx, vouchedWithin, methodHeight, nil)
 		if err == nil {
 			var anchor *request.Anchor
 			if anchor, err = request.ParseAnchor(data); err == nil {

@@ -180,3 +180,23 @@ func TestReadNeedsTheSize(t *testing.T) {
 	_, err := c.Read(t.Context(), []byte("a"), nil)
 	require.ErrorContains(t, err, "Config.Size")
 }
+
+// How far the state is proven, a quorum says of those who have their identity keys now: who had one
+// once says what was so at that time, under a certificate that is good for ever.
+func TestAReadAsksThoseWhoHaveTheirIdentityKeysNow(t *testing.T) {
+	s := newService(t)
+	for _, proving := range []int{2, 3} {
+		c := newClient(t, s, startProving(t, s, 4, func(i int) bool { return i < proving }).peers, 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		if proving == 3 {
+			ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+		}
+		_, err := c.Read(ctx, []byte("a"), nil)
+		cancel()
+		if proving == 3 {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		}
+	}
+}

@@ -64,8 +64,8 @@ func (v *Verifier) lookup(message, signature []byte) *verification {
 var ErrNoGroupKey = errors.New("fewer than f + 1 replicas tell the same group key: wait until the cluster has generated it, or start more replicas")
 
 // GroupKey learns the cluster's group public key, for a client that has none yet: it asks all
-// replicas, over connections pinned to their identities, and takes the key that f + 1 of them tell,
-// of whom one at least is correct. It waits for answers until ctx ends.
+// replicas, each of which proves to have its identity key at that time, and takes the key that f + 1
+// of them tell, of whom one at least is correct. It waits for answers until ctx ends.
 func GroupKey(ctx context.Context, cluster bft.ClusterID, peers []transport.Peer, f int) (*threshold.PublicKey, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -95,7 +95,7 @@ func groupKeyOf(ctx context.Context, cluster bft.ClusterID, peer transport.Peer)
 		return ""
 	}
 	defer conn.Close()
-	data, err := conn.Call(ctx, methodInfo, nil)
+	data, err := conn.CallVouched(ctx, 0, methodInfo, nil)
 	if err != nil {
 		return ""
 	}

@@ -17,8 +17,10 @@
 // cluster, replica, epoch and the block that the epoch builds on, in the URI
 // reseal://CLUSTER/replica/ID/epoch/EPOCH/BASE. Peers pin the identity's public key; there is no
 // certification authority. A good credential tells that the identity key has signed it at some
-// time, no more: whether its key counts now is for [Config].Admit to say. Clients connect without a
-// certificate and may call only what is registered for them by [Transport.HandleClient].
+// time, no more, since its dates are what the signer wrote: whether its key counts now is for
+// [Config].Admit to say. Clients connect without a certificate and may call only what is registered
+// for them by [Transport.HandleClient]. They know no epoch; where the answer is not proven otherwise
+// they use [Client.CallVouched], which has the identity key answer a nonce.
 //
 // # Delivery
 //

@@ -230,12 +230,12 @@ func (t *Transport) CallUnder(ctx context.Context, certificate tls.Certificate, 
 	return call(ctx, conn, to, method, request)
 }
 
-func call(ctx context.Context, conn *grpc.ClientConn, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
+func call(ctx context.Context, conn *grpc.ClientConn, to bft.ReplicaID, method string, request []byte, options ...grpc.CallOption) ([]byte, error) {
 	if len(request) > MaxFrame {
 		return nil, fmt.Errorf("call %s: the request has %d bytes: the limit is %d", method, len(request), MaxFrame)
 	}
 	var answer []byte
-	err := conn.Invoke(ctx, "/"+method, request, &answer, grpc.ForceCodecV2(codec{}))
+	err := conn.Invoke(ctx, "/"+method, request, &answer, append(options, grpc.ForceCodecV2(codec{}))...)
 	if err == nil {
 		return answer, nil
 	}

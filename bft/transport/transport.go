@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -43,6 +44,9 @@ type Config struct {
 	Listen string
 	// Certificate is a [Credential].
 	Certificate tls.Certificate
+	// Identity signs for those who ask whether the certificate's key is the replica's now, see
+	// [Client.CallVouched]. Nil: nobody is told.
+	Identity crypto.Signer
 	// Peers are the other replicas.
 	Peers []Peer
 	// Handler is called with each frame that arrives: those of one peer in order, of different ones
@@ -120,6 +124,9 @@ func New(cfg Config) (*Transport, error) {
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.certificate.Store(&cfg.Certificate)
+	if cfg.Identity != nil {
+		t.HandleClient(methodVouch, (&voucher{t: t}).serve)
+	}
 	t.clients = t.newClientServer()
 	t.server = t.newServer()
 	t.done.Go(func() {

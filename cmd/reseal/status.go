@@ -112,6 +112,8 @@ func memberStatus(state *cluster.State, answer cluster.Member) string {
 	switch {
 	case answer.Info == nil:
 		text += "; does not answer: " + answer.Err
+	case answer.Unproven != "":
+		text += "; it does not prove that it has its identity key, so nobody counts what it says: " + answer.Unproven
 	case answer.Info.Diverged:
 		text += "; its state diverged from the certified one"
 	case answer.Info.Amnesia:

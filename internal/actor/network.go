@@ -2,6 +2,7 @@ package actor
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
 	"slices"
@@ -87,6 +88,14 @@ func (n *network) CallUnder(ctx context.Context, certificate tls.Certificate, to
 		return nil, errCut
 	}
 	return n.Transport.CallUnder(ctx, certificate, to, method, request)
+}
+
+func (n *network) CallVouched(ctx context.Context, to bft.ReplicaID, method string, request []byte) ([]byte, ed25519.PublicKey, error) {
+	n.actor.calls(to, method)
+	if n.actor.cut(to) {
+		return nil, nil, errCut
+	}
+	return n.Transport.CallVouched(ctx, to, method, request)
 }
 
 func (n *network) Connected() []bft.ReplicaID {

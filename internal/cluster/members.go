@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/transport"
@@ -25,6 +26,8 @@ type Member struct {
 	ID   bft.ReplicaID `json:"id"`
 	Info *Info         `json:"info,omitempty"`
 	Err  string        `json:"error,omitempty"`
+	// Unproven is why it is not known to be the replica's own word, as of now; empty when it is.
+	Unproven string `json:"unproven,omitempty"`
 }
 
 // Dial prepares connections to the replicas of the genesis, whose identities it pins. It does not
@@ -73,35 +76,42 @@ func (m *Members) Ask(ctx context.Context) []Member {
 	for i, conn := range m.conns {
 		asked.Go(func() {
 			members[i].ID = m.peers[i].ID
-			if info, err := ask(ctx, conn); err != nil {
-				members[i].Err = err.Error()
-			} else {
-				members[i].Info = info
-			}
+			members[i].ask(ctx, conn)
 		})
 	}
 	asked.Wait()
 	return members
 }
 
-func ask(ctx context.Context, conn *transport.Client) (*Info, error) {
-	answer, err := conn.Call(ctx, methodInfo, nil)
+// vouchedWithin is for how long a replica that proved to have its identity key is taken for who has it.
+const vouchedWithin = time.Minute
+
+// ask asks one replica. One that cannot prove itself, as its device does not answer, is heard all
+// the same, by people.
+func (m *Member) ask(ctx context.Context, conn *transport.Client) {
+	answer, err := conn.CallVouched(ctx, vouchedWithin, methodInfo, nil)
 	if err != nil {
-		return nil, err
+		m.Unproven = err.Error()
+		answer, err = conn.Call(ctx, methodInfo, nil)
 	}
-	return parseInfo(answer)
+	if err == nil {
+		m.Info, err = parseInfo(answer)
+	}
+	if err != nil {
+		m.Err, m.Unproven = err.Error(), ""
+	}
 }
 
 // ErrNoAgreement says that fewer than f + 1 replicas gave the same answer.
 var ErrNoAgreement = errors.New("fewer than f + 1 replicas agree on the state of the cluster: see `reseal status` for who answers, and start the others")
 
-// Agreed returns the latest state of the cluster that f + 1 replicas told alike: at least one of
-// them is correct.
+// Agreed returns the latest state of the cluster that f + 1 replicas told alike, each of which has
+// proved that it has its identity key: at least one of them is correct.
 func (m *Members) Agreed(members []Member) (*State, error) {
 	told := map[string]int{}
 	var latest *State
 	for _, member := range members {
-		if member.Info == nil {
+		if member.Info == nil || member.Unproven != "" {
 			continue
 		}
 		raw := string(member.Info.State)

@@ -3,6 +3,7 @@ package wholesim
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -319,6 +320,23 @@ func (e *endpoint) CallUnder(ctx context.Context, certificate tls.Certificate, t
 		}
 	} // a client asks for the identity only, and nobody forges one here
 	return e.w.call(ctx, e.ctx, caller, server, name, request)
+}
+
+// CallVouched calls a peer as a client, and returns the key that it shows.
+func (e *endpoint) CallVouched(ctx context.Context, to bft.ReplicaID, name string, request []byte) ([]byte, ed25519.PublicKey, error) {
+	answer, err := e.CallUnder(ctx, tls.Certificate{}, to, name, request)
+	if err != nil {
+		return nil, nil, err
+	}
+	server, _, _ := e.w.reach(arrow{e.cfg.Self, to})
+	if server == nil {
+		return nil, nil, unreachable(to, "connection refused")
+	}
+	key, ok := server.worn().PublicKey.(ed25519.PublicKey)
+	if !ok {
+		return nil, nil, errors.New("it shows no key")
+	}
+	return answer, key, nil
 }
 
 // stall waits as a call does whose packets are lost.

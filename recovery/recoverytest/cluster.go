@@ -326,6 +326,14 @@ func (l line) CallUnder(ctx context.Context, as tls.Certificate, to bft.ReplicaI
 	return l.Transport.CallUnder(ctx, as, to, method, request)
 }
 
+// CallVouched implements [recovery.Network].
+func (l line) CallVouched(ctx context.Context, to bft.ReplicaID, method string, request []byte) ([]byte, ed25519.PublicKey, error) {
+	if l.down(to) {
+		return nil, nil, errCut
+	}
+	return l.Transport.CallVouched(ctx, to, method, request)
+}
+
 // await waits until something is so.
 func (c *cluster) await(ctx context.Context, what string, is func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, c.patience)
