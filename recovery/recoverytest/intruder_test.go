@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery/recoverytest"
 	"github.com/reseal-bft/reseal/recovery/recoverytest/devices"
 )
@@ -49,6 +51,40 @@ func TestIntruderGetsNothingThatOutlivesItsEpoch(t *testing.T) {
 	require.NoError(t, group.Wait())
 	took := time.Since(p.start)
 	t.Logf("%d of %d seeds on %s held in %.0f s: %.0f seeds an hour", p.played, *seeds, *kind, took.Seconds(), float64(*seeds)/took.Hours())
+}
+
+// A machine that boots more slowly than a round waits makes rounds fail, not the judge: three in a
+// row do here, since two of four replicas are due and neither comes in time.
+func TestASlowMachineMakesNoFinding(t *testing.T) {
+	maker, err := devices.New(t.Context(), "file", t.TempDir(), 1)
+	require.NoError(t, err)
+	fleet, err := maker.Fleet()
+	require.NoError(t, err)
+	plan := recoverytest.Plan{F: 1, Turns: []recoverytest.Turn{{Mishap: recoverytest.MissesDeadline, Whom: 2}, {Recovers: 3}}}
+	slow := &slowFleet{Fleet: fleet, times: 5}
+	report, err := recoverytest.Run(t.Context(), plan, slow, nil)
+	require.NoError(t, err)
+	require.Empty(t, report.Findings)
+	require.Zero(t, slow.times, "the test has its effect")
+}
+
+// slowFleet has machines of which every second boot takes longer than the shortest deadline of
+// rounds, so many times.
+type slowFleet struct {
+	recoverytest.Fleet
+	times int
+}
+
+func (f *slowFleet) Reboot(ctx context.Context, id bft.ReplicaID) (keystore.Keystore, error) {
+	if f.times > 0 {
+		if f.times--; f.times%2 == 0 {
+			select {
+			case <-time.After(3500 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	}
+	return f.Fleet.Reboot(ctx, id)
 }
 
 // play plays a plan on a new fleet.

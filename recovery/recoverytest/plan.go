@@ -57,11 +57,11 @@ type Plan struct {
 	Seed  uint64
 	F, C  int
 	Turns []Turn
-	// Patience is how long a cluster may take for a step; 0: a minute.
+	// Patience is how long a cluster may take for a step; 0: three minutes.
 	Patience time.Duration
 }
 
-func (p *Plan) patience() time.Duration { return cmp.Or(p.Patience, time.Minute) }
+func (p *Plan) patience() time.Duration { return cmp.Or(p.Patience, 3*time.Minute) }
 
 // NewPlan draws a plan. Most clusters are of the smallest size: a replica's share is worth the same
 // in all.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/recovery/governance"
@@ -86,21 +87,22 @@ func (x *intruder) turn(ctx context.Context, t Turn) error {
 		due = append(due, t.Whom)
 	}
 	slices.Sort(due)
-	for range attempts {
+	for start := time.Now(); ; {
 		if err := x.handoff(ctx, t, due, reboot); err != nil {
 			return err
 		}
 		if c.view().Epoch > epoch {
 			return x.judgeEpoch(ctx, t, epoch+1)
 		}
+		if time.Since(start) > c.patience {
+			return fmt.Errorf("rounds were given up for %s, the last one: %s", time.Since(start).Round(time.Second), c.view().Note)
+		}
+		// A busy machine may miss a short deadline, again and again: a round tells then of the
+		// machine, and only the time tells of the cluster.
 		t.Mishap = NoMishap
 		c.cut[max(t.Whom, 1)-1].Store(false)
 	}
-	return fmt.Errorf("%d rounds were given up", attempts)
 }
-
-// attempts are how many rounds there may be for one handoff: a busy machine may miss a short deadline.
-const attempts = 3
 
 // handoff has the due replicas recovered, and the intruder leave those that reboot; or the round is
 // given up.
