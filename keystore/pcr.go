@@ -35,9 +35,10 @@ func (s Selection) Validate() error {
 	return nil
 }
 
-// Resettable are the PCRs that everybody may set back to zero (debug and
-// application). Nothing is to be bound to them: a cap there does not last.
-const Resettable Selection = 1<<16 | 1<<23
+// Resettable are the PCRs that can be set back without a reset of the machine: 16 and 23 by everybody
+// (debug and application), 17 to 22 by a dynamic launch, which alone extends them. Nothing is to be
+// bound to them: a cap there does not last, or cannot be made.
+const Resettable Selection = 0xff << 16
 
 // Highest returns the PCR that Claim extends.
 func (s Selection) Highest() int { return bits.Len32(uint32(s)) - 1 }

@@ -100,7 +100,7 @@ func newStore(dev *device, dir *statedir.Dir, slot uint8, o keystore.Options) (*
 		return nil, err
 	}
 	if o.PCRs&keystore.Resettable != 0 && slot != checkSlot {
-		return nil, fmt.Errorf("PCRs %v can be set back to zero by everybody: choose others than %v", o.PCRs&keystore.Resettable, keystore.Resettable)
+		return nil, fmt.Errorf("PCRs %v can be set back without a reset of the machine: choose others than %v", o.PCRs&keystore.Resettable, keystore.Resettable)
 	}
 	return s, nil
 }

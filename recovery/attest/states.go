@@ -60,6 +60,9 @@ func (a *Attestation) Validate() error {
 		if p < 0 || p >= keystore.NumPCRs || i > 0 && p <= a.PCRs[i-1] {
 			return fmt.Errorf("pcrs: list registers 0 to %d in ascending order, each once", keystore.NumPCRs-1)
 		}
+		if keystore.Resettable.Has(p) {
+			return fmt.Errorf("pcrs: %d can be set back without a reset of the machine: choose others than %v", p, keystore.Resettable)
+		}
 	}
 	if a.Required && len(a.PCRs) == 0 {
 		return errors.New("pcrs: name the registers that count, like [0, 2, 4, 7, 14]")

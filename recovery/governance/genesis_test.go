@@ -138,6 +138,7 @@ func TestGenesisErrorsNameTheField(t *testing.T) {
 		"operator_quorum: 4: choose 1 to 3":                  func(g *Genesis) { g.OperatorQuorum = 4 },
 		"boot_approval: ":                                    func(g *Genesis) { g.BootApproval = []byte("x") },
 		"attestation: pcrs: list registers 0 to 23":          func(g *Genesis) { g.Attestation.PCRs = []int{14, 7} },
+		"attestation: pcrs: 17 can be set back":              func(g *Genesis) { g.Attestation.PCRs = []int{7, 17} },
 		"attestation: pcrs: name the registers":              func(g *Genesis) { g.Attestation.PCRs = nil },
 		"attestation: approved: name at least one":           func(g *Genesis) { g.Attestation.Approved = nil },
 		"attestation: approved: at most 64":                  func(g *Genesis) { g.Attestation.Approved = make([]attest.ApprovedState, 65) },
