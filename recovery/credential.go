@@ -22,9 +22,18 @@ type credential struct {
 	issued time.Time
 }
 
-// renewal is how often a credential is made anew, well before it ends. Replicas look at the epoch;
-// the time is for clients.
+// renewal is how often a credential is made anew, well before it ends. The wall clock counts, by which
+// the credential is dated: one that was made while the clock was wrong is made anew when it is right.
 const renewal = transport.CredentialLife / 4
+
+// wear makes a credential the present one. The reading of the monotonic clock is left out of now: by
+// that one nothing is old after a jump.
+func wear(key ed25519.PublicKey, term transport.Term, now time.Time) credential {
+	return credential{key: key, term: term, issued: now.Round(0)}
+}
+
+// old says whether another credential is due.
+func (c *credential) old(now time.Time) bool { return now.Sub(c.issued).Abs() >= renewal }
 
 // keyToWear returns the key that the log has for this replica in this epoch. The fresh one, though
 // it is attested, waits for the next epoch: others may not have executed the block that names it,
@@ -66,7 +75,7 @@ func (n *Node) issue(term transport.Term, key ed25519.PrivateKey) (tls.Certifica
 	if err != nil {
 		return certificate, err
 	}
-	n.worn = credential{key: key.Public().(ed25519.PublicKey), term: term, issued: time.Now()}
+	n.worn = wear(key.Public().(ed25519.PublicKey), term, time.Now())
 	return certificate, nil
 }
 
@@ -83,7 +92,7 @@ func (n *Node) considerCredential(m *replica.Membership) error {
 	}
 	named := m.Member(n.cfg.Self).Accepts(key.Public().(ed25519.PublicKey))
 	behind := n.worn.term != term && (!named || term.Epoch > m.Epoch)
-	if n.worn.key.Equal(key.Public()) && !behind && time.Since(n.worn.issued) < renewal {
+	if n.worn.key.Equal(key.Public()) && !behind && !n.worn.old(time.Now()) {
 		clear(key)
 		return nil
 	}
