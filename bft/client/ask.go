@@ -5,10 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft/transport"
 )
+
+// ErrOutcomeLost says that a quorum of replicas has no outcome of a request to show: it was executed,
+// or passed over, long ago, or its session has ended. Whether it was executed cannot be learned any
+// more; it will not be from now on.
+var ErrOutcomeLost = errors.New("whether the operations were executed is not known any more; they will not be from now on")
 
 // answer is what became of asking one replica.
 type answer struct {
@@ -34,8 +40,8 @@ const mostPatience = 8
 // asked when one fails, or is silent, while those before may still answer. Each time the wait
 // doubles, so that a body travels seldom more than once; and a replica that answers others of this
 // client's calls is not silent, only slow, for a while. One that is busy says when to come back.
-// When all have failed, they are asked again after a pause. It ends with ctx, or when accept has
-// [enough].
+// When all have failed, they are asked again after a pause. It ends with ctx, when accept has
+// [enough], or with [ErrOutcomeLost] when a quorum has said so and nobody else has a better answer.
 func (c *Client) ask(ctx context.Context, method string, query []byte, accept func([]byte) error) error {
 	calls, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -43,9 +49,10 @@ func (c *Client) ask(ctx context.Context, method string, query []byte, accept fu
 		answers  = make(chan answer, len(c.conns))
 		asking   = make([]bool, len(c.conns))
 		first    = int(c.preferred.Load())
-		next     = 0  // position behind first of the replica to ask next
-		last     = -1 // the replica that was asked last; -1 when it has answered
-		busy     = 0  // refusals
+		next     = 0                  // position behind first of the replica to ask next
+		last     = -1                 // the replica that was asked last; -1 when it has answered
+		busy     = 0                  // refusals
+		gone     = make(map[int]bool) // that say that it is not to be had any more
 		failure  = errors.New("none was asked")
 		start    = time.Now()
 		patience = c.patience()
@@ -86,6 +93,12 @@ func (c *Client) ask(ctx context.Context, method string, query []byte, accept fu
 				return stop.error
 			}
 			failure = fmt.Errorf("replica %d: %w", c.cfg.Peers[a.replica].ID, a.err)
+			if errors.As(a.err, new(*transport.GoneError)) {
+				gone[a.replica] = true
+			}
+			if len(gone) >= c.quorum() && next >= len(c.conns) && !slices.Contains(asking, true) {
+				return fmt.Errorf("%w (%w)", ErrOutcomeLost, failure)
+			}
 			c.cfg.Log.Debug("a replica did not help", "method", method, "error", failure)
 			if refused := new(transport.BusyError); errors.As(a.err, &refused) {
 				pause.Reset(away(refused.After, busy))
@@ -94,6 +107,9 @@ func (c *Client) ask(ctx context.Context, method string, query []byte, accept fu
 				askNext()
 			}
 		case <-pause.C:
+			if len(gone) >= c.quorum() && next >= len(c.conns) { // the others had time to say better
+				return fmt.Errorf("%w (%w)", ErrOutcomeLost, failure)
+			}
 			if wait := c.silence(last, patience, longest-time.Since(start)); wait > 0 {
 				pause.Reset(wait)
 			} else {
@@ -104,6 +120,15 @@ func (c *Client) ask(ctx context.Context, method string, query []byte, accept fu
 			return fmt.Errorf("no replica gave a proven answer in time (the last to fail: %w): %w", failure, ctx.Err())
 		}
 	}
+}
+
+// quorum is how many replicas are believed that say the same: of those there are in any case so many
+// that are correct and up; without Config.Size all but as many as can be Byzantine.
+func (c *Client) quorum() int {
+	if n := len(c.conns); c.cfg.Size.N() != n {
+		return n - (n-1)/3
+	}
+	return c.cfg.Size.Quorum()
 }
 
 // away is how long a client stays away that was refused so often before: at least what it is told,

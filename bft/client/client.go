@@ -141,7 +141,7 @@ func (c *Client) Close() error {
 
 // Submit has operations of the application executed, all in one request, and returns their results,
 // which are proven. It tries on until ctx ends; after an error the operations may have been
-// executed, or may still be, once.
+// executed, or may still be, once; after [ErrOutcomeLost] they will not be any more.
 func (c *Client) Submit(ctx context.Context, operations ...[]byte) ([][]byte, error) {
 	return c.submit(ctx, request.Application, operations)
 }

@@ -301,6 +301,47 @@ func TestAllMisbehaveUntilTheEnd(t *testing.T) {
 	require.Greater(t, r.calls[0].Load(), int64(1), "they are asked again and again")
 }
 
+func endedHere(_ context.Context, method string, answer []byte) ([]byte, error) {
+	if method != methodSubmit {
+		return answer, nil
+	}
+	return nil, &transport.GoneError{Err: errors.New("the session has ended")}
+}
+
+// A request whose session has ended is not asked for until its time is over: a quorum says so, with
+// the others silent, failing, or down. Fewer than a quorum keep nobody from an outcome, also when
+// they answer first.
+func TestALostOutcomeIsSaidAtOnce(t *testing.T) {
+	for name, other := range map[string]behaviour{"silent": silent, "failing": failing, "lying": lying, "the same": endedHere} {
+		t.Run(name, func(t *testing.T) {
+			s := newService(t)
+			r := start(t, s, 4)
+			c := newClient(t, s, r.peers, 10*time.Millisecond)
+			put(t, c, "a", "0") // it knows a height
+			for i := range 3 {
+				r.behave(i, endedHere)
+			}
+			r.behave(3, other)
+			op, err := kv.Put([]byte("a"), nil)
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			_, err = c.Submit(ctx, op)
+			require.ErrorIs(t, err, ErrOutcomeLost)
+			require.ErrorContains(t, err, "the session has ended")
+			require.NoError(t, ctx.Err())
+		})
+	}
+	s := newService(t)
+	r := start(t, s, 4)
+	c := newClient(t, s, r.peers, 10*time.Millisecond)
+	c.preferred.Store(0)
+	r.behave(0, endedHere)
+	r.behave(1, endedHere)
+	r.behave(2, failing)
+	put(t, c, "a", "1")
+}
+
 // A replica that is busy is left alone for as long as it says; then the next one is asked.
 func TestBusyReplicaIsLeftAlone(t *testing.T) {
 	s := newService(t)

@@ -38,7 +38,8 @@ func (r *Replica) serveSubmit(ctx context.Context, _ *transport.Sender, raw []by
 }
 
 // Submit orders a request and returns its proven results. It waits until they are certified or the
-// context ends. It returns a [transport.BusyError] when too much waits to be ordered.
+// context ends. It returns a [transport.BusyError] when too much waits to be ordered, and a
+// [transport.GoneError] when the outcome is not held here and will not be: [ErrStale], [ErrEnded].
 func (r *Replica) Submit(ctx context.Context, req *request.Request) (*request.Reply, error) {
 	o := origin{address: cmp.Or(transport.Source(ctx), "unknown")}
 	if err := r.admit(req, o); err != nil {
@@ -53,12 +54,12 @@ func (r *Replica) Submit(ctx context.Context, req *request.Request) (*request.Re
 	ch := r.ledger.await(key)
 	defer r.ledger.forget(key, ch)
 	if held, why := r.ledger.passed(req); why != nil && !held {
-		return nil, why
+		return nil, &transport.GoneError{Err: why}
 	}
 	select {
 	case reply := <-ch:
 		if reply == nil {
-			return nil, ErrStale
+			return nil, &transport.GoneError{Err: ErrStale}
 		}
 		return reply, nil
 	case <-ctx.Done():

@@ -26,10 +26,21 @@ func (e *BusyError) Error() string {
 
 func (e *BusyError) Unwrap() error { return e.Err }
 
+// GoneError says that what a call asks for is not to be had any more, however often this replica is
+// asked. It travels as FAILED_PRECONDITION.
+type GoneError struct{ Err error }
+
+func (e *GoneError) Error() string { return e.Err.Error() }
+
+func (e *GoneError) Unwrap() error { return e.Err }
+
 // refusal is the status by which a method's error travels.
 func refusal(err error) error {
 	var busy *BusyError
-	if !errors.As(err, &busy) {
+	switch {
+	case errors.As(err, new(*GoneError)):
+		return status.Error(codes.FailedPrecondition, err.Error())
+	case !errors.As(err, &busy):
 		return status.Error(codes.Unknown, err.Error())
 	}
 	s, failed := status.New(codes.ResourceExhausted, busy.Err.Error()).WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(busy.After)})

@@ -247,6 +247,9 @@ func call(ctx context.Context, conn *grpc.ClientConn, to bft.ReplicaID, method s
 	if b := busy(s, err); b != nil {
 		return nil, b
 	}
+	if s.Code() == codes.FailedPrecondition {
+		return nil, &GoneError{err}
+	}
 	if s.Code() == codes.Unavailable || s.Code() == codes.Canceled || s.Code() == codes.DeadlineExceeded {
 		err = Unreachable(err)
 	}
