@@ -92,10 +92,10 @@ func (c *Core) certifies(n *node) {
 // commit announces a block and its ancestors as final, oldest first.
 func (c *Core) commit(n *node, last bool) {
 	var chain []*node
-	for a := n; a != nil && a != c.final; a = a.parent {
+	for a := n; a != nil && !c.isRoot(a); a = a.parent {
 		chain = append(chain, a)
 	}
-	if len(chain) == 0 || chain[len(chain)-1].parent != c.final {
+	if len(chain) == 0 || !c.isRoot(chain[len(chain)-1].parent) {
 		return
 	}
 	for _, a := range slices.Backward(chain) {

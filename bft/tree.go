@@ -105,4 +105,8 @@ func (c *Core) tip(n *node) Tip {
 }
 
 // isNotarized reports whether the node may be built upon.
-func (c *Core) isNotarized(n *node) bool { return n.notarized || n == c.final }
+func (c *Core) isNotarized(n *node) bool { return n.notarized || c.isRoot(n) }
+
+// isRoot reports whether the node is of the last final block. It need not be the node that the tree
+// has of it: one that was let go of ([Core.close]) and fetched again has children on the old node.
+func (c *Core) isRoot(n *node) bool { return n != nil && n.digest == c.final.digest }

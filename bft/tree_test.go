@@ -60,3 +60,24 @@ func TestHowManyBlocksAreHeld(t *testing.T) {
 	require.Nil(t, core.add(more, more.Digest()))
 	require.Len(t, core.tree, maxNodes)
 }
+
+// A block that is not known to be notarized is let go of when its view is long over. When it turns
+// out to be final, and is fetched again, what was built on it before is final in its turn.
+func TestABlockThatIsFetchedAgainKeepsItsChildren(t *testing.T) {
+	core, say := fresh(t)
+	blocks := emptyBlocks(core.cfg, 2)
+	say(1, blocks[0])
+	say(1, blocks[1])
+	feed(core, proves(core, about(Notarize, blocks[1])))
+	for v := View(3); v <= 3+blocksAhead; v++ {
+		feed(core, proves(core, nullification(3, v)))
+	}
+	require.NotContains(t, core.tree, blocks[0].Digest())
+	feed(core, proves(core, about(Finalize, blocks[0])))
+	feed(core, core.Step(Now{core.now, 1}, Fetched{blocks[:1]}))
+	height, _ := core.Final()
+	require.Equal(t, Height(1), height)
+	feed(core, proves(core, about(Finalize, blocks[1])))
+	height, _ = core.Final()
+	require.Equal(t, Height(2), height)
+}
