@@ -97,7 +97,10 @@ func (b *Batch) commit(sync bool) error {
 			return err
 		}
 	}
-	if b.Empty() && !sync {
+	if b.Empty() { // the database would not even wait for those before it
+		if sync {
+			return s.Sync()
+		}
 		return nil
 	}
 	options := pebble.NoSync

@@ -143,6 +143,15 @@ func TestWhatIsPromisedOutlivesAPowerCut(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []bft.Vote{voteFor(block, true)}, votes)
 
+	later := voteFor(newBlock(1, 2, 2, block.Digest(), "later"), true)
+	b = s.NewBatch()
+	require.NoError(t, b.PutVote(later))
+	require.NoError(t, b.Commit(false))
+	require.NoError(t, s.NewBatch().Commit(true), "an empty one, with all before it")
+	votes, err = cut().Votes(1)
+	require.NoError(t, err)
+	require.Equal(t, []bft.Vote{voteFor(block, true), later}, votes)
+
 	for _, mark := range []string{"one", "two"} {
 		require.NoError(t, s.WriteMark([]byte(mark)))
 		got, err := cut().ReadMark()
@@ -305,6 +314,16 @@ func TestNearlyFullDisk(t *testing.T) {
 	block := chain(1, 1, 1)[0]
 	block.Payload = make([]byte, checkEvery+1)
 	write(t, s, func(b *Batch) { require.NoError(t, b.PutBlock(block)) })
+
+	for size, fits := range map[int64]bool{(1<<30 - 64<<20) / 2: true, (1<<30-64<<20)/2 + 1: false} {
+		w, err := s.NewSnapshot(2, size)
+		if fits {
+			require.NoError(t, err)
+			w.Discard()
+		} else {
+			require.ErrorIs(t, err, ErrFull, "it would take more than half of what is left above the reserve")
+		}
+	}
 
 	disk.set(1 << 20)
 	b := s.NewBatch()

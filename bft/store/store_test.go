@@ -1,10 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
@@ -204,21 +207,27 @@ func TestPrune(t *testing.T) {
 	orphan, rival := newBlock(1, 9, 3, bft.Digest{9}, "orphan"), newBlock(2, 30, 11, bft.Digest{9}, "rival")
 	fill(t, s, old, 4)
 	fill(t, s, blocks, 6)
-	fill(t, s, []*bft.Block{orphan, rival}, 0)
+	beside := newBlock(2, 31, 10, bft.Digest{9}, "beside the last final block")
+	fill(t, s, []*bft.Block{orphan, rival, beside}, 0)
 	write(t, s, func(b *Batch) {
 		require.NoError(t, b.PutBlock(blocks[0]), "stored again when it is final")
 		require.NoError(t, b.PutCertificate(nullification(1, 2)))
 		require.NoError(t, b.PutCertificate(nullification(2, 8)))
+		for _, block := range append(old, blocks...) {
+			require.NoError(t, b.PutCertificate(certificate(block, bft.Finalize)))
+		}
 	})
+	require.Equal(t, []*bft.Block{blocks[0], orphan, rival, beside}, openBlocks(t, s), "those that are not known to be final, and one that will be found to be")
 
 	require.NoError(t, s.PruneEpoch(2))
+	require.Equal(t, []*bft.Block{rival}, openBlocks(t, s))
 	votes, err := s.Votes(1)
 	require.NoError(t, err)
 	require.Empty(t, votes)
 	votes, err = s.Votes(2)
 	require.NoError(t, err)
-	require.Len(t, votes, 7)
-	requireStored(t, s, append(old, append(blocks, rival)...), []*bft.Block{orphan})
+	require.Len(t, votes, 8)
+	requireStored(t, s, append(old, append(blocks, rival)...), []*bft.Block{orphan, beside})
 	_, ok, err := s.Certificate(nullification(1, 2).Statement)
 	require.NoError(t, err)
 	require.False(t, ok)
@@ -226,7 +235,7 @@ func TestPrune(t *testing.T) {
 	require.NoError(t, s.PruneViews(2, 8))
 	votes, err = s.Votes(2)
 	require.NoError(t, err)
-	require.Len(t, votes, 4)
+	require.Len(t, votes, 5)
 	_, ok, err = s.Certificate(nullification(2, 8).Statement)
 	require.NoError(t, err)
 	require.True(t, ok)
@@ -238,8 +247,27 @@ func TestPrune(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, h >= 7, final != nil, "block %d is known to be final", h)
 	}
+	for _, block := range append(old, blocks...) {
+		_, ok, err := s.Certificate(certificate(block, bft.Finalize).Statement)
+		require.NoError(t, err)
+		require.Equal(t, block.Height >= 7, ok, "the finalization of block %d", block.Height)
+	}
 	require.NoError(t, s.PruneBelow(100), "a height that is not there changes nothing")
 	requireStored(t, s, blocks[2:], nil)
+}
+
+// openBlocks are the blocks that are listed as not final, in order of heights.
+func openBlocks(t *testing.T, s *Store) (blocks []*bft.Block) {
+	t.Helper()
+	require.NoError(t, s.each([]byte{prefixOpen}, []byte{prefixOpen + 1}, func(it *pebble.Iterator) error {
+		h, digest, ok := splitHeightDigest(it.Key())
+		require.True(t, ok)
+		block, err := s.blockAt(h, digest)
+		blocks = append(blocks, block)
+		return err
+	}))
+	slices.SortStableFunc(blocks, func(a, b *bft.Block) int { return cmp.Compare(a.View, b.View) })
+	return blocks
 }
 
 // requireStored checks that some blocks are stored with their notarizations, and others neither.
