@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,9 +18,20 @@ func (f *simFlags) runWhole(cmd *cobra.Command) error {
 	if f.nMax > 0 {
 		return errors.New("--whole runs one size: give --f and --c instead of --n-max")
 	}
-	o := wholesim.Options{F: f.options.F, C: f.options.C, Adversary: f.options.Adversary, Mutant: f.options.Mutant}
+	if f.options.Mutant == "list" {
+		fmt.Fprintln(cmd.OutOrStdout(), strings.Join(wholesim.Mutants(), "\n"))
+		return nil
+	}
+	o := wholesim.Options{F: f.options.F, C: f.options.C, Mutant: f.options.Mutant}
+	if cmd.Flags().Changed("adversary") {
+		o.Adversary = f.options.Adversary
+	}
 	if cmd.Flags().Changed("faults") {
 		o.Faults = f.options.Faults
+	}
+	o = wholesim.Recipe(o)
+	if o.Adversary == "" {
+		o.Adversary = "all"
 	}
 	if f.trace {
 		o.Trace = func(line string) { fmt.Fprintln(cmd.ErrOrStderr(), line) }
@@ -34,7 +46,7 @@ func (f *simFlags) runWhole(cmd *cobra.Command) error {
 		return err
 	}
 	defer binary.Close()
-	report, err := wholesim.Campaign(cmd.Context(), binary, f.seed, f.seeds, o, func(r wholesim.Result) { f.tellWhole(cmd, r) })
+	report, err := wholesim.Campaign(cmd.Context(), binary, f.seed, f.seeds, o, func(r wholesim.Result) { f.tellWhole(cmd, o, r) })
 	if err != nil {
 		return err
 	}
@@ -54,21 +66,17 @@ func (f *simFlags) runWhole(cmd *cobra.Command) error {
 }
 
 // tellWhole prints a seed that failed: its plan, the last of what happened, and how to see it again.
-func (f *simFlags) tellWhole(cmd *cobra.Command, r wholesim.Result) {
+func (f *simFlags) tellWhole(cmd *cobra.Command, o wholesim.Options, r wholesim.Result) {
 	if r.Failure() == "" {
 		return
 	}
 	faults := ""
-	if cmd.Flags().Changed("faults") {
-		faults = " --faults " + strings.Join(f.options.Faults, ",")
-		if len(f.options.Faults) == 0 {
-			faults = " --faults none"
-		}
+	if o.Faults != nil {
+		faults = " --faults " + cmp.Or(strings.Join(o.Faults, ","), "none")
 	}
-	command := fmt.Sprintf("reseal sim --whole --seed %d --seeds 1 --f %d --c %d --adversary %s%s --trace", r.Seed, f.options.F, f.options.C,
-		f.options.Adversary, faults)
-	if f.options.Mutant != "" {
-		command += " --mutant " + f.options.Mutant
+	command := fmt.Sprintf("reseal sim --whole --seed %d --seeds 1 --f %d --c %d --adversary %s%s --trace", r.Seed, o.F, o.C, o.Adversary, faults)
+	if o.Mutant != "" {
+		command += " --mutant " + o.Mutant
 	}
 	w := cmd.ErrOrStderr()
 	fmt.Fprintf(w, "seed %d: %s\n", r.Seed, r.Failure())
