@@ -120,7 +120,7 @@ func (c *cluster) tryStart(i int) error {
 	require.NoError(t, err)
 	var running atomic.Pointer[replica.Replica]
 	n.transport, err = transport.New(transport.Config{
-		Cluster: c.id, Self: id, Listen: c.membership.Members[i].Address, Certificate: credential, Log: log,
+		Cluster: c.id, Self: id, Listen: c.membership.Members[i].Address, Certificate: credential, Identity: c.identities[i], Log: log,
 		Handler: func(from transport.Sender, frame []byte) {
 			if r := running.Load(); r != nil {
 				r.Receive(from, frame)
