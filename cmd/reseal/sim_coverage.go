@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -38,7 +39,8 @@ func runCoverage(cmd *cobra.Command) error {
 		c.Dir, c.Stderr = root, cmd.ErrOrStderr()
 		return c.Run()
 	}
-	if err := goTool("build", "-cover", "-covermode=set", "-coverpkg=./bft", "-o", binary, "./cmd/reseal"); err != nil {
+	// The counters are written at the exit of a program whose main package has some too.
+	if err := goTool("build", "-cover", "-covermode=set", "-coverpkg=./bft,./cmd/reseal", "-o", binary, "./cmd/reseal"); err != nil {
 		return fmt.Errorf("build with counters: %w", err)
 	}
 	args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(a string) bool { return strings.HasPrefix(a, "--coverage") })
@@ -78,6 +80,9 @@ func uncovered(profile []byte) (never []branch, statements, missed int, err erro
 			return nil, 0, 0, fmt.Errorf("a line of the profile is malformed: %q", line)
 		}
 		file, position, _ := strings.Cut(fields[0], ":")
+		if path.Base(path.Dir(file)) != "bft" {
+			continue
+		}
 		first, _, _ := strings.Cut(position, ".")
 		at, err := strconv.Atoi(first)
 		n, errN := strconv.Atoi(fields[1])
@@ -85,12 +90,15 @@ func uncovered(profile []byte) (never []branch, statements, missed int, err erro
 			return nil, 0, 0, fmt.Errorf("a line of the profile is malformed: %q: %w", line, err)
 		}
 		statements += n
-		if fields[2] == "0" {
+		if fields[2] == "0" && n > 0 {
 			missed += n
 			never = append(never, branch{filepath.Join("bft", filepath.Base(file)), at, n})
 		}
 	}
 	slices.SortFunc(never, func(a, b branch) int { return cmp.Or(cmp.Compare(a.file, b.file), a.line-b.line) })
+	if statements == 0 {
+		return nil, 0, 0, errors.New("the build with counters has counted nothing")
+	}
 	return never, statements, missed, lines.Err()
 }
 
