@@ -45,9 +45,11 @@ type State interface {
 
 // Limits on what travels. A request that breaks one is refused at the gateway.
 const (
-	MaxOperation  = 1 << 20  // bytes of one operation
-	MaxOperations = 1 << 12  // operations of one request
-	MaxRequest    = 2 << 20  // bytes of one request
-	MaxPayload    = 8 << 20  // bytes of one block's payload
-	MaxMessage    = 10 << 20 // bytes of one message between replicas
+	MaxOperation  = 1 << 20 // bytes of one operation
+	MaxOperations = 1 << 12 // operations of one request
+	MaxRequest    = 2 << 20 // bytes of one request
+	// MaxPayload bounds a block's payload, in bytes: one request of the largest size.
+	MaxPayload = MaxRequest + 4<<10
+	MaxMessage = MaxPayload + 4<<10 // bytes of one message of the protocol between replicas
+	MaxReply   = 10 << 20           // bytes of an answer to a client or to a call of a replica
 )

@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/budget"
 	"github.com/reseal-bft/reseal/bft/replica"
 	"github.com/reseal-bft/reseal/bft/store"
 	"github.com/reseal-bft/reseal/bft/transport"
@@ -47,6 +48,10 @@ type NodeConfig struct {
 	FS        vfs.FS
 	Clock     func() time.Time
 	Retention replica.Retention
+
+	// Memory has the budgets of what is kept in memory, but for what the application keeps; nil:
+	// those of [budget.Default], or of the least that the cluster's size takes.
+	Memory *budget.Table
 
 	// Observe, if it is not nil, is shown what goes into the consensus core and what comes out, see
 	// replica.Config.
@@ -126,6 +131,12 @@ func Start(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
+	}
+	if cfg.Memory == nil {
+		var err error
+		if cfg.Memory, err = budget.Of(0, cfg.Genesis.Size()); err != nil {
+			return nil, err
+		}
 	}
 	n := &Node{
 		cfg: cfg, cluster: cfg.Genesis.ClusterID(), log: cfg.Log, started: cfg.Clock(), began: time.Now(),
@@ -239,7 +250,7 @@ func (n *Node) newReplica() (*replica.Replica, error) {
 		Cluster: n.cluster, Self: n.cfg.Self, Store: n.store, Network: n.transport,
 		Application: n.cfg.Application, System: n.state,
 		Keys: n.keys, Verifier: n.keeper.Verifier,
-		Window: n.cfg.Genesis.Window, Timeouts: n.cfg.Genesis.Timeouts.Bounds(), Retention: n.cfg.Retention, Log: n.log, Clock: n.cfg.Clock,
+		Window: n.cfg.Genesis.Window, Timeouts: n.cfg.Genesis.Timeouts.Bounds(), Retention: n.cfg.Retention, Memory: n.cfg.Memory, Log: n.log, Clock: n.cfg.Clock,
 		OnExecuted: n.executed, OnEvidence: n.accuse, Observe: n.cfg.Observe,
 	})
 }
@@ -270,7 +281,7 @@ func (n *Node) listen() error {
 		listen = n.cfg.Genesis.Members[n.cfg.Self-1].Address
 	}
 	n.transport, err = n.cfg.Network(transport.Config{
-		Cluster: n.cluster, Self: n.cfg.Self, Listen: listen, Certificate: certificate, Identity: n.cfg.Keystore.Identity(), Log: n.log,
+		Cluster: n.cluster, Self: n.cfg.Self, Listen: listen, Certificate: certificate, Identity: n.cfg.Keystore.Identity(), Memory: n.cfg.Memory, Log: n.log,
 		Handler: n.receive, Admit: n.admit, Named: n.named,
 	})
 	return err

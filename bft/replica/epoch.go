@@ -35,6 +35,7 @@ type epochRun struct {
 	writes inbox[bft.Effect]
 	checks inbox[bft.Effect]
 	finals inbox[bft.Finalized]
+	meter  meter // of events, writes and finals
 
 	started  time.Time
 	view     atomic.Uint64
@@ -115,6 +116,7 @@ func (r *Replica) newRun(ctx context.Context, m *Membership, keys EpochKeys) (*e
 	e.writes.init()
 	e.checks.init()
 	e.finals.init()
+	e.meter.init(r.memory.Received, r.memory.Decided)
 	restored, err := r.cfg.Store.Restore(m.Epoch)
 	if err != nil {
 		return nil, fmt.Errorf("read epoch %d from disk: %w", m.Epoch, err)
@@ -134,7 +136,7 @@ func (r *Replica) newRun(ctx context.Context, m *Membership, keys EpochKeys) (*e
 	e.written.Store(uint64(restored.Final.Height))
 	restored.Executed = r.ledger.recent()
 	for _, b := range restored.Blocks {
-		e.headers.add(b.Digest(), b.Header)
+		e.headers.add(b.Digest(), b)
 	}
 	e.restorePledge(&restored)
 	if e.core, err = bft.New(e.config, restored); err != nil {
@@ -171,7 +173,7 @@ func (e *epochRun) close() {
 	for _, t := range e.timers {
 		t.Stop()
 	}
-	e.events.close()
+	e.meter.close()
 	if e.endProposal != nil {
 		e.endProposal()
 	}
@@ -189,6 +191,9 @@ func (e *epochRun) stepLoop() error {
 		for _, event := range batch {
 			now := e.now()
 			e.perform(now, event, e.core.Step(now, event))
+			if x, ok := event.(bft.Receive); ok {
+				e.meter.seen(x.From, messageSize(x.Message))
+			}
 		}
 		if view := uint64(e.core.View()); e.view.Swap(view) != view {
 			signal(e.turned)
@@ -229,6 +234,7 @@ func (e *epochRun) clockOff(x bft.ClockOff) {
 // dispatch hands each effect to what carries it out. Effects whose order matters (disk, signatures,
 // network) share one queue.
 func (e *epochRun) dispatch(effects []bft.Effect) {
+	e.meter.decide(decisionSizes(effects))
 	for _, effect := range effects {
 		switch x := effect.(type) {
 		case bft.Combine, bft.Verify:
@@ -252,6 +258,7 @@ func (e *epochRun) dispatch(effects []bft.Effect) {
 			e.clockOff(x)
 		case bft.Finalized:
 			e.final.Store(uint64(x.Block.Height))
+			e.meter.decide(decisionSize(x)) // in two queues
 			e.writes.put(effect)
 			e.finals.put(x)
 		default:
@@ -306,20 +313,26 @@ const askAheadAgain = firstPatience + headTimeout
 // when it is final.
 type headerCache struct {
 	mu      *sync.Mutex
-	headers map[bft.Digest]bft.Header
+	headers map[bft.Digest]cachedHeader
 	waiting map[bft.Digest]bft.Certificate // notarizations whose headers are not there yet
 	order   []bft.Digest
+}
+
+// cachedHeader is a header, and the size of its block's payload.
+type cachedHeader struct {
+	bft.Header
+	bytes int
 }
 
 // cachedHeaders bounds the cache: far more than the views between a block and its notarization.
 const cachedHeaders = 1024
 
 func newHeaderCache() headerCache {
-	return headerCache{mu: new(sync.Mutex), headers: make(map[bft.Digest]bft.Header), waiting: make(map[bft.Digest]bft.Certificate)}
+	return headerCache{mu: new(sync.Mutex), headers: make(map[bft.Digest]cachedHeader), waiting: make(map[bft.Digest]bft.Certificate)}
 }
 
-// add keeps a header, and returns the notarization that waited for it, if one did.
-func (c *headerCache) add(digest bft.Digest, h bft.Header) *bft.Certificate {
+// add keeps a block's header, and returns the notarization that waited for it, if one did.
+func (c *headerCache) add(digest bft.Digest, b *bft.Block) *bft.Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.headers[digest]; ok {
@@ -330,7 +343,7 @@ func (c *headerCache) add(digest bft.Digest, h bft.Header) *bft.Certificate {
 	if !waited {
 		c.remember(digest)
 	}
-	c.headers[digest] = h
+	c.headers[digest] = cachedHeader{b.Header, len(b.Payload)}
 	if !waited {
 		return nil
 	}
@@ -346,7 +359,7 @@ func (c *headerCache) await(certificate bft.Certificate) (bft.Header, bool) {
 		c.remember(certificate.Block)
 		c.waiting[certificate.Block] = certificate
 	}
-	return h, ok
+	return h.Header, ok
 }
 
 // remember makes room for what is known of one more block.
@@ -363,5 +376,16 @@ func (c *headerCache) get(digest bft.Digest) (bft.Header, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h, ok := c.headers[digest]
-	return h, ok
+	return h.Header, ok
+}
+
+// payloads is the sum of the payloads of a block and its ancestors above a height, as far as they
+// are known here, in bytes.
+func (c *headerCache) payloads(digest bft.Digest, above bft.Height) (bytes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for h, ok := c.headers[digest]; ok && h.Height > above; h, ok = c.headers[h.Parent] {
+		bytes += h.bytes
+	}
+	return bytes
 }

@@ -21,6 +21,7 @@ func (e *epochRun) executeLoop() error {
 			if err != nil {
 				return err
 			}
+			e.meter.decide(-decisionSize(f))
 			e.events.put(bft.Executed{Height: s.height, Root: s.root, HandoffReady: s.handoffReady})
 			if f.Last {
 				return errEpochEnded
@@ -67,26 +68,32 @@ func (r *Replica) certified(header bft.Header, certificate bft.Certificate) {
 	}
 }
 
-// parsedBlocks bounds the blocks whose requests are kept from the gateway to their execution, and
-// parsedOfView those of one view: a leader that signs many keeps nobody else's out.
-const (
-	parsedBlocks = 64
-	parsedOfView = 2
-)
+// parsedOfView bounds the blocks of one view whose requests are kept from the gateway to their
+// execution: a leader that signs many keeps nobody else's out.
+const parsedOfView = 2
 
 // parsed keeps the requests of blocks that the gateway has parsed, so that they are not parsed and
-// hashed again when they are executed.
+// hashed again when they are executed. It has a budget in bytes. What is executed soonest stays, so
+// that a leader who makes up blocks high above keeps nobody else's out; what went is parsed again.
 type parsed struct {
+	limit int
+
 	mu     sync.Mutex
 	blocks map[bft.Digest]parsedBlock
+	bytes  int
 }
 
 type parsedBlock struct {
 	at       position
 	requests []*request.Request
+	bytes    int
 }
 
 func (p *parsed) add(at position, digest bft.Digest, requests []*request.Request) {
+	b := parsedBlock{at, requests, messageBytes}
+	for _, r := range requests {
+		b.bytes += footprint(r)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.blocks == nil {
@@ -98,9 +105,29 @@ func (p *parsed) add(at position, digest bft.Digest, requests []*request.Request
 			ofView++
 		}
 	}
-	if len(p.blocks) < parsedBlocks && ofView < parsedOfView {
-		p.blocks[digest] = parsedBlock{at, requests}
+	if _, there := p.blocks[digest]; there || ofView >= parsedOfView {
+		return
 	}
+	p.blocks[digest] = b
+	p.bytes += b.bytes
+	for p.bytes > p.limit {
+		p.drop(p.highest())
+	}
+}
+
+func (p *parsed) highest() (digest bft.Digest) {
+	var highest position
+	for d, b := range p.blocks {
+		if !highest.after(b.at) {
+			digest, highest = d, b.at
+		}
+	}
+	return digest
+}
+
+func (p *parsed) drop(digest bft.Digest) {
+	p.bytes -= p.blocks[digest].bytes
+	delete(p.blocks, digest)
 }
 
 // take returns the requests of a final block, if they were kept, and lets go of all blocks up to
@@ -111,7 +138,7 @@ func (p *parsed) take(at position, digest bft.Digest) ([]*request.Request, bool)
 	found, ok := p.blocks[digest]
 	for d, b := range p.blocks {
 		if !b.at.after(at) {
-			delete(p.blocks, d)
+			p.drop(d)
 		}
 	}
 	return found.requests, ok

@@ -6,6 +6,12 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 )
 
+// Budgets of the tests, in bytes.
+const (
+	poolBytes   = 64 << 20
+	testResults = 8 * bft.MaxBlockResults
+)
+
 // SnapshotNow writes a snapshot of the certified state, as is done now and then.
 func (r *Replica) SnapshotNow() error {
 	return r.saveSnapshot(context.Background(), r.ledger.certified.Load())

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/budget"
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
@@ -27,7 +28,7 @@ const (
 // Bounds of what a core's fetches may cost: as many at a time; after one that failed, a pause that
 // doubles.
 const (
-	maxFetches    = 8
+	maxFetches    = budget.Fetches - 1 // and the log, or a snapshot
 	firstPause    = 100 * time.Millisecond
 	lastPause     = 5 * time.Second
 	rememberedGap = 256

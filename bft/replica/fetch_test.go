@@ -145,7 +145,7 @@ func TestParsedBlocksAreNotCrowdedOut(t *testing.T) {
 	e, err := r.newRun(t.Context(), r.Membership(), EpochKeys{})
 	require.NoError(t, err)
 	e.ctx = t.Context()
-	for i := range 2 * parsedBlocks {
+	for i := range 128 {
 		for _, view := range []bft.View{1 << 40, 1 + carriedAhead, bft.View(i) + 1 + carriedAhead} {
 			payload := w.payload(10)
 			h := bft.Header{

@@ -77,19 +77,18 @@ func (r *Replica) receiveMessage(sender transport.Sender, frame []byte) error {
 	if status, ok := message.(bft.Status); ok && status.FinalHeight > bft.Height(run.final.Load())+littleBehind {
 		r.fallenBehind(from)
 	}
-	run.events.putPeer(bft.Receive{From: from, Message: message})
+	run.meter.await(from, messageSize(message))
+	run.events.put(bft.Receive{From: from, Message: message})
 	return nil
 }
 
-// Bounds of what is kept of each peer's messages for an epoch that has not begun here.
-const (
-	earlyMessages = 256
-	earlyBytes    = 16 << 20
-)
-
 // early holds the messages of peers that have begun the next epoch a moment sooner than this
-// replica. Without it they would be lost, and said again only after a timeout.
+// replica. Without it they would be lost, and said again only after a timeout. Each peer has a
+// budget in bytes; if it speaks under several keys, what the one said that takes most goes first, so
+// that who has had a key of its cannot silence it.
 type early struct {
+	limit int // of each peer
+
 	mu    sync.Mutex
 	peers map[earlySender]*earlyPeer
 }
@@ -124,11 +123,32 @@ func (q *early) keep(sender transport.Sender, epoch bft.Epoch, m bft.Message) {
 		p = &earlyPeer{epoch: epoch}
 		q.peers[from] = p
 	}
-	if b, ok := m.(*bft.Block); ok {
-		p.bytes += len(b.Payload)
-	}
-	if len(p.messages) < earlyMessages && p.bytes < earlyBytes {
-		p.messages = append(p.messages, m)
+	p.messages, p.bytes = append(p.messages, m), p.bytes+messageSize(m)
+	q.bound(sender.ID)
+}
+
+// bound lets go of the last of what a peer has said, under the key that has most, while it is too much.
+func (q *early) bound(id bft.ReplicaID) {
+	for {
+		all, most := 0, earlySender{}
+		for from, p := range q.peers {
+			if from.id != id {
+				continue
+			}
+			if all += p.bytes; most.id == 0 || p.bytes > q.peers[most].bytes {
+				most = from
+			}
+		}
+		if all <= q.limit {
+			return
+		}
+		p := q.peers[most]
+		last := len(p.messages) - 1
+		p.bytes -= messageSize(p.messages[last])
+		p.messages[last] = nil
+		if p.messages = p.messages[:last]; last == 0 {
+			delete(q.peers, most)
+		}
 	}
 }
 
@@ -162,6 +182,7 @@ func (e *epochRun) hearEarly() {
 			if vote, ok := m.(bft.Vote); ok {
 				e.r.recall.note(from.id, vote)
 			}
+			e.meter.count(from.id, messageSize(m))
 			e.events.put(bft.Receive{From: from.id, Message: m})
 		}
 	}

@@ -13,13 +13,11 @@ import (
 )
 
 // Bounds of the results that are held for clients that wait or ask again: those of so many recent
-// blocks, and of so many bytes: eight blocks with the largest results. Those of the last block are
-// held in any case; a client whose result is let go before it is certified hears that it is no
-// longer held.
+// blocks, and of so many bytes as their budget says. Those of the last block are held in any case; a
+// client whose result is let go before it is certified hears that it is no longer held.
 const (
-	keptResults     = 4096
-	keptResultBytes = 8 * bft.MaxBlockResults
-	outcomeBytes    = 256 // of an outcome beside its results
+	keptResults  = 4096
+	outcomeBytes = 256 // of an outcome beside its results
 )
 
 // state is the replicated state after one block. Immutable.
@@ -48,6 +46,7 @@ type ledger struct {
 	cluster bft.ClusterID
 	app     bft.Application
 	system  System
+	limit   int // bytes of results
 
 	latest    atomic.Pointer[state]
 	certified atomic.Pointer[certifiedState]
@@ -77,9 +76,9 @@ type outcome struct {
 	results [][]byte
 }
 
-func newLedger(cluster bft.ClusterID, app bft.Application, system System) *ledger {
+func newLedger(cluster bft.ClusterID, app bft.Application, system System, limit int) *ledger {
 	l := &ledger{
-		cluster: cluster, app: app, system: system, news: make(chan struct{}),
+		cluster: cluster, app: app, system: system, limit: limit, news: make(chan struct{}),
 		states:  make(map[bft.Height]*state),
 		results: make(map[sessionKey]outcome),
 		waiters: make(map[sessionKey][]chan<- *request.Reply), sessions: newSessions(),
@@ -212,7 +211,7 @@ func (l *ledger) remember(height bft.Height, requests []*request.Request, outcom
 		l.held = append(l.held, block)
 		l.bytes += block.bytes
 	}
-	for len(l.held) > 1 && (l.bytes > keptResultBytes || l.held[0].height+keptResults <= height) {
+	for len(l.held) > 1 && (l.bytes > l.limit || l.held[0].height+keptResults <= height) {
 		for _, key := range l.held[0].keys {
 			delete(l.results, key)
 			l.tell(key, nil) // who still waits for its state to be certified

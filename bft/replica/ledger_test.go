@@ -22,7 +22,7 @@ func TestHeldResultsAreBoundedInBytes(t *testing.T) {
 	for i := range reads {
 		reads[i] = get
 	}
-	const blocks = 3 * keptResultBytes / (8 * kv.MaxValue)
+	const blocks = 3 * testResults / (8 * kv.MaxValue)
 	waiting := make([]chan *request.Reply, blocks)
 	keys := make([]sessionKey, blocks)
 	for i := range blocks {
@@ -38,8 +38,8 @@ func TestHeldResultsAreBoundedInBytes(t *testing.T) {
 				held += len(result)
 			}
 		}
-		require.LessOrEqual(t, held, keptResultBytes)
-		require.LessOrEqual(t, w.ledger.bytes, keptResultBytes)
+		require.LessOrEqual(t, held, testResults)
+		require.LessOrEqual(t, w.ledger.bytes, testResults)
 	}
 	require.Nil(t, <-waiting[0], "it was let go before it was certified")
 	h := w.tip.Header
@@ -121,6 +121,6 @@ func TestAnApplicationThatFailsStopsTheReplica(t *testing.T) {
 	r, err = w.replica(s, &peers{})
 	require.NoError(t, err)
 	require.EqualValues(t, 8, r.ledger.latest.Load().height, "the log has them all")
-	r.ledger = newLedger(w.id, failing{kv.New(), 5}, newEpochs(w.system.history[0], w.system.readyAt))
+	r.ledger = newLedger(w.id, failing{kv.New(), 5}, newEpochs(w.system.history[0], w.system.readyAt), testResults)
 	require.ErrorIs(t, r.replayAll(), errDisk)
 }

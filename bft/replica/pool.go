@@ -13,10 +13,9 @@ import (
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
-// Bounds of the pool: bytes of memory, and requests of one client. Beyond them a request is
-// refused, and its client told when to come back.
+// Bounds of the pool, beside its bytes: requests of one client, beyond which one is refused, and its
+// client told when to come back.
 const (
-	poolBytes     = 64 << 20
 	poolPerClient = request.Window
 	// blockWeight bounds what one block carries, in the measure of [weight]: large enough to spread
 	// the cost of a block's votes, small enough to travel and to be executed within a fraction of a
@@ -104,6 +103,8 @@ type giving struct {
 // address; so there is always room for somebody else. (Dynamic thresholds: Choudhury, Hahne, 1998.)
 // Safe for concurrent use.
 type pool struct {
+	limit int // bytes of memory
+
 	mu       sync.Mutex
 	byDigest map[bft.Digest]*pooled
 	root     *flow
@@ -126,8 +127,9 @@ type pool struct {
 	aside []*pooled // large requests whose turn has come, and that rest
 }
 
-func newPool() *pool {
+func newPool(limit int) *pool {
 	p := &pool{
+		limit:    limit,
 		byDigest: make(map[bft.Digest]*pooled), root: newFlow(nil, nil), keys: make(map[[32]byte]int),
 		blocks: make(map[bft.View][]*pooled), wake: make(chan struct{}), free: make(chan struct{}, 1),
 	}
@@ -200,7 +202,7 @@ func (p *pool) refusal(r *request.Request, o origin) error {
 			own = k.bytes
 		}
 	}
-	if own+footprint(r) <= poolBytes-p.root.bytes-source && p.keys[client] < poolPerClient {
+	if own+footprint(r) <= p.limit-p.root.bytes-source && p.keys[client] < poolPerClient {
 		return nil
 	}
 	away := math.MaxFloat64

@@ -85,7 +85,7 @@ func TestLittleIsServedAtOnce(t *testing.T) {
 		"at the same address": func(p *pool) { fill(t, p, origin{address: "modest"}, 1, 64, large) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPool()
+			p := newPool(poolBytes)
 			greedy(p)
 			p.block(1) // the greedy one has been served before
 			modest := fill(t, p, origin{address: "modest"}, 2, 1, 100)
@@ -101,7 +101,7 @@ func TestLittleIsServedAtOnce(t *testing.T) {
 // Those who have always something waiting share blocks alike, in bytes, however large their
 // requests are and however many keys they have.
 func TestSharesAreInBytes(t *testing.T) {
-	p := newPool()
+	p := newPool(poolBytes)
 	fill(t, p, origin{address: "a"}, 1, 60, 300<<10)
 	fill(t, p, origin{address: "b"}, 2, 60, 100<<10)
 	for client := range uint64(3000) {
@@ -154,7 +154,7 @@ func TestNobodySavesTurnsUp(t *testing.T) {
 // One that takes all it gets leaves as much as it has, and hears when to come back; one key leaves
 // room for the others at its address.
 func TestThereIsAlwaysRoomForSomebodyElse(t *testing.T) {
-	p := newPool()
+	p := newPool(poolBytes)
 	requests := 0
 	for client := range uint64(200) {
 		requests += len(fill(t, p, origin{address: "greedy"}, client, 64, large))
@@ -172,19 +172,19 @@ func TestThereIsAlwaysRoomForSomebodyElse(t *testing.T) {
 	}
 	require.NoError(t, p.add(unsigned(t, 1, 9, bft.MaxOperation), origin{}, start), "this process's own is never refused")
 
-	p = newPool()
+	p = newPool(poolBytes)
 	fill(t, p, origin{address: "shared"}, 1, 64, large)
 	require.Less(t, len(p.byDigest), 64)
 	require.NoError(t, p.add(unsigned(t, 2, 1, large), origin{address: "shared"}, start), "another key at the same address")
 
-	p = newPool()
+	p = newPool(poolBytes)
 	fill(t, p, origin{address: "a"}, 1, 2*poolPerClient, 10)
 	require.Len(t, p.byDigest, poolPerClient, "no more than a session can have outstanding")
 }
 
 // Who is refused comes back when what waits is ordered.
 func TestWhenToComeBack(t *testing.T) {
-	p, now := newPool(), start
+	p, now := newPool(poolBytes), start
 	in := fill(t, p, origin{address: "greedy"}, 1, 64, large)
 	p.settle(1, in[:1], now)
 	for i, r := range in[1:11] {
@@ -201,7 +201,7 @@ func TestWhenToComeBack(t *testing.T) {
 // What a leader is given and does not put into a block goes to the next one at once; each peer gets
 // a body once; and no more is given than fits into a block.
 func TestHandOn(t *testing.T) {
-	p := newPool()
+	p := newPool(poolBytes)
 	small := fill(t, p, origin{address: "a"}, 1, 2, 100)
 	foreign := fill(t, p, origin{peer: 4}, 9, 1, 100)
 	p.begin(1)
@@ -225,7 +225,7 @@ func TestHandOn(t *testing.T) {
 	p.begin(6)
 	require.Equal(t, small[:1], p.hand(6, 2, start.Add(againAfter)), "and who refused one is given it again")
 
-	p = newPool()
+	p = newPool(poolBytes)
 	fill(t, p, origin{address: "a"}, 1, 64, 100<<10)
 	given := p.hand(0, 2, start)
 	require.Len(t, given, awayWeight/(100<<10+1<<9+200))
@@ -253,7 +253,7 @@ func same(t *testing.T, want, got []*request.Request, why ...any) {
 // While others are served, blocks without large requests have half of the time: after one with a
 // large request, what is small goes before the next for as long as that block took.
 func TestLargeRequestsRest(t *testing.T) {
-	p, now := newPool(), start
+	p, now := newPool(poolBytes), start
 	big := fill(t, p, origin{address: "a"}, 1, 8, large)
 	sequence := uint64(0)
 	small := func() *request.Request {
@@ -307,7 +307,7 @@ func TestLargeRequestsRest(t *testing.T) {
 // A leader that waits for something to order begins when a large request has rested.
 func TestALeaderWaitsForWhatRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPool()
+		p := newPool(poolBytes)
 		big := fill(t, p, origin{address: "a"}, 1, 3, large)
 		one := unsigned(t, 2, 1, 100)
 		require.NoError(t, p.add(one, origin{address: "b"}, time.Now()))
@@ -328,7 +328,7 @@ func TestALeaderWaitsForWhatRests(t *testing.T) {
 // Whatever is done with it, the pool loses nothing, keeps nothing that is ordered, and counts right.
 func TestPoolKeepsWhatItIsGiven(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p, now := newPool(), start
+		p, now := newPool(poolBytes), start
 		waiting := make(map[bft.Digest]*request.Request)
 		var next uint64
 		view, turn := bft.View(1), uint64(0)

@@ -6,11 +6,13 @@ import (
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/budget"
 	"github.com/reseal-bft/reseal/bft/request"
 )
 
 // propose answers a Propose effect beside the core: with requests as soon as there are some, or
-// empty when the leader may idle no longer. A new Propose makes the one before pointless.
+// empty when the leader may idle no longer, or much is ordered already and not executed. A new
+// Propose makes the one before pointless.
 func (e *epochRun) propose(p bft.Propose) {
 	if e.endProposal != nil {
 		e.endProposal()
@@ -20,7 +22,7 @@ func (e *epochRun) propose(p bft.Propose) {
 	e.group.Go(func() error {
 		defer cancel()
 		var requests []*request.Request
-		if p.Empty {
+		if p.Empty || e.headers.payloads(p.Header.Parent, p.Header.StateHeight) > budget.Open {
 			wait(ctx, p.MayIdle)
 		} else {
 			requests = e.r.pool.take(ctx, p.Header.View, p.MayIdle)

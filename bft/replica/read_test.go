@@ -38,7 +38,7 @@ func (w *world) certify(height bft.Height) {
 // vote is a vote for a block that certifies the state of a height; the replica knows the block.
 func (e *epochRun) vote(height bft.Height) bft.Vote {
 	h := bft.Header{Epoch: 1, View: bft.View(height) + 10, Height: height + 5, StateHeight: height}
-	e.headers.add(h.Digest(), h)
+	e.headers.add(h.Digest(), &bft.Block{Header: h})
 	return bft.Vote{Statement: bft.Statement{Epoch: 1, View: h.View, Kind: bft.Notarize, Block: h.Digest()}}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/budget"
 	"github.com/reseal-bft/reseal/bft/store"
 	"github.com/reseal-bft/reseal/bft/transport"
 )
@@ -39,8 +40,8 @@ type EpochKeys struct {
 	MarkKey []byte
 }
 
-// Config is what a replica is made of. All fields are needed but Retention, Clock, Observe and
-// those that begin with On.
+// Config is what a replica is made of. All fields are needed but Retention, Memory, Clock, Observe
+// and those that begin with On.
 type Config struct {
 	Cluster     bft.ClusterID
 	Self        bft.ReplicaID
@@ -58,7 +59,10 @@ type Config struct {
 	Timeouts bft.Timeouts
 	// Retention may be zero.
 	Retention Retention
-	Log       *slog.Logger
+	// Memory has the budgets of what is kept in memory; nil stands for those of a cluster of six
+	// under [budget.Default].
+	Memory *budget.Table
+	Log    *slog.Logger
 	// Clock is the machine's wall clock, which may be wrong and may jump; nil stands for time.Now.
 	// Durations are not measured by it.
 	Clock func() time.Time
@@ -78,6 +82,7 @@ type Config struct {
 // blocks and answers clients.
 type Replica struct {
 	cfg    Config
+	memory *budget.Table
 	ledger *ledger
 	pool   *pool
 	log    *slog.Logger
@@ -117,13 +122,17 @@ func New(cfg Config) (*Replica, error) {
 	if cfg.Retention == (Retention{}) {
 		cfg.Retention = Retention{Kept: keptBlocks, Leap: leapBlocks}
 	}
+	if cfg.Memory == nil {
+		cfg.Memory = budget.Usual()
+	}
 	r := &Replica{
-		cfg: cfg, pool: newPool(), log: cfg.Log,
+		cfg: cfg, memory: cfg.Memory, pool: newPool(cfg.Memory.Pool), log: cfg.Log,
 		rekey: make(chan struct{}, 1), behind: make(chan bft.ReplicaID, 1),
 		reading: newReading(), logShare: newShare(), blockShare: newShare(),
 	}
 	r.snapshots.wanted = make(chan *certifiedState, 1)
-	r.ledger = newLedger(cfg.Cluster, cfg.Application, cfg.System)
+	r.early.limit, r.parsed.limit = cfg.Memory.Early, cfg.Memory.Parsed
+	r.ledger = newLedger(cfg.Cluster, cfg.Application, cfg.System, cfg.Memory.Results)
 	if err := r.recover(); err != nil {
 		return nil, fmt.Errorf("recover the replica's state from disk: %w", err)
 	}

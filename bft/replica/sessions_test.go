@@ -41,7 +41,7 @@ type chain struct {
 
 func newChain(t require.TestingT, blocks, records int) *chain {
 	c := &chain{t: t, app: &counting{make(map[string]int)}}
-	c.ledger = newLedger(bft.Digest{7}, c.app, newEpochs(&Membership{Epoch: 1, Size: bft.Size{F: 1}}, nil))
+	c.ledger = newLedger(bft.Digest{7}, c.app, newEpochs(&Membership{Epoch: 1, Size: bft.Size{F: 1}}, nil), testResults)
 	c.ledger.sessions.blocks, c.ledger.sessions.records = blocks, records
 	return c
 }

@@ -49,7 +49,7 @@ func newWorld(t testing.TB, size bft.Size, first bft.Epoch) *world {
 	}
 	_, w.client, _ = ed25519.GenerateKey(rand.Reader)
 	w.system = newEpochs(m, make(map[bft.Height]bool))
-	w.ledger = newLedger(w.id, kv.New(), w.system)
+	w.ledger = newLedger(w.id, kv.New(), w.system, testResults)
 	w.enter()
 	return w
 }

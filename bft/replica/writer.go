@@ -19,12 +19,14 @@ func (e *epochRun) writeLoop() error {
 		if batch = e.writes.take(e.ctx, batch); batch == nil {
 			return e.ctx.Err()
 		}
+		bytes := decisionSizes(batch)
 		if err := e.persist(batch); err != nil {
 			return err
 		}
 		for _, effect := range batch {
 			e.sayAndSign(effect)
 		}
+		e.meter.decide(-bytes)
 	}
 }
 
@@ -99,7 +101,7 @@ func (e *epochRun) sayAndSign(effect bft.Effect) {
 	case bft.Send:
 		e.r.cfg.Network.Send(x.To, bft.MarshalMessage(x.Message))
 	case bft.StoreBlock:
-		if c := e.headers.add(x.Block.Digest(), x.Block.Header); c != nil {
+		if c := e.headers.add(x.Block.Digest(), x.Block); c != nil {
 			e.r.certified(x.Block.Header, *c)
 		}
 	case bft.StoreCertificate:

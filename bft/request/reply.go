@@ -103,7 +103,7 @@ func addPart(b *cryptobyte.Builder, part []byte) {
 
 // ParseReply parses what [Reply.MarshalBinary] wrote, and only that. The results are slices of data.
 func ParseReply(data []byte) (*Reply, error) {
-	if len(data) > bft.MaxMessage {
+	if len(data) > bft.MaxReply {
 		return nil, malformed("reply", "too large")
 	}
 	s := cryptobyte.String(data)
@@ -160,7 +160,7 @@ func (r *ReadReply) MarshalBinary() ([]byte, error) {
 // ParseReadReply parses what [ReadReply.MarshalBinary] wrote, and only that. Answer and proof are
 // slices of data.
 func ParseReadReply(data []byte) (*ReadReply, error) {
-	if len(data) > bft.MaxMessage {
+	if len(data) > bft.MaxReply {
 		return nil, malformed("read reply", "too large")
 	}
 	s := cryptobyte.String(data)

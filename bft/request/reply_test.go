@@ -136,7 +136,7 @@ func TestRepliesHaveLimits(t *testing.T) {
 		"the largest result":      {func(r *Reply) { r.Results[1] = make([]byte, bft.MaxResult) }, true},
 		"a larger result":         {func(r *Reply) { r.Results[1] = make([]byte, bft.MaxResult+1) }, false},
 		"too much in all": {func(r *Reply) {
-			r.Results = slices.Repeat([][]byte{make([]byte, bft.MaxResult)}, bft.MaxMessage/bft.MaxResult+1)
+			r.Results = slices.Repeat([][]byte{make([]byte, bft.MaxResult)}, bft.MaxReply/bft.MaxResult+1)
 		}, false},
 	} {
 		r := goodReply()
@@ -148,7 +148,7 @@ func TestRepliesHaveLimits(t *testing.T) {
 		_, err = ParseReply(append(data, 0))
 		require.ErrorIs(t, err, ErrMalformed, name)
 	}
-	read := &ReadReply{Answer: make([]byte, bft.MaxMessage)}
+	read := &ReadReply{Answer: make([]byte, bft.MaxReply)}
 	read.Header, read.Certificate = certify(9, bft.Digest{})
 	data, err := read.MarshalBinary()
 	require.NoError(t, err)

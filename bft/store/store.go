@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/budget"
 )
 
 // Options are the choices of whoever opens a store. The zero value will do.
@@ -35,14 +36,11 @@ type Options struct {
 	OnFailure func(error)
 }
 
-// What the database takes in memory, which Go's memory limit does not count.
+// What the database takes in memory, which Go's memory limit does not count: [budget.Log].
 const (
 	cacheBytes = 16 << 20
-	memTable   = 32 << 20
 	memTables  = 4
-
-	// Memory is the most that a store of the default options takes, in bytes.
-	Memory = cacheBytes + memTables*memTable
+	memTable   = (budget.Log - cacheBytes) / memTables
 )
 
 // Store is an open store. Safe for concurrent use.

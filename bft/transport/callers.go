@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/credentials"
+
+	"github.com/reseal-bft/reseal/bft/budget"
 )
 
 // callTime is how long a request may take to arrive, and an answer to be taken.
@@ -19,12 +21,15 @@ const callTime = 30 * time.Second
 // reportEvery is how often at most it is reported that clients are turned away.
 const reportEvery = 10 * time.Second
 
-// callers are the connections of clients. There are so many at most: one more takes the place of
-// the one that is missed least. What their calls hold in memory has a budget: when it is exceeded,
-// the connection that holds most ends. Safe for concurrent use.
+// callers are the connections of clients, or those on which peers call. There are so many at most:
+// one more takes the place of the one that is missed least. What their calls hold in memory has a
+// budget: when it is exceeded, the connection ends that holds most, of the address that does. Safe
+// for concurrent use.
 type callers struct {
-	limit  int // connections
-	budget int // bytes
+	who    string // calls
+	limit  int    // connections; 0: no limit but each's
+	each   int    // connections of an address, of which one more ends the longest idle; 0: no limit
+	budget int    // bytes
 	log    *slog.Logger
 
 	mu       sync.Mutex
@@ -35,22 +40,22 @@ type callers struct {
 	reported time.Time
 }
 
-func newCallers(limit, budget int, log *slog.Logger) *callers {
-	return &callers{limit: limit, budget: budget, log: log, conns: make(map[*caller]struct{})}
+func newCallers(who string, limit, each, bytes int, log *slog.Logger) *callers {
+	return &callers{who: who, limit: limit, each: each, budget: bytes, log: log, conns: make(map[*caller]struct{})}
 }
 
-// caller is the connection of a client. What is read from it counts as held until the request that
+// caller is one connection. What is read from it counts as held until the request that
 // it is part of is served, as do answers that wait to be sent. What is on its way for longer than
 // callTime counts no more, since nothing lasts that long without ending the connection.
 type caller struct {
 	net.Conn
 	of      *callers
-	address string // without the port
+	address string // of a client, without the port; of a peer, its name
 	// The rest is guarded by of.mu.
 	calls     int // requests that are complete and not answered
 	last      time.Time
 	held      [2]int // bytes: since turned, and in the time before that
-	serving   int    // bytes of requests that are complete and not answered
+	serving   int    // bytes of calls that are not done, and of their requests that are complete
 	turned    time.Time
 	connected bool
 }
@@ -64,12 +69,18 @@ type callerInfo struct {
 var errCrowded = errors.New("too many clients are connected")
 
 // admit takes a connection in, or refuses it when nobody is missed less.
-func (c *callers) admit(conn net.Conn) (*caller, error) {
+func (c *callers) admit(conn net.Conn, address string) (*caller, error) {
 	now := time.Now()
-	k := &caller{Conn: conn, of: c, address: host(conn.RemoteAddr()), last: now, turned: now, connected: true}
+	k := &caller{Conn: conn, of: c, address: address, last: now, turned: now, connected: true}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.conns) >= c.limit {
+	if own := c.of(address); c.each > 0 && len(own) >= c.each {
+		c.end(slices.MinFunc(own, func(a, b *caller) int {
+			return cmp.Or(cmp.Compare(min(a.calls, 1), min(b.calls, 1)), a.last.Compare(b.last))
+		}))
+		c.report(now)
+	}
+	if c.limit > 0 && len(c.conns) >= c.limit {
 		least := c.least(k)
 		if least == nil {
 			c.refused++
@@ -120,6 +131,16 @@ func (c *callers) least(k *caller) *caller {
 	return least
 }
 
+// of returns the connections of an address.
+func (c *callers) of(address string) (own []*caller) {
+	for k := range c.conns {
+		if k.address == address {
+			own = append(own, k)
+		}
+	}
+	return own
+}
+
 // byAddress counts the connections.
 func (c *callers) byAddress() map[string]int {
 	of := make(map[string]int)
@@ -155,7 +176,7 @@ func (c *callers) report(now time.Time) {
 			busiest, n = address, connections
 		}
 	}
-	c.log.Warn("clients are crowding: connections were refused, or made to end for others",
+	c.log.Warn(c.who+" are crowding: connections were refused, or made to end for others",
 		"refused", c.refused, "ended", c.ended, "connections", len(c.conns), "most_from", busiest, "of_these", n, "held_bytes", c.held)
 	c.refused, c.ended, c.reported = 0, 0, now
 }
@@ -168,8 +189,8 @@ func (c *callers) hold(k *caller, bytes int) {
 }
 
 // count counts bytes of a connection that are under way, and of its complete requests; or,
-// negative, lets go of some. It ends the connections that hold most while all hold too much. The
-// lock is held.
+// negative, lets go of some. While all hold too much, it ends the connection that holds most, of
+// the address that does. The lock is held.
 func (c *callers) count(k *caller, bytes, serving int) {
 	if !k.connected {
 		return
@@ -186,7 +207,13 @@ func (c *callers) count(k *caller, bytes, serving int) {
 	k.serving += serving
 	c.held += k.holds() - before
 	for c.held > c.budget {
-		c.end(slices.MaxFunc(slices.Collect(maps.Keys(c.conns)), func(a, b *caller) int { return cmp.Compare(a.holds(), b.holds()) }))
+		holds := make(map[string]int)
+		for k := range c.conns {
+			holds[k.address] += k.holds()
+		}
+		c.end(slices.MaxFunc(slices.Collect(maps.Keys(c.conns)), func(a, b *caller) int {
+			return cmp.Or(cmp.Compare(holds[a.address], holds[b.address]), cmp.Compare(a.holds(), b.holds()))
+		}))
 		c.report(now)
 	}
 }
@@ -199,6 +226,16 @@ func (k *caller) Read(p []byte) (int, error) {
 	n, err := k.Conn.Read(p)
 	k.of.hold(k, n)
 	return n, err
+}
+
+// opened says that a call has begun; closed, that it is over. It takes memory before its first byte.
+func (k *caller) opened() { k.takes(budget.Stream) }
+func (k *caller) closed() { k.takes(-budget.Stream) }
+
+func (k *caller) takes(bytes int) {
+	k.of.mu.Lock()
+	defer k.of.mu.Unlock()
+	k.of.count(k, 0, bytes)
 }
 
 // began says that a request has arrived whole. It counts until the call is done, however long that

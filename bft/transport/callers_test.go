@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/budget"
 )
 
 // crowded is a replica that takes few clients and holds little for them, and another one that
@@ -21,7 +22,7 @@ import (
 func crowded(t *testing.T, clients, bytes int) (busy, peer *member) {
 	members := newMembers(t, 2)
 	cfg := members[0].config(t, peersOf(members))
-	cfg.MaxClients, cfg.ClientBytes = clients, bytes
+	cfg.MaxClients, cfg.Memory = clients, &budget.Table{Clients: bytes, Calls: 64 << 20, Queue: 64 << 20}
 	members[0].start(t, cfg)
 	members[0].HandleClient("reseal/echo", func(_ context.Context, _ *Sender, request []byte) ([]byte, error) { return request, nil })
 	members[0].HandleClient("reseal/large", func(context.Context, *Sender, []byte) ([]byte, error) { return make([]byte, 1<<20), nil })
@@ -227,7 +228,7 @@ func TestWhoMakesRoom(t *testing.T) {
 		"an address with as many does not displace a busy one":   {[]*caller{honestBusy, greedyBusy}, "new", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			of := newCallers(0, 0, nil)
+			of := newCallers("clients", 0, 0, 0, nil)
 			for _, k := range c.there {
 				of.conns[k] = struct{}{}
 			}

@@ -37,10 +37,10 @@ type clientServer struct {
 
 func (t *Transport) newClientServer() *clientServer {
 	s := &clientServer{
-		t: t, callers: newCallers(t.cfg.MaxClients, t.cfg.ClientBytes, t.cfg.Log),
+		t: t, callers: newCallers("clients", t.cfg.MaxClients, 0, t.cfg.Memory.Clients, t.cfg.Log),
 		arrived: make(chan net.Conn), calls: make(chan struct{}, t.cfg.MaxClientCalls),
 	}
-	s.server = newServer(admitted{}, s.serve, clientRequest, clientWindow, clientStreams)
+	s.server = newServer(admitted{}, s.serve, serving{clientRequest, clientWindow, clientBuffer, clientStreams})
 	return s
 }
 
@@ -54,7 +54,7 @@ type admittedConn struct {
 
 // acceptClient takes over a client's connection.
 func (t *Transport) acceptClient(conn net.Conn, info credentials.TLSInfo) error {
-	k, err := t.clients.callers.admit(conn)
+	k, err := t.clients.callers.admit(conn, host(conn.RemoteAddr()))
 	if err != nil {
 		return err
 	}
@@ -95,8 +95,7 @@ func (admitted) Info() credentials.ProtocolInfo {
 	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
-// serve serves the calls of clients. A request that does not arrive in time, or an answer that is
-// not taken in time, ends the connection.
+// serve serves the calls of clients.
 func (s *clientServer) serve(_ any, stream grpc.ServerStream) error {
 	p, ok := grpcpeer.FromContext(stream.Context())
 	if !ok {
@@ -110,6 +109,22 @@ func (s *clientServer) serve(_ any, stream grpc.ServerStream) error {
 	if !ok || !m.clients {
 		return errNoMethod
 	}
+	return k.exchange(stream, func(request []byte) ([]byte, error) {
+		select {
+		case s.calls <- struct{}{}:
+		default:
+			return nil, &BusyError{After: crowdedAway, Err: errCalls}
+		}
+		defer func() { <-s.calls }()
+		return m.serve(stream.Context(), nil, request)
+	})
+}
+
+// exchange receives a request, and sends the answer to it. A request that does not arrive in time,
+// or an answer that is not taken in time, ends the connection.
+func (k *caller) exchange(stream grpc.ServerStream, serve func(request []byte) ([]byte, error)) error {
+	k.opened()
+	defer k.closed()
 	var request []byte
 	inTime := k.overdue()
 	err := stream.RecvMsg(&request)
@@ -118,14 +133,7 @@ func (s *clientServer) serve(_ any, stream grpc.ServerStream) error {
 		return err
 	}
 	k.began(len(request))
-	select {
-	case s.calls <- struct{}{}:
-	default:
-		k.done(len(request))
-		return refusal(&BusyError{After: crowdedAway, Err: errCalls})
-	}
-	reply, err := m.serve(stream.Context(), nil, request)
-	<-s.calls
+	reply, err := serve(request)
 	k.done(len(request))
 	if err != nil {
 		return refusal(err)

@@ -126,7 +126,7 @@ func TestVersionsOfTLS(t *testing.T) {
 
 // Memory of a connection that has ended, whatever its calls held and when, is held no more.
 func TestWhatAConnectionHeldEndsWithIt(t *testing.T) {
-	c := newCallers(4, 1000, nil)
+	c := newCallers("clients", 4, 0, 1000, nil)
 	k := &caller{of: c, address: "a", connected: true, turned: time.Now()}
 	c.conns[k] = struct{}{}
 	c.hold(k, 300)

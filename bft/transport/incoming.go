@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync/atomic"
+	"sync"
 
 	"github.com/reseal-bft/reseal/bft"
 )
@@ -15,14 +15,24 @@ import (
 type incoming struct {
 	from    Sender
 	conn    net.Conn
-	stopped atomic.Bool
-	ended   chan struct{} // closed when the handler has returned for the last time
+	stopped chan struct{}
+	once    sync.Once
 }
 
 // stop ends the connection: the handler is called with no further frame.
 func (in *incoming) stop() {
-	in.stopped.Store(true)
+	in.once.Do(func() { close(in.stopped) })
 	_ = in.conn.Close()
+}
+
+// isStopped reports whether the connection was ended.
+func (in *incoming) isStopped() bool {
+	select {
+	case <-in.stopped:
+		return true
+	default:
+		return false
+	}
 }
 
 // acceptFrames takes a connection of frames that has just been authenticated.
@@ -34,11 +44,16 @@ func (t *Transport) acceptFrames(conn net.Conn, state tls.ConnectionState) error
 	if err != nil {
 		return err
 	}
-	in := &incoming{from: from, conn: conn, ended: make(chan struct{})}
+	in := &incoming{from: from, conn: conn, stopped: make(chan struct{})}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ctx.Err() != nil || t.peers[from.ID] == nil {
 		return errors.New("the replica was removed, or this one is closing")
+	}
+	handling := t.handling[from.ID]
+	if handling == nil {
+		handling = make(chan struct{}, 1)
+		t.handling[from.ID] = handling
 	}
 	old := t.incoming[from.ID]
 	if old != nil && t.cfg.Named != nil && t.cfg.Named(old.from) && !t.cfg.Named(from) {
@@ -49,12 +64,15 @@ func (t *Transport) acceptFrames(conn net.Conn, state tls.ConnectionState) error
 		old.stop()
 	}
 	t.done.Go(func() {
-		defer close(in.ended)
-		if old != nil {
-			<-old.ended // frames are handled in order
+		// Frames are handled in order. Who connects again while one is handled, and again, leaves
+		// nothing of the connections between.
+		select {
+		case handling <- struct{}{}:
+			err := t.receive(from, in)
+			<-handling
+			t.cfg.Log.Debug("a peer has stopped sending", "replica", from.ID, "error", err)
+		case <-in.stopped:
 		}
-		err := t.receive(from, in)
-		t.cfg.Log.Debug("a peer has stopped sending", "replica", from.ID, "error", err)
 		t.forget(from.ID, in)
 		_ = conn.Close()
 	})
@@ -73,7 +91,7 @@ func (t *Transport) receive(from Sender, in *incoming) error {
 		if err != nil {
 			return err
 		}
-		if in.stopped.Load() {
+		if in.isStopped() {
 			return errors.New("replaced by another connection, or removed")
 		}
 		t.cfg.Handler(from, frame)

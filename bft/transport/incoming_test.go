@@ -32,7 +32,7 @@ func TestANewConnectionTakesOverInOrder(t *testing.T) {
 					<-release
 				}
 			}},
-			peers: map[bft.ReplicaID]*peer{2: {Peer: members[1].peer}}, incoming: make(map[bft.ReplicaID]*incoming), ctx: context.Background(),
+			peers: map[bft.ReplicaID]*peer{2: {Peer: members[1].peer}}, incoming: make(map[bft.ReplicaID]*incoming), handling: make(map[bft.ReplicaID]chan struct{}), ctx: context.Background(),
 		}
 		state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{certificate.Leaf}}
 		frames := func(data ...string) (conn net.Conn) {

@@ -40,7 +40,7 @@ type peer struct {
 
 func (t *Transport) startPeer(to Peer) *peer {
 	ctx, cancel := context.WithCancel(t.ctx)
-	p := &peer{Peer: to, t: t, queue: newQueue(t.cfg.QueueBytes), cancel: cancel, again: make(chan struct{}, 1)}
+	p := &peer{Peer: to, t: t, queue: newQueue(t.cfg.Memory.Queue), cancel: cancel, again: make(chan struct{}, 1)}
 	t.done.Go(func() { p.run(ctx) })
 	return p
 }
@@ -175,7 +175,7 @@ func dial(config *tls.Config, address string) (*grpc.ClientConn, error) {
 			MinConnectTimeout: handshakeTimeout,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxFrame), grpc.MaxCallSendMsgSize(MaxFrame)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxCall), grpc.MaxCallSendMsgSize(MaxCall)),
 		grpc.WithStaticStreamWindowSize(windowBytes), grpc.WithStaticConnWindowSize(windowBytes),
 		grpc.WithReadBufferSize(bufferBytes), grpc.WithWriteBufferSize(bufferBytes),
 		grpc.WithIdleTimeout(0), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),
@@ -231,8 +231,8 @@ func (t *Transport) CallUnder(ctx context.Context, certificate tls.Certificate, 
 }
 
 func call(ctx context.Context, conn *grpc.ClientConn, to bft.ReplicaID, method string, request []byte, options ...grpc.CallOption) ([]byte, error) {
-	if len(request) > MaxFrame {
-		return nil, fmt.Errorf("call %s: the request has %d bytes: the limit is %d", method, len(request), MaxFrame)
+	if len(request) > MaxCall {
+		return nil, fmt.Errorf("call %s: the request has %d bytes: the limit is %d", method, len(request), MaxCall)
 	}
 	var answer []byte
 	err := conn.Invoke(ctx, "/"+method, request, &answer, append(options, grpc.ForceCodecV2(codec{}))...)

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/keepalive"
 	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/reseal-bft/reseal/bft/budget"
 )
 
 func (t *Transport) newServer() *grpc.Server {
@@ -23,19 +25,26 @@ func (t *Transport) newServer() *grpc.Server {
 		_, err := t.identify(leaf)
 		return err
 	}))
-	return newServer(&gate{TransportCredentials: secure, t: t, handshakes: new(handshakes)}, t.serve, MaxFrame, windowBytes, streamsPerConn)
+	return newServer(&gate{TransportCredentials: secure, t: t, handshakes: new(handshakes)}, t.serve, serving{MaxCall, windowBytes, bufferBytes, streamsPerConn})
 }
 
-func newServer(secure credentials.TransportCredentials, serve grpc.StreamHandler, request, window int, streams uint32) *grpc.Server {
+// serving are the bounds of a server: of a request, of unread data of one call, and of the buffers
+// of a connection, in bytes; of calls in flight on a connection.
+type serving struct {
+	request, window, buffer int
+	streams                 uint32
+}
+
+func newServer(secure credentials.TransportCredentials, serve grpc.StreamHandler, bounds serving) *grpc.Server {
 	return grpc.NewServer(
 		grpc.Creds(secure),
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.UnknownServiceHandler(serve),
-		grpc.MaxRecvMsgSize(request), grpc.MaxSendMsgSize(MaxFrame),
-		grpc.MaxConcurrentStreams(streams),
+		grpc.MaxRecvMsgSize(bounds.request), grpc.MaxSendMsgSize(MaxCall),
+		grpc.MaxConcurrentStreams(bounds.streams),
 		grpc.MaxHeaderListSize(headerBytes), // decoded: an indexed field is one byte on the wire
-		grpc.StaticStreamWindowSize(int32(window)), grpc.StaticConnWindowSize(windowBytes),
-		grpc.ReadBufferSize(bufferBytes), grpc.WriteBufferSize(bufferBytes),
+		grpc.StaticStreamWindowSize(int32(bounds.window)), grpc.StaticConnWindowSize(windowBytes),
+		grpc.ReadBufferSize(bounds.buffer), grpc.WriteBufferSize(bounds.buffer), grpc.SharedWriteBuffer(true),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
@@ -75,7 +84,7 @@ func (g *gate) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, er
 		}
 		return nil, nil, credentials.ErrConnDispatched
 	case len(secured.State.PeerCertificates) > 0:
-		return conn, info, nil
+		return g.t.acceptCalls(conn, secured)
 	}
 	if err := g.t.acceptClient(conn, secured); err != nil {
 		return nil, nil, errors.Join(err, conn.Close())
@@ -83,9 +92,26 @@ func (g *gate) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, er
 	return nil, nil, credentials.ErrConnDispatched
 }
 
+// peerConnections bounds the connections on which one peer calls: one, and a few for calls under
+// another certificate. One more ends the one that has been idle for longest.
+const peerConnections = 16
+
+// acceptCalls takes a connection on which a peer calls. What its calls hold counts as the peer's.
+func (t *Transport) acceptCalls(conn net.Conn, info credentials.TLSInfo) (net.Conn, credentials.AuthInfo, error) {
+	from, err := t.identify(info.State.PeerCertificates[0])
+	if err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	k, err := t.calls.admit(conn, fmt.Sprintf("replica %d", from.ID))
+	if err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	return k, callerInfo{info, k}, nil
+}
+
 // maxHandshakes bounds the connections that have not authenticated yet: far more than a cluster's
 // own at any time. One more ends the oldest, which has had the most time of all.
-const maxHandshakes = 256
+const maxHandshakes = budget.Handshakes
 
 // handshakes are the connections that have not authenticated yet, oldest first. Safe for concurrent use.
 type handshakes struct {
@@ -129,26 +155,24 @@ func (t *Transport) identify(leaf *x509.Certificate) (Sender, error) {
 	return sender, nil
 }
 
-// sender tells which peer makes a call. It is checked again, since it may have been removed meanwhile.
-func (t *Transport) sender(ctx context.Context) (*Sender, error) {
+// sender tells which peer makes a call, and on which connection. It is checked again, since it may
+// have been removed meanwhile.
+func (t *Transport) sender(ctx context.Context) (*Sender, *caller, error) {
 	p, ok := grpcpeer.FromContext(ctx)
 	if !ok {
-		return nil, errors.New("no connection")
+		return nil, nil, errors.New("no connection")
 	}
-	secured, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok {
-		return nil, errors.New("no secure connection")
+	info, ok := p.AuthInfo.(callerInfo)
+	if !ok || len(info.State.PeerCertificates) == 0 {
+		return nil, nil, errors.New("no replica's connection")
 	}
-	if len(secured.State.PeerCertificates) == 0 {
-		return nil, errors.New("no replica's connection")
-	}
-	sender, err := t.identify(secured.State.PeerCertificates[0])
-	return &sender, err
+	sender, err := t.identify(info.State.PeerCertificates[0])
+	return &sender, info.conn, err
 }
 
 // serve serves the calls of peers.
 func (t *Transport) serve(_ any, stream grpc.ServerStream) error {
-	from, err := t.sender(stream.Context())
+	from, k, err := t.sender(stream.Context())
 	if err != nil {
 		return status.Error(codes.PermissionDenied, err.Error())
 	}
@@ -159,15 +183,7 @@ func (t *Transport) serve(_ any, stream grpc.ServerStream) error {
 	if !ok {
 		return errNoMethod
 	}
-	var request []byte
-	if err := stream.RecvMsg(&request); err != nil {
-		return err
-	}
-	reply, err := m.serve(stream.Context(), from, request)
-	if err != nil {
-		return refusal(err)
-	}
-	return stream.SendMsg(reply)
+	return k.exchange(stream, func(request []byte) ([]byte, error) { return m.serve(stream.Context(), from, request) })
 }
 
 var errNoMethod = status.Error(codes.Unimplemented, "there is no such method for this caller")

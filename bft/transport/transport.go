@@ -16,17 +16,20 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/budget"
 )
 
 // Limits on what travels and waits.
 const (
-	// MaxFrame bounds a frame and the request and the answer of a call, in bytes: a message and
-	// some words about it.
+	// MaxFrame bounds a frame, in bytes: a message and some words about it. MaxCall bounds the
+	// request and the answer of a call.
 	MaxFrame = bft.MaxMessage + 1<<10
+	MaxCall  = bft.MaxReply + 1<<10
 
 	batchBytes       = 256 << 10 // frames that are taken from a queue at once
 	windowBytes      = 16 << 20  // of unread data of calls, for each and for a connection
 	bufferBytes      = 64 << 10  // of the reads and writes of a connection of calls
+	clientBuffer     = 8 << 10   // likewise, of a client's connection: there are many
 	streamsPerConn   = 256       // calls in flight on one connection
 	headerBytes      = 16 << 10  // of the header of a call
 	handshakeTimeout = 5 * time.Second
@@ -66,12 +69,12 @@ type Config struct {
 	OnConnect func(id bft.ReplicaID)
 	// Log may be nil.
 	Log *slog.Logger
-	// QueueBytes bounds what waits for one peer; 0 stands for 64 MiB.
-	QueueBytes int
+	// Memory has the budgets of what waits; nil stands for those of [budget.Default] and a cluster
+	// of six.
+	Memory *budget.Table
 	// MaxClients bounds the connections of clients, and MaxClientCalls their calls in flight; 0
-	// stands for 1024 and 4096. ClientBytes bounds what the calls of all of them hold in memory
-	// while requests arrive and answers are not taken; 0 stands for 256 MiB.
-	MaxClients, MaxClientCalls, ClientBytes int
+	// stands for [budget.Connections] and 4096.
+	MaxClients, MaxClientCalls int
 }
 
 // Transport connects a replica with its peers and clients. Safe for concurrent use.
@@ -80,6 +83,7 @@ type Transport struct {
 	listener    net.Listener
 	server      *grpc.Server
 	clients     *clientServer
+	calls       *callers // the connections on which peers call
 	certificate atomic.Pointer[tls.Certificate]
 
 	ctx    context.Context
@@ -90,6 +94,7 @@ type Transport struct {
 	peers    map[bft.ReplicaID]*peer
 	methods  map[string]method
 	incoming map[bft.ReplicaID]*incoming
+	handling map[bft.ReplicaID]chan struct{} // holds a token while a connection of the peer's frames is read
 }
 
 type method struct {
@@ -105,10 +110,11 @@ func New(cfg Config) (*Transport, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	setDefault(&cfg.QueueBytes, 64<<20)
-	setDefault(&cfg.MaxClients, 1024)
+	if cfg.Memory == nil {
+		cfg.Memory = budget.Usual()
+	}
+	setDefault(&cfg.MaxClients, budget.Connections)
 	setDefault(&cfg.MaxClientCalls, 4096)
-	setDefault(&cfg.ClientBytes, 256<<20)
 	listener, err := (&net.ListenConfig{KeepAliveConfig: keepAlive}).Listen(context.Background(), "tcp", cfg.Listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("the address %s is in use: stop the process that listens there, or configure another port", cfg.Listen)
@@ -121,6 +127,7 @@ func New(cfg Config) (*Transport, error) {
 		peers:    make(map[bft.ReplicaID]*peer),
 		methods:  make(map[string]method),
 		incoming: make(map[bft.ReplicaID]*incoming),
+		handling: make(map[bft.ReplicaID]chan struct{}),
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.certificate.Store(&cfg.Certificate)
@@ -128,6 +135,7 @@ func New(cfg Config) (*Transport, error) {
 		t.HandleClient(methodVouch, (&voucher{t: t}).serve)
 	}
 	t.clients = t.newClientServer()
+	t.calls = newCallers("replicas", 0, peerConnections, cfg.Memory.Calls, cfg.Log)
 	t.server = t.newServer()
 	t.done.Go(func() {
 		if err := t.server.Serve(listener); err != nil && t.ctx.Err() == nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/budget"
 )
 
 var cluster = bft.ClusterID{1, 2, 3}
@@ -178,7 +179,7 @@ func TestCalls(t *testing.T) {
 	require.ErrorContains(t, err, "no such method")
 	_, err = members[0].Call(ctx, 7, "reseal/echo", nil)
 	require.True(t, Unavailable(err))
-	_, err = members[0].Call(ctx, 2, "reseal/echo", make([]byte, MaxFrame+1))
+	_, err = members[0].Call(ctx, 2, "reseal/echo", make([]byte, MaxCall+1))
 	require.ErrorContains(t, err, "the limit")
 
 	require.NoError(t, members[1].Close())
@@ -446,7 +447,7 @@ func TestSlowPeer(t *testing.T) {
 	release := make(chan struct{})
 	for i, m := range members {
 		cfg := m.config(t, peersOf(members))
-		cfg.QueueBytes = 1 << 20
+		cfg.Memory = &budget.Table{Queue: 1 << 20, Clients: 64 << 20, Calls: 64 << 20}
 		if i == 2 {
 			cfg.Handler = func(Sender, []byte) { <-release }
 		}

@@ -23,7 +23,7 @@ func newInitCommand() *cobra.Command {
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			plan := cluster.Plan{
-				Dir: cluster.Dir(dir), Size: size, BasePort: basePort, Config: cluster.DefaultConfig, Rand: rand.Reader,
+				Dir: cluster.Dir(dir), Size: size, BasePort: basePort, Config: cluster.ConfigFor(size), Rand: rand.Reader,
 				RoundDeadline: roundDeadline,
 			}
 			if basePort < 0 || basePort > 65535-bft.MaxReplicas {

@@ -3,14 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
+	"github.com/reseal-bft/reseal/bft/budget"
 	"github.com/reseal-bft/reseal/bft/kv"
-	"github.com/reseal-bft/reseal/bft/store"
 	"github.com/reseal-bft/reseal/internal/cluster"
 	"github.com/reseal-bft/reseal/internal/trace"
 	"github.com/reseal-bft/reseal/keystore"
@@ -63,13 +64,17 @@ func runReplica(ctx context.Context, dir cluster.ReplicaDir, logs io.Writer, tra
 	}
 	defer func() { err = errors.Join(err, ks.Close()) }()
 	log := slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: config.LogLevel})).With("replica", settings.ID)
-	state, err := openState(dir, config, log)
+	memory, err := divideMemory(dir, config, genesis, log)
+	if err != nil {
+		return err
+	}
+	state, err := kv.Open(dir.State(), kv.Options{Memory: memory.State, Log: log})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, state.Close()) }()
 	node := recovery.NodeConfig{
-		Genesis: genesis, Self: settings.ID, Dir: dir.Store(), Listen: settings.Listen, Keystore: ks, Application: state, Log: log,
+		Genesis: genesis, Self: settings.ID, Dir: dir.Store(), Listen: settings.Listen, Keystore: ks, Application: state, Memory: memory, Log: log,
 	}
 	if traces != "" {
 		recorder, err := trace.NewRecorder(traces, func(err error) { node.Log.Error("the trace ends here", "error", err) })
@@ -89,16 +94,19 @@ func runReplica(ctx context.Context, dir cluster.ReplicaDir, logs io.Writer, tra
 	return errors.Join(running.Wait(), running.Close())
 }
 
-// outsideGo is what the process takes beside Go's heap and the databases' budgets, in bytes: its
-// code, and what the allocator of the databases leaves unused.
-const outsideGo = 64 << 20
-
-// openState opens the built-in store, and divides the memory: a quarter to the store, and to Go
-// what the databases do not need, which do not take theirs from Go.
-func openState(dir cluster.ReplicaDir, config *cluster.Config, log *slog.Logger) (*kv.Store, error) {
+// divideMemory divides the memory limit among the parts of the replica, and gives Go's heap what is
+// left of it beside what does not come from Go.
+func divideMemory(dir cluster.ReplicaDir, config *cluster.Config, genesis *governance.Genesis, log *slog.Logger) (*budget.Table, error) {
 	limit := config.MemoryLimitMiB << 20
-	if limit > 0 {
-		debug.SetMemoryLimit(max(limit/2, limit-limit/4/4-store.Memory-outsideGo))
+	memory, err := budget.Of(limit, genesis.Size())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir.Config(), err)
 	}
-	return kv.Open(dir.State(), kv.Options{Memory: limit / 4, Log: log})
+	if limit > 0 {
+		debug.SetMemoryLimit(memory.InGo())
+	}
+	for _, item := range memory.Items() {
+		log.Debug("memory", "for", item.Name, "kib", item.Bytes>>10, "of_these", item.Of)
+	}
+	return memory, nil
 }

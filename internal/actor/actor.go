@@ -25,6 +25,9 @@ type Conduct struct {
 	// Equivocate has it sign two blocks for every view that it leads, and show one half of the
 	// others one of them, the other half the other.
 	Equivocate bool `json:"equivocate"`
+	// Flood has it send every peer as much as that takes: frames of the largest size, and calls that
+	// are never finished, on many connections; and make its blocks as large as blocks may be.
+	Flood bool `json:"flood"`
 	// Deals says what receivers get as their parts of what it deals; who is not named gets what it
 	// should.
 	Deals map[bft.ReplicaID]Deal `json:"deals"`

@@ -21,6 +21,7 @@ func (n *network) wear(c tls.Certificate) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.worn = c
 	if n.keys = append(n.keys, key); len(n.keys) > keptKeys {
 		n.keys = n.keys[1:]
 	}
@@ -29,6 +30,9 @@ func (n *network) wear(c tls.Certificate) {
 // shown is what a peer is sent in the place of a frame: every other peer gets a block's twin while
 // the conduct is to equivocate.
 func (n *network) shown(to bft.ReplicaID, frame []byte) []byte {
+	if n.actor.conduct.Load().Flood {
+		return n.enlarged(frame)
+	}
 	if !n.actor.conduct.Load().Equivocate || to%2 == 0 {
 		return frame
 	}

@@ -27,6 +27,9 @@ func (a *Actor) connect(cfg transport.Config) (recovery.Network, error) {
 	t, err := transport.New(cfg)
 	n := &network{Transport: t, actor: a, cluster: cfg.Cluster, self: cfg.Self}
 	n.wear(cfg.Certificate)
+	if err == nil {
+		n.flooding()
+	}
 	return n, err
 }
 
@@ -41,6 +44,10 @@ type network struct {
 	mu    sync.Mutex
 	keys  keys
 	twins map[bft.Digest]*bft.Block // the second block of a view, by the first
+	large [][]byte                  // its last frames with a block of the largest size, while it floods
+	worn  tls.Certificate
+	ended chan struct{}
+	flood sync.WaitGroup
 }
 
 var errCut = transport.Unreachable(errors.New("the network is cut"))

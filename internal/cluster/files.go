@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/budget"
 )
 
 // maxFile bounds what is read of a settings file, in bytes.
@@ -42,8 +43,21 @@ type Config struct {
 	MemoryLimitMiB int64 `json:"memory_limit_mib"`
 }
 
-// DefaultConfig is what init writes.
-var DefaultConfig = Config{LogLevel: slog.LevelInfo, MemoryLimitMiB: 1024}
+// DefaultConfig is what init writes, but for clusters that take more memory: see [ConfigFor].
+var DefaultConfig = Config{LogLevel: slog.LevelInfo, MemoryLimitMiB: budget.Default >> 20}
+
+// ConfigFor is what init writes for a cluster of some size.
+func ConfigFor(size bft.Size) Config {
+	config := DefaultConfig
+	if size.Validate() != nil { // whoever makes the cluster says so
+		return config
+	}
+	const step = 256 // what is a little more than the least leaves some to share
+	if least := budget.Least(size) >> 20; least >= config.MemoryLimitMiB {
+		config.MemoryLimitMiB = (least/step + 2) * step
+	}
+	return config
+}
 
 // Advice on settings that are not in order.
 const (

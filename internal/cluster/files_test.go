@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/budget"
 )
 
 func TestReplicaFile(t *testing.T) {
@@ -82,4 +85,13 @@ func TestKeyFiles(t *testing.T) {
 	require.NoError(t, os.WriteFile(dir.OperatorKey(), []byte("nonsense"), 0o600))
 	_, err = OperatorKeyOf(dir)
 	require.ErrorContains(t, err, "PEM")
+}
+
+// Init writes a limit that every cluster starts with.
+func TestTheMemoryLimitIsEnough(t *testing.T) {
+	for _, size := range []bft.Size{{F: 1}, {F: 1, C: 1}, {F: 3}, {F: 10}, {F: 85}} {
+		_, err := budget.Of(ConfigFor(size).MemoryLimitMiB<<20, size)
+		require.NoError(t, err)
+	}
+	require.Equal(t, DefaultConfig, ConfigFor(bft.Size{F: 1, C: 1}))
 }

@@ -3,12 +3,16 @@ package drill
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"fmt"
+	"io"
+	"net/http"
 	"sync"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/kv"
+	"github.com/reseal-bft/reseal/bft/replica"
 	"github.com/reseal-bft/reseal/internal/load"
 )
 
@@ -75,6 +79,50 @@ func oneShots(ctx context.Context, r *Rehearsal) error {
 		}
 	}
 	return nil
+}
+
+// unfinished begins requests of the largest size, on many connections, and never ends them: half lack
+// their last byte, half their first.
+func unfinished(ctx context.Context, r *Rehearsal) error {
+	const connections, calls = 16, 100
+	var holders sync.WaitGroup
+	for _, m := range r.Machines {
+		for range connections {
+			client := &http.Client{Transport: &http.Transport{
+				TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}, ForceAttemptHTTP2: true,
+			}}
+			for i := range calls {
+				body := make([]byte, 5+bft.MaxRequest-1)
+				binary.BigEndian.PutUint32(body[1:], bft.MaxRequest)
+				holders.Go(func() { leaveUnfinished(ctx, client, m.Settings.Listen, body[:len(body)*(i%2)]) })
+			}
+		}
+	}
+	holders.Wait()
+	return nil
+}
+
+// leaveUnfinished begins the same call again and again.
+func leaveUnfinished(ctx context.Context, client *http.Client, address string, body []byte) {
+	for ctx.Err() == nil {
+		read, write := io.Pipe()
+		go func() { _, _ = write.Write(body) }()
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+address+"/"+replica.MethodSubmit, read)
+		if err != nil {
+			return
+		}
+		request.Header.Set("Content-Type", "application/grpc")
+		request.Header.Set("TE", "trailers")
+		if response, err := client.Do(request); err == nil {
+			_, _ = io.Copy(io.Discard, response.Body)
+			_ = response.Body.Close()
+		}
+		_ = read.Close()
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
 }
 
 // silent is the number of connections to each replica that say nothing.

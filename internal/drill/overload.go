@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/internal/actor"
 	"github.com/reseal-bft/reseal/internal/cluster"
 	"github.com/reseal-bft/reseal/internal/load"
 	"github.com/reseal-bft/reseal/internal/stage"
@@ -35,6 +36,10 @@ var overloads = []Drill{
 	{
 		Name: "huge-results", keystore: cluster.File, size: bft.Size{F: 1}, play: hugeResults,
 		Summary: "small requests ask for gigabytes of results: no replica takes more memory than it may, and the others are served",
+	},
+	{
+		Name: "every-budget", keystore: cluster.File, size: bft.Size{F: 1}, actors: true, play: everyBudget,
+		Summary: "a Byzantine replica and clients of every bad kind fill every queue at once: no replica takes more memory than its limit, and everybody else is answered",
 	},
 	{
 		Name: "full-disk", keystore: cluster.File, size: bft.Size{F: 1}, play: fullDisk,
@@ -144,10 +149,13 @@ func inWords(r *load.Report) string {
 		r.Reads.Failed+r.Writes.Failed, r.Reads.Operations+r.Writes.Operations+r.Reads.Failed+r.Writes.Failed)
 }
 
-// fits checks that no replica has ever had more memory than its limit.
+// fits checks that no honest replica has ever had more memory than its limit.
 func (r *Rehearsal) fits() error {
 	most, limit := int64(0), cluster.DefaultConfig.MemoryLimitMiB
 	for _, m := range r.Machines {
+		if r.liars[m.ID] {
+			continue
+		}
 		pid, err := processOf(m.Dir)
 		if err != nil {
 			return err
@@ -168,13 +176,16 @@ func processOf(dir cluster.ReplicaDir) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	want := []byte("\x00replica\x00--dir\x00" + string(dir) + "\x00")
+	runs := func(line []byte) bool {
+		return bytes.Contains(line, []byte("\x00replica\x00--dir\x00"+string(dir)+"\x00")) ||
+			bytes.Contains(line, []byte("\x00actor\x00--dir\x00"+string(dir)+"\x00"))
+	}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
 			continue
 		}
-		if line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline")); err == nil && bytes.Contains(line, want) {
+		if line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline")); err == nil && runs(line) {
 			return pid, nil
 		}
 	}
@@ -215,6 +226,51 @@ func hugeResults(ctx context.Context, r *Rehearsal) error {
 		return err
 	}
 	return r.fits()
+}
+
+// everyBudget has what each budget is there against happen at once.
+func everyBudget(ctx context.Context, r *Rehearsal) error {
+	liar := r.Machines[1]
+	r.liars[liar.ID] = true
+	flood := func(ctx context.Context, r *Rehearsal) error {
+		if err := r.direct(liar.ID, actor.Conduct{Flood: true}); err != nil {
+			return err
+		}
+		var bad errgroup.Group
+		for range 3 {
+			bad.Go(func() error { return greed(ctx, r) })
+		}
+		for _, one := range []func(context.Context, *Rehearsal) error{hugeReads, silence, unfinished} {
+			bad.Go(func() error { return one(ctx, r) })
+		}
+		return errors.Join(bad.Wait(), r.direct(liar.ID, actor.Conduct{}))
+	}
+	before, err := r.measure(ctx, 10*time.Second)
+	if err != nil {
+		return err
+	}
+	spoiling, stop := context.WithCancel(ctx)
+	defer stop()
+	var group errgroup.Group
+	group.Go(func() error { return flood(spoiling, r) })
+	during, err := r.measure(ctx, 40*time.Second)
+	stop()
+	if err := errors.Join(err, group.Wait()); err != nil {
+		return err
+	}
+	r.Check(during.Failed() == nil, "every operation of the well-behaved clients is answered", "%s", inWords(during))
+	if err := r.fits(); err != nil {
+		return err
+	}
+	if err := r.Pass(ctx, 15*time.Second); err != nil { // what they have left in the pools is ordered
+		return err
+	}
+	after, err := r.measure(ctx, 15*time.Second)
+	if err != nil {
+		return err
+	}
+	r.compare(before, after, "when it is over")
+	return nil
 }
 
 // diskMiB is the size of the disk that becomes full: room for a while of load beside the 64 that a

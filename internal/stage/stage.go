@@ -120,7 +120,7 @@ func (s *Stage) Create(ctx context.Context) error {
 		return err
 	}
 	_, err = cluster.Create(ctx, cluster.Plan{
-		Dir: s.Dir, Size: s.Size, Keystore: s.Keystore, Binary: s.Program, Config: cluster.DefaultConfig, Rand: rand.Reader,
+		Dir: s.Dir, Size: s.Size, Keystore: s.Keystore, Binary: s.Program, Config: cluster.ConfigFor(s.Size), Rand: rand.Reader,
 		RoundDeadline: s.RoundDeadline,
 	})
 	if err != nil {

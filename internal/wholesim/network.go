@@ -388,7 +388,7 @@ func (w *network) call(ctx, end context.Context, from *transport.Sender, server 
 		if a.err != nil {
 			return nil, fmt.Errorf("call %s of replica %d: %w", name, server.cfg.Self, errors.New(a.err.Error()))
 		}
-		if len(a.data) > transport.MaxFrame {
+		if len(a.data) > transport.MaxCall {
 			return nil, errors.New("the answer is too large")
 		}
 		return a.data, nil
