@@ -76,7 +76,7 @@ func TestAnAnswerHasItsTime(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				near, far := connected(t)
-				of := newCallers(1, 1<<20, slog.New(slog.DiscardHandler))
+				of := newCallers("clients", 1, 0, 1<<20, slog.New(slog.DiscardHandler))
 				k, err := of.admit(near)
 				require.NoError(t, err)
 				answer, _ := k.answer(make([]byte, c.size))
