@@ -77,7 +77,7 @@ func TestAnAnswerHasItsTime(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				near, far := connected(t)
 				of := newCallers("clients", 1, 0, 1<<20, slog.New(slog.DiscardHandler))
-				k, err := of.admit(near)
+				k, err := of.admit(near, "somewhere")
 				require.NoError(t, err)
 				answer, _ := k.answer(make([]byte, c.size))
 				if held, ok := answer.(*heldReply); ok && c.taken {
