@@ -112,6 +112,11 @@ func (n *Node) Info() Info {
 	}
 }
 
-func (n *Node) serveInfo(context.Context, *transport.Sender, []byte) ([]byte, error) {
+func (n *Node) serveInfo(ctx context.Context, _ *transport.Sender, _ []byte) ([]byte, error) {
+	leave, err := transport.Turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	return json.Marshal(n.Info())
 }

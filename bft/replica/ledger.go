@@ -301,11 +301,11 @@ func (l *ledger) answer(c *certifiedState, above bft.Height) {
 
 // tell answers those who wait for an outcome; without a state, that it is no longer held.
 func (l *ledger) tell(key sessionKey, c *certifiedState) {
+	var reply *request.Reply
+	if c != nil && len(l.waiters[key]) > 0 {
+		reply = l.reply(c, key)
+	}
 	for _, waiter := range l.waiters[key] {
-		var reply *request.Reply
-		if c != nil {
-			reply = l.reply(c, key)
-		}
 		waiter <- reply // buffered: never blocks
 	}
 	delete(l.waiters, key)

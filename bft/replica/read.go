@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -90,10 +89,11 @@ func (r *Replica) serveRead(ctx context.Context, _ *transport.Sender, data []byt
 	if err != nil {
 		return nil, err
 	}
-	if err := acquire(ctx, r.reading); err != nil {
+	leave, err := transport.Turn(ctx)
+	if err != nil {
 		return nil, err
 	}
-	defer func() { <-r.reading }()
+	defer leave()
 	answer, proof, err := c.app.Query(data[8:])
 	if err != nil {
 		return nil, err
@@ -105,10 +105,6 @@ func (r *Replica) serveRead(ctx context.Context, _ *transport.Sender, data []byt
 	}
 	return reply.MarshalBinary()
 }
-
-// newReading makes the tokens of reads that are answered at once: half of the processors, so that a
-// queue of them leaves the rest to what is ordered.
-func newReading() chan struct{} { return make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)) }
 
 // awaitCertified returns the last certified state when it is at a height, or waits for it.
 func (r *Replica) awaitCertified(ctx context.Context, height bft.Height) (*certifiedState, error) {

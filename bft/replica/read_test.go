@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"context"
 	"encoding/binary"
 	"log/slog"
 	"math"
@@ -22,7 +21,7 @@ func reader(t *testing.T) (*world, *Replica, *epochRun) {
 	for range 3 {
 		w.order(10)
 	}
-	r := &Replica{ledger: w.ledger, reading: newReading(), log: slog.New(slog.DiscardHandler)}
+	r := &Replica{ledger: w.ledger, log: slog.New(slog.DiscardHandler)}
 	e := &epochRun{r: r, headers: newHeaderCache(), config: bft.Config{Voter: true}}
 	r.run.Store(e)
 	return w, r, e
@@ -109,22 +108,6 @@ func TestAReadWaitsForItsState(t *testing.T) {
 		_, err = r.serveRead(t.Context(), nil, []byte("short"))
 		require.ErrorIs(t, err, errMalformedCall)
 	})
-}
-
-// A queue of reads takes half of the processors at most; whoever gives up leaves it.
-func TestReadsTakeTurns(t *testing.T) {
-	w, r, _ := reader(t)
-	w.certify(1)
-	for range cap(r.reading) {
-		r.reading <- struct{}{}
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err := r.serveRead(ctx, nil, append(make([]byte, 8), "key"...))
-	require.ErrorIs(t, err, context.Canceled)
-	<-r.reading
-	_, err = r.serveRead(t.Context(), nil, append(make([]byte, 8), "key"...))
-	require.NoError(t, err)
 }
 
 func TestThePledgeSurvivesARestart(t *testing.T) {

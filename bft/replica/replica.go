@@ -101,8 +101,7 @@ type Replica struct {
 	live    bool
 	amnesia atomic.Pointer[amnesia]
 
-	reading              chan struct{} // a token for each read that is being answered
-	logShare, blockShare *share        // what others fetch: log and snapshots; single blocks
+	logShare, blockShare *share // what others fetch: log and snapshots; single blocks
 
 	run    atomic.Pointer[epochRun] // the current epoch's; nil between epochs
 	rekey  chan struct{}
@@ -128,7 +127,7 @@ func New(cfg Config) (*Replica, error) {
 	r := &Replica{
 		cfg: cfg, memory: cfg.Memory, pool: newPool(cfg.Memory.Pool), log: cfg.Log,
 		rekey: make(chan struct{}, 1), behind: make(chan bft.ReplicaID, 1),
-		reading: newReading(), logShare: newShare(), blockShare: newShare(),
+		logShare: newShare(), blockShare: newShare(),
 	}
 	r.snapshots.wanted = make(chan *certifiedState, 1)
 	r.early.limit, r.parsed.limit = cfg.Memory.Early, cfg.Memory.Parsed

@@ -1,8 +1,10 @@
 package replica_test
 
 import (
+	"context"
 	"crypto/ed25519"
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/kv"
 	"github.com/reseal-bft/reseal/bft/replica"
+	"github.com/reseal-bft/reseal/bft/request"
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
@@ -193,4 +196,55 @@ func TestASnapshotProvenByAFinalizationIsBelieved(t *testing.T) {
 	c.start(3)
 	require.Positive(t, c.nodes[3].replica.SnapshotHeight())
 	require.Equal(t, "8", c.get(3, client, 9, "count"))
+}
+
+// What takes time or memory for a client is done in its turn: a request is verified, a query
+// computed, an answer made. The same request asked for again, by however many calls, is no way
+// around it.
+func TestWhatIsDoneForClientsTakesTurns(t *testing.T) {
+	c := newCluster(t, bft.Size{F: 1})
+	for i := range c.nodes {
+		c.start(i)
+	}
+	key := newClient(t)
+	c.put(0, key, 1, "name", "value")
+	again, err := kv.Put([]byte("name"), []byte("value"))
+	require.NoError(t, err)
+	req, err := request.New(c.id, key, 1, request.Application, [][]byte{again})
+	require.NoError(t, err)
+	client, err := transport.Dial(c.id, transport.Peer{ID: 1, Address: c.membership.Members[0].Address, Identity: c.membership.Members[0].Identity})
+	require.NoError(t, err)
+	defer client.Close()
+
+	entered, leave := make(chan struct{}), make(chan struct{})
+	c.nodes[0].transport.HandleClient("test/work", func(ctx context.Context, _ *transport.Sender, _ []byte) ([]byte, error) {
+		done, err := transport.Turn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		entered <- struct{}{}
+		<-leave
+		return nil, nil
+	})
+	calls := map[string][]byte{replica.MethodSubmit: req.Raw(), replica.MethodRead: append(make([]byte, 8), "name"...)}
+	for method, body := range calls {
+		_, err := client.Call(t.Context(), method, body)
+		require.NoError(t, err, method)
+	}
+	for range max(1, runtime.GOMAXPROCS(0)/2) {
+		go func() { _, _ = client.Call(t.Context(), "test/work", nil) }()
+		<-entered
+	}
+	for method, body := range calls {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		_, err := client.Call(ctx, method, body)
+		cancel()
+		require.ErrorContains(t, err, context.DeadlineExceeded.Error(), method)
+	}
+	close(leave)
+	for method, body := range calls {
+		_, err := client.Call(t.Context(), method, body)
+		require.NoError(t, err, method)
+	}
 }

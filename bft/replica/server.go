@@ -34,6 +34,11 @@ func (r *Replica) serveSubmit(ctx context.Context, _ *transport.Sender, raw []by
 	if err != nil {
 		return nil, err
 	}
+	leave, err := transport.Turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	return reply.MarshalBinary()
 }
 
@@ -41,14 +46,8 @@ func (r *Replica) serveSubmit(ctx context.Context, _ *transport.Sender, raw []by
 // context ends. It returns a [transport.BusyError] when too much waits to be ordered, and a
 // [transport.GoneError] when the outcome is not held here and will not be: [ErrStale], [ErrEnded].
 func (r *Replica) Submit(ctx context.Context, req *request.Request) (*request.Reply, error) {
-	o := origin{address: cmp.Or(transport.Source(ctx), "unknown")}
-	if err := r.admit(req, o); err != nil {
+	if err := r.receive(ctx, req); err != nil {
 		return nil, err
-	}
-	if !r.pool.has(req.Digest()) { // it was passed over or executed; the outcome is for its client alone
-		if err := req.Verify(r.cfg.Cluster); err != nil {
-			return nil, err
-		}
 	}
 	key := keyOf(req)
 	ch := r.ledger.await(key)
@@ -65,6 +64,22 @@ func (r *Replica) Submit(ctx context.Context, req *request.Request) (*request.Re
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// receive admits a request, when it is its client's turn, and makes sure that it is the client's.
+func (r *Replica) receive(ctx context.Context, req *request.Request) error {
+	leave, err := transport.Turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := r.admit(req, origin{address: cmp.Or(transport.Source(ctx), "unknown")}); err != nil {
+		return err
+	}
+	if !r.pool.has(req.Digest()) { // it was passed over or executed; the outcome is for its client alone
+		return req.Verify(r.cfg.Cluster)
+	}
+	return nil
 }
 
 // Enqueue orders a request of this process's own, without waiting for it.

@@ -84,18 +84,29 @@ func (r *Reply) MarshalBinary() ([]byte, error) {
 	if len(r.Results) > bft.MaxOperations {
 		return nil, malformed("reply", "too many results")
 	}
-	var b cryptobyte.Builder
-	addAnchor(&b, &r.Header, &r.Certificate)
+	size := anchorBytes + len(proof)
+	for _, result := range r.Results {
+		size += partBytes + len(result)
+	}
+	b := cryptobyte.NewBuilder(make([]byte, 0, size))
+	addAnchor(b, &r.Header, &r.Certificate)
 	b.AddBytes(r.AppRoot[:])
 	b.AddBytes(r.SystemRoot[:])
 	b.AddBytes(r.Record.MarshalBinary())
-	addPart(&b, proof)
+	addPart(b, proof)
 	b.AddUint16(uint16(len(r.Results)))
 	for _, result := range r.Results {
-		addPart(&b, result)
+		addPart(b, result)
 	}
 	return b.Bytes()
 }
+
+// partBytes is what stands before a part, and anchorBytes is room for all that is not a part of
+// varying length: results are copied once.
+const (
+	partBytes   = 3
+	anchorBytes = 1 << 10
+)
 
 func addPart(b *cryptobyte.Builder, part []byte) {
 	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(part) })
@@ -147,13 +158,13 @@ func (r *ReadReply) Time() time.Time { return time.UnixMilli(r.Header.Time) }
 
 // MarshalBinary returns the canonical encoding.
 func (r *ReadReply) MarshalBinary() ([]byte, error) {
-	var b cryptobyte.Builder
-	addAnchor(&b, &r.Header, &r.Certificate)
+	b := cryptobyte.NewBuilder(make([]byte, 0, anchorBytes+len(r.Answer)+len(r.Proof)))
+	addAnchor(b, &r.Header, &r.Certificate)
 	b.AddBytes(r.AppRoot[:])
 	b.AddBytes(r.SessionsRoot[:])
 	b.AddBytes(r.SystemRoot[:])
-	addPart(&b, r.Answer)
-	addPart(&b, r.Proof)
+	addPart(b, r.Answer)
+	addPart(b, r.Proof)
 	return b.Bytes()
 }
 

@@ -23,25 +23,30 @@ const reportEvery = 10 * time.Second
 
 // callers are the connections of clients, or those on which peers call. There are so many at most:
 // one more takes the place of the one that is missed least. What their calls hold in memory has a
-// budget: when it is exceeded, the connection ends that holds most, of the address that does. Safe
-// for concurrent use.
+// budget: when it is exceeded, the connection ends that holds most, of the address that does. Calls
+// in flight, whole or not, have a bound, of which an address has as many as are left to all, and a
+// connection as many as are left to its address: so there is always room for somebody else. Safe for
+// concurrent use.
 type callers struct {
 	who    string // calls
 	limit  int    // connections; 0: no limit but each's
 	each   int    // connections of an address, of which one more ends the longest idle; 0: no limit
+	most   int    // calls in flight; 0: no limit but the budget
 	budget int    // bytes
 	log    *slog.Logger
 
 	mu       sync.Mutex
 	conns    map[*caller]struct{}
-	held     int // bytes
-	refused  int // connections, since the last report
+	calls    int            // in flight
+	callsOf  map[string]int // of these, by address
+	held     int            // bytes
+	refused  int            // connections, since the last report
 	ended    int
 	reported time.Time
 }
 
 func newCallers(who string, limit, each, bytes int, log *slog.Logger) *callers {
-	return &callers{who: who, limit: limit, each: each, budget: bytes, log: log, conns: make(map[*caller]struct{})}
+	return &callers{who: who, limit: limit, each: each, budget: bytes, log: log, conns: make(map[*caller]struct{}), callsOf: make(map[string]int)}
 }
 
 // caller is one connection. What is read from it counts as held until the request that
@@ -52,7 +57,8 @@ type caller struct {
 	of      *callers
 	address string // of a client, without the port; of a peer, its name
 	// The rest is guarded by of.mu.
-	calls     int // requests that are complete and not answered
+	open      int // calls in flight
+	calls     int // of these, whose requests are complete
 	last      time.Time
 	held      [2]int // bytes: since turned, and in the time before that
 	serving   int    // bytes of calls that are not done, and of their requests that are complete
@@ -228,14 +234,33 @@ func (k *caller) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// opened says that a call has begun; closed, that it is over. It takes memory before its first byte.
-func (k *caller) opened() { k.takes(budget.Stream) }
-func (k *caller) closed() { k.takes(-budget.Stream) }
+// opened says whether there is room for a call that has begun, which then is in flight until closed.
+// It takes memory before its first byte.
+func (k *caller) opened() bool {
+	c := k.of
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.most > 0 && k.open >= c.most-c.calls-c.callsOf[k.address] {
+		return false
+	}
+	k.open++
+	c.calls++
+	c.callsOf[k.address]++
+	c.count(k, 0, budget.Stream)
+	return true
+}
 
-func (k *caller) takes(bytes int) {
-	k.of.mu.Lock()
-	defer k.of.mu.Unlock()
-	k.of.count(k, 0, bytes)
+// closed says that a call is over.
+func (k *caller) closed() {
+	c := k.of
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k.open--
+	c.calls--
+	if c.callsOf[k.address]--; c.callsOf[k.address] == 0 {
+		delete(c.callsOf, k.address)
+	}
+	c.count(k, 0, -budget.Stream)
 }
 
 // began says that a request has arrived whole. It counts until the call is done, however long that

@@ -236,3 +236,63 @@ func TestWhoMakesRoom(t *testing.T) {
 		})
 	}
 }
+
+// Calls whose requests do not arrive are calls in flight, with what their headers take.
+func TestCallsThatAreOnlyBegunAreBounded(t *testing.T) {
+	members := newMembers(t, 1)
+	busy := members[0]
+	cfg := busy.config(t, nil)
+	cfg.MaxClientCalls = 30
+	busy.start(t, cfg)
+	busy.HandleClient("reseal/echo", func(_ context.Context, _ *Sender, request []byte) ([]byte, error) { return request, nil })
+	client := hostileClient(t, busy)
+	refused := make(chan struct{}, 60)
+	for range cap(refused) {
+		read, write := io.Pipe()
+		t.Cleanup(func() { _ = write.Close() })
+		go func() {
+			if response, err := begin(t, client, busy, "reseal/echo", read); err == nil { // its header comes with the refusal
+				_ = response.Body.Close()
+				refused <- struct{}{}
+			}
+		}()
+	}
+	for range cap(refused) - 30/3 {
+		<-refused
+	}
+	require.LessOrEqual(t, inFlight(busy), 30/3, "a connection has as many as are left to its address, and that as many as are left to all")
+	c := busy.clients.callers
+	c.mu.Lock()
+	held := c.held
+	c.mu.Unlock()
+	require.GreaterOrEqual(t, held, 30/3*budget.Stream)
+	_, err := dialClient(t, cluster, busy.peer).Call(t.Context(), "reseal/echo", nil)
+	require.NoError(t, err)
+}
+
+// fromAddress is a connection of which only the address matters.
+type fromAddress struct {
+	net.Conn
+	address string
+	closed  bool
+}
+
+func (c *fromAddress) RemoteAddr() net.Addr {
+	return &net.TCPAddr{IP: net.ParseIP(c.address), Port: 1}
+}
+func (c *fromAddress) Close() error { c.closed = true; return nil }
+
+// A flood of handshakes from one address ends its own, not the slower one of somebody else.
+func TestHandshakesOfOneAddressEndItsOwn(t *testing.T) {
+	var h handshakes
+	honest := &fromAddress{address: "192.0.2.1"}
+	defer h.enter(honest)()
+	first := &fromAddress{address: "192.0.2.2"}
+	defer h.enter(first)()
+	for range 3 * maxHandshakes {
+		defer h.enter(&fromAddress{address: "192.0.2.2"})()
+	}
+	require.False(t, honest.closed)
+	require.True(t, first.closed)
+	require.Equal(t, maxHandshakes, h.conns.Len())
+}

@@ -32,14 +32,14 @@ type clientServer struct {
 	server  *grpc.Server
 	callers *callers
 	arrived chan net.Conn
-	calls   chan struct{} // one element for each call in flight
 }
 
 func (t *Transport) newClientServer() *clientServer {
 	s := &clientServer{
 		t: t, callers: newCallers("clients", t.cfg.MaxClients, 0, t.cfg.Memory.Clients, t.cfg.Log),
-		arrived: make(chan net.Conn), calls: make(chan struct{}, t.cfg.MaxClientCalls),
+		arrived: make(chan net.Conn),
 	}
+	s.callers.most = t.cfg.MaxClientCalls
 	s.server = newServer(admitted{}, s.serve, serving{clientRequest, clientWindow, clientBuffer, clientStreams})
 	return s
 }
@@ -109,21 +109,16 @@ func (s *clientServer) serve(_ any, stream grpc.ServerStream) error {
 	if !ok || !m.clients {
 		return errNoMethod
 	}
-	return k.exchange(stream, func(request []byte) ([]byte, error) {
-		select {
-		case s.calls <- struct{}{}:
-		default:
-			return nil, &BusyError{After: crowdedAway, Err: errCalls}
-		}
-		defer func() { <-s.calls }()
-		return m.serve(stream.Context(), nil, request)
-	})
+	ctx := seat{s.t.turns, k.address, k}.in(stream.Context())
+	return k.exchange(stream, func(request []byte) ([]byte, error) { return m.serve(ctx, nil, request) })
 }
 
 // exchange receives a request, and sends the answer to it. A request that does not arrive in time,
 // or an answer that is not taken in time, ends the connection.
 func (k *caller) exchange(stream grpc.ServerStream, serve func(request []byte) ([]byte, error)) error {
-	k.opened()
+	if !k.opened() {
+		return refusal(&BusyError{After: crowdedAway, Err: errCalls})
+	}
 	defer k.closed()
 	var request []byte
 	inTime := k.overdue()

@@ -38,5 +38,6 @@
 //
 // Whoever connects without a certificate is a stranger: the number of such connections, what their
 // calls hold in memory and for how long are bounded, and one that is idle makes room for one that
-// comes (docs/limits.md). Peers are never among them.
+// comes (docs/limits.md). Peers are never among them. What is computed for callers takes turns: see
+// [Turn].
 package transport

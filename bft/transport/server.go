@@ -110,7 +110,8 @@ func (t *Transport) acceptCalls(conn net.Conn, info credentials.TLSInfo) (net.Co
 }
 
 // maxHandshakes bounds the connections that have not authenticated yet: far more than a cluster's
-// own at any time. One more ends the oldest, which has had the most time of all.
+// own at any time. One more ends the oldest of the address that has most, which has had the most
+// time of these.
 const maxHandshakes = budget.Handshakes
 
 // handshakes are the connections that have not authenticated yet, oldest first. Safe for concurrent use.
@@ -124,7 +125,7 @@ func (h *handshakes) enter(conn net.Conn) (leave func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.conns.Len() >= maxHandshakes {
-		oldest := h.conns.Remove(h.conns.Front()).(net.Conn)
+		oldest := h.conns.Remove(h.least()).(net.Conn)
 		_ = oldest.Close()
 	}
 	e := h.conns.PushBack(conn)
@@ -133,6 +134,22 @@ func (h *handshakes) enter(conn net.Conn) (leave func()) {
 		defer h.mu.Unlock()
 		h.conns.Remove(e)
 	}
+}
+
+// least returns the oldest connection of the address that has most.
+func (h *handshakes) least() (least *list.Element) {
+	of, most := make(map[string]int), 0
+	for e := h.conns.Back(); e != nil; e = e.Prev() { // to the oldest
+		address := host(e.Value.(net.Conn).RemoteAddr())
+		of[address]++
+		most = max(most, of[address])
+	}
+	for e := h.conns.Back(); e != nil; e = e.Prev() {
+		if of[host(e.Value.(net.Conn).RemoteAddr())] == most {
+			least = e
+		}
+	}
+	return least
 }
 
 // identify tells which peer a leaf belongs to.
@@ -183,7 +200,8 @@ func (t *Transport) serve(_ any, stream grpc.ServerStream) error {
 	if !ok {
 		return errNoMethod
 	}
-	return k.exchange(stream, func(request []byte) ([]byte, error) { return m.serve(stream.Context(), from, request) })
+	ctx := seat{t.turns, k.address, k}.in(stream.Context())
+	return k.exchange(stream, func(request []byte) ([]byte, error) { return m.serve(ctx, from, request) })
 }
 
 var errNoMethod = status.Error(codes.Unimplemented, "there is no such method for this caller")

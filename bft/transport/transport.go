@@ -72,8 +72,8 @@ type Config struct {
 	// Memory has the budgets of what waits; nil stands for those of [budget.Default] and a cluster
 	// of six.
 	Memory *budget.Table
-	// MaxClients bounds the connections of clients, and MaxClientCalls their calls in flight; 0
-	// stands for [budget.Connections] and 4096.
+	// MaxClients bounds the connections of clients, and MaxClientCalls their calls in flight, of
+	// which an address has as many as are left to all; 0 stands for [budget.Connections] and 4096.
 	MaxClients, MaxClientCalls int
 }
 
@@ -84,6 +84,7 @@ type Transport struct {
 	server      *grpc.Server
 	clients     *clientServer
 	calls       *callers // the connections on which peers call
+	turns       *turns
 	certificate atomic.Pointer[tls.Certificate]
 
 	ctx    context.Context
@@ -134,6 +135,7 @@ func New(cfg Config) (*Transport, error) {
 	if cfg.Identity != nil {
 		t.HandleClient(methodVouch, (&voucher{t: t}).serve)
 	}
+	t.turns = newTurns()
 	t.clients = t.newClientServer()
 	t.calls = newCallers("replicas", 0, peerConnections, cfg.Memory.Calls, cfg.Log)
 	t.server = t.newServer()
