@@ -143,19 +143,28 @@ func TestReadsShareTheQuestion(t *testing.T) {
 func TestAQuestionOfNobodyEnds(t *testing.T) {
 	s := newService(t)
 	r := start(t, s, 4)
-	ended := make(chan struct{}, 4)
+	asked, ended := make(chan struct{}, 4), make(chan struct{}, 4)
 	for i := range 4 {
 		r.behave(i, func(ctx context.Context, _ string, _ []byte) ([]byte, error) {
+			asked <- struct{}{}
 			<-ctx.Done()
 			ended <- struct{}{}
 			return nil, ctx.Err()
 		})
 	}
 	c := newClient(t, s, r.peers, time.Hour)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err := c.Read(ctx, []byte("a"), nil)
-	require.Error(t, err)
+	failed := make(chan error, 1)
+	go func() {
+		_, err := c.Read(ctx, []byte("a"), nil)
+		failed <- err
+	}()
+	for range 4 {
+		<-asked
+	}
+	cancel()
+	require.Error(t, <-failed)
 	for range 4 {
 		<-ended
 	}

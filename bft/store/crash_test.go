@@ -312,8 +312,10 @@ func TestNearlyFullDisk(t *testing.T) {
 	disk.set(1 << 30)
 	s := open(t, disk, "dir")
 	block := chain(1, 1, 1)[0]
-	block.Payload = make([]byte, checkEvery+1)
-	write(t, s, func(b *Batch) { require.NoError(t, b.PutBlock(block)) })
+	block.Payload = make([]byte, bft.MaxPayload)
+	for range checkEvery/len(block.Payload) + 1 {
+		write(t, s, func(b *Batch) { require.NoError(t, b.PutBlock(block)) })
+	}
 
 	for size, fits := range map[int64]bool{(1<<30 - 64<<20) / 2: true, (1<<30-64<<20)/2 + 1: false} {
 		w, err := s.NewSnapshot(2, size)
@@ -326,9 +328,13 @@ func TestNearlyFullDisk(t *testing.T) {
 	}
 
 	disk.set(1 << 20)
-	b := s.NewBatch()
-	require.NoError(t, b.PutBlock(block))
-	require.ErrorIs(t, b.Commit(true), ErrFull)
+	err = nil
+	for range checkEvery/len(block.Payload) + 1 {
+		b := s.NewBatch()
+		require.NoError(t, b.PutBlock(block))
+		err = errors.Join(err, b.Commit(true))
+	}
+	require.ErrorIs(t, err, ErrFull)
 	require.ErrorIs(t, s.SaveSnapshot(2, stateOf("x")), ErrFull)
 }
 
