@@ -107,13 +107,19 @@ func (n *Node) considerCredential(m *replica.Membership) error {
 // was made in this epoch, by a replica whose key the log has not met yet; or this replica is
 // behind, and the peer has vouched for the key a moment ago. The frames of the latter two count
 // when the log names the key, and they get no secret before. Whoever had the use of an identity key
-// in an earlier epoch could make neither.
+// in an earlier epoch could make neither. Of epoch 0 everybody knows keys and base: a replica that
+// is in it, as one with an empty store is, admits only who has vouched.
 func (n *Node) admit(s transport.Sender) error {
 	m := n.state.Membership()
 	member := m.Member(s.ID)
 	switch {
 	case member == nil:
 		return errors.New("it is no member")
+	case m.Epoch == 0:
+		if n.heardUnder(s) {
+			return nil
+		}
+		return errors.New("this replica is in epoch 0, and it has not vouched for its key")
 	case member.Accepts(s.EpochKey) || s.Term == termOf(m) || plant.Bug("old-credential"):
 		return nil
 	case s.Term.Epoch > m.Epoch && (n.heardUnder(s) || plant.Bug("credential-ahead")):
@@ -159,24 +165,42 @@ const aheadPatience = 10 * time.Second
 // does not name it: longer than it takes to ask again.
 const vouchedFor = 2 * aheadPatience
 
-// listenAhead asks a peer for its epoch while nothing comes in, and while the others are ahead. This
-// replica may have missed that its key is over, and that theirs are; it then certifies, for the
-// epoch that f + 1 others name, a key under which it may fetch the log, and takes the keys for which
-// they vouch. That their identity keys do so now matters: who had them before has credentials for
-// every epoch.
+// firstAsked is how soon a peer that did not answer is asked again by a replica in epoch 0, which
+// admits nobody before.
+const firstAsked = 100 * time.Millisecond
+
+// askedRest is how long a peer is not asked again, in multiples of what the answer took: where all
+// are slow, and so hear nothing of each other, asking must not make them slower.
+const askedRest = 4
+
+// listenAhead asks a peer for its epoch in epoch 0, while nothing comes in, and while the others are
+// ahead. This replica may have missed that its key is over, and that theirs are; it then certifies,
+// for the epoch that f + 1 others name, a key under which it may fetch the log, and takes the keys
+// for which they vouch. That their identity keys do so now matters: who had them before has
+// credentials for every epoch.
 func (n *Node) listenAhead(ctx context.Context, peer bft.ReplicaID) {
-	ticker := time.NewTicker(silence / 2)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
-		case <-ticker.C:
+		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
-		m := n.state.Membership()
-		if time.Since(n.began)-time.Duration(n.moved.Load()) >= silence || n.othersTerm(m).Epoch > m.Epoch {
+		m, asked := n.state.Membership(), time.Now()
+		first := m.Epoch == 0 && !n.heardLately(peer)
+		if first || m.Epoch > 0 && (time.Since(n.began)-time.Duration(n.moved.Load()) >= silence || n.othersTerm(m).Epoch > m.Epoch) {
 			n.askAhead(ctx, peer)
 		}
+		// What others say is all that a replica hears of them when their keys are all new to it.
+		if m = n.state.Membership(); n.othersTerm(m).Epoch > m.Epoch {
+			n.replica.Load().Behind(peer)
+		}
+		pause := silence / 2
+		if m.Epoch == 0 && !n.heardLately(peer) {
+			pause = firstAsked
+		}
+		timer.Reset(max(pause, min(askedRest*time.Since(asked), aheadPatience/2)))
 	}
 }
 
@@ -203,6 +227,8 @@ func (n *Node) hear(from bft.ReplicaID, term transport.Term, key ed25519.PublicK
 	n.heard.Lock()
 	defer n.heard.Unlock()
 	n.said[from] = word{term, key, time.Now()}
+	close(n.news)
+	n.news = make(chan struct{})
 }
 
 // heardUnder says whether a peer has vouched a moment ago for the key that it shows.
@@ -211,6 +237,14 @@ func (n *Node) heardUnder(s transport.Sender) bool {
 	defer n.heard.Unlock()
 	w, ok := n.said[s.ID]
 	return ok && w.key.Equal(s.EpochKey) && time.Since(w.at) < vouchedFor
+}
+
+// heardLately says whether a peer need not be asked again yet, that it may stay admitted.
+func (n *Node) heardLately(peer bft.ReplicaID) bool {
+	n.heard.Lock()
+	defer n.heard.Unlock()
+	w, ok := n.said[peer]
+	return ok && time.Since(w.at) < vouchedFor/2
 }
 
 // othersTerm is the latest epoch of which f + 1 others say the same, so that one of them is right;

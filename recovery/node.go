@@ -111,6 +111,7 @@ type Node struct {
 
 	heard sync.Mutex
 	said  map[bft.ReplicaID]word // what each peer said last
+	news  chan struct{}          // closed, and made anew, when another word comes
 
 	// attested is the round for which evidence was last submitted, and when; the driver's alone.
 	attested   governance.Round
@@ -140,7 +141,7 @@ func Start(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, cluster: cfg.Genesis.ClusterID(), log: cfg.Log, started: cfg.Clock(), began: time.Now(),
-		done: make(chan struct{}), broken: make(chan struct{}), changed: make(chan struct{}, 1), said: make(map[bft.ReplicaID]word),
+		done: make(chan struct{}), broken: make(chan struct{}), changed: make(chan struct{}, 1), said: make(map[bft.ReplicaID]word), news: make(chan struct{}),
 	}
 	if err := n.checkIdentity(); err != nil {
 		return nil, err
@@ -249,7 +250,7 @@ func (n *Node) newReplica() (*replica.Replica, error) {
 	return replica.New(replica.Config{
 		Cluster: n.cluster, Self: n.cfg.Self, Store: n.store, Network: n.transport,
 		Application: n.cfg.Application, System: n.state,
-		Keys: n.keys, Verifier: n.keeper.Verifier,
+		Keys: n.keys, Verifier: n.verifier,
 		Window: n.cfg.Genesis.Window, Timeouts: n.cfg.Genesis.Timeouts.Bounds(), Retention: n.cfg.Retention, Memory: n.cfg.Memory, Log: n.log, Clock: n.cfg.Clock,
 		OnExecuted: n.executed, OnEvidence: n.accuse, Observe: n.cfg.Observe,
 	})
@@ -289,7 +290,7 @@ func (n *Node) listen() error {
 
 // receive hands what peers send to the replica, once it is there.
 func (n *Node) receive(from transport.Sender, frame []byte) {
-	if r := n.replica.Load(); r != nil {
+	if r := n.replica.Load(); r != nil && n.awaitBeginning() {
 		r.Receive(from, frame)
 	}
 }

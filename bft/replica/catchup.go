@@ -92,13 +92,15 @@ func (r *Replica) followLog(ctx context.Context, peer bft.ReplicaID, p *patience
 // claim alone does not stop the core.
 func (r *Replica) isAhead(ctx context.Context, peer bft.ReplicaID) bool {
 	p, err := r.askPiece(ctx, peer, newPatience(firstPatience))
+	first := r.Membership().Epoch == 0
 	if err == nil && len(p.blocks) > 0 {
-		c, err := r.check(p)
-		return err == nil && (c.end.Last != 0 || len(c.blocks) >= farBehind/2 || c.bytes() >= pieceBytes/2)
+		if c, err := r.check(p); err == nil || !first {
+			return err == nil && (c.end.Last != 0 || len(c.blocks) >= farBehind/2 || c.bytes() >= pieceBytes/2)
+		}
 	}
-	if r.Membership().Epoch == 0 { // it may have cut its log; and before f + 1 have named the group key, the head of one proves nothing
+	if first { // the log may be cut, or prove nothing any more; and before f + 1 have named the group key, the head of one proves nothing
 		offers, err := r.askHeads(ctx)
-		return err == nil && slices.ContainsFunc(offers, r.isFar)
+		return err == nil && slices.ContainsFunc(offers, func(o *offer) bool { return o.block.Height > r.ledger.latest.Load().height })
 	}
 	h, err := r.askHead(ctx, peer)
 	return err == nil && h.verify(r, r.Membership()) == nil && r.isFar(h)

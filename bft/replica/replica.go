@@ -242,6 +242,10 @@ func (r *Replica) awaitPeers(ctx context.Context) {
 // Rekey says that the keys of the current epoch have changed: a share was completed.
 func (r *Replica) Rekey() { signal(r.rekey) }
 
+// Behind says that a peer is in a later epoch, for owners that hear of it in another way: a replica
+// hears nothing of those whose keys are all of later epochs. The peer is asked to prove it.
+func (r *Replica) Behind(peer bft.ReplicaID) { r.fallenBehind(peer) }
+
 // fallenBehind says that a peer seems to be further than the core can follow.
 func (r *Replica) fallenBehind(peer bft.ReplicaID) {
 	select {
