@@ -119,7 +119,7 @@ func (n *Node) considerAttesting(ctx context.Context, v *governance.View) error 
 	if !ok || header.Epoch != v.Epoch || header.Height < v.Opened {
 		return nil // a fresh certificate comes with the next blocks
 	}
-	key, err := n.keeper.Fresh(v.Epoch)
+	key, err := n.keeper.Fresh(v.Epoch, me.Awaited.Height)
 	if err != nil {
 		return err
 	}

@@ -211,7 +211,7 @@ func (x *cluster) open(due []bft.ReplicaID, lapse ...bft.ReplicaID) {
 	v := *x.View()
 	v.Members = append([]governance.MemberView(nil), v.Members...)
 	for _, id := range due {
-		key, err := x.machines[id-1].keeper.Fresh(v.Epoch)
+		key, err := x.machines[id-1].keeper.Fresh(v.Epoch, 1)
 		require.NoError(x.t, err)
 		v.Members[id-1].NextKey = key
 	}

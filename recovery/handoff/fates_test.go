@@ -11,6 +11,7 @@ import (
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/keystore"
+	"github.com/reseal-bft/reseal/recovery/governance"
 	"github.com/reseal-bft/reseal/threshold"
 )
 
@@ -22,12 +23,12 @@ type noted struct {
 	vaultKey [32]byte
 	vault    *secret
 	parts    []*threshold.Part
-	fresh    ed25519.PrivateKey
+	keys     []ed25519.PrivateKey
 }
 
 func (m *solo) note() *noted {
 	k := m.keeper
-	i := &noted{fresh: k.fresh}
+	i := &noted{keys: append([]ed25519.PrivateKey{k.fresh, k.spare}, k.found...)}
 	for _, d := range k.held {
 		i.parts = append(i.parts, d.part)
 	}
@@ -60,9 +61,42 @@ var fates = map[string]struct {
 	}},
 	"lapsed, or quarantined": {3, false, func(m *solo) { m.pass(3) }},
 	"refused after it made a fresh key": {3, false, func(m *solo) {
-		_, err := m.keeper.Fresh(2)
+		_, err := m.keeper.Fresh(2, 1)
 		require.NoError(m.t, err)
 		m.pass(3)
+	}},
+	"due twice, and refused": {3, false, func(m *solo) {
+		for due := range bft.Height(2) {
+			_, err := m.keeper.Fresh(2, due)
+			require.NoError(m.t, err)
+		}
+		m.pass(3)
+	}},
+	"two rounds are given up, and the third lapses": {3, false, func(m *solo) {
+		for round := governance.Round(1); round <= 2; round++ {
+			h := m.deal(3)
+			h.round += round
+			for _, d := range h.parts {
+				d.round = h.round
+			}
+			require.NoError(m.t, m.receive(h))
+			require.NoError(m.t, m.keeper.void(3, h.round))
+		}
+		m.pass(3)
+	}},
+	"crashed in two rounds of one handoff, off when it ends": {4, false, func(m *solo) {
+		for round := governance.Round(1); round <= 2; round++ {
+			h := m.deal(3)
+			h.round += round
+			for _, d := range h.parts {
+				d.round = h.round
+			}
+			require.NoError(m.t, m.receive(h))
+			m.boot()
+		}
+		m.pass(3)
+		m.pass(4)
+		m.boot()
 	}},
 	"crashed in mid-handoff": {3, false, func(m *solo) {
 		h := m.deal(3)
@@ -112,8 +146,10 @@ func TestWhateverBecomesOfItNothingOutlivesItsEpoch(t *testing.T) {
 			// of the epoch before.
 			for _, i := range was {
 				require.Zero(t, i.vault.vaultKey, "a vault key of before")
-				for _, b := range i.fresh {
-					require.Zero(t, b)
+				for _, key := range i.keys {
+					for _, b := range key {
+						require.Zero(t, b)
+					}
 				}
 			}
 			for _, part := range was[0].parts {
@@ -242,7 +278,7 @@ func TestPowerCutAtEveryChangeOfTheDevice(t *testing.T) {
 func TestAFreshKeyThatTheLogNamesSurvivesARestart(t *testing.T) {
 	m := newSolo(t)
 	m.enter(1)
-	fresh, err := m.keeper.Fresh(1)
+	fresh, err := m.keeper.Fresh(1, 1)
 	require.NoError(t, err)
 	m.keys = append(m.keys, m.keys[0], m.keeper.PrivateKey(fresh))
 	m.boot()
@@ -263,6 +299,9 @@ func TestNothingIsStoredUnderAKeyFromBeforeTheBoot(t *testing.T) {
 	require.NoError(t, m.receive(h))
 	stolen := [][32]byte{m.keeper.now.vaultKey, m.keeper.next.vaultKey}
 	m.boot()
+	require.NoError(t, m.receive(h))
+	stolen = append(stolen, m.keeper.next.vaultKey)
+	m.boot() // and taken again, and rebooted again
 	require.NoError(t, m.receive(h))
 	require.Equal(t, params.T, m.stored(2))
 	for i := range stolen {

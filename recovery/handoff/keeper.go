@@ -48,10 +48,13 @@ type Keeper struct {
 	sharing, nextSharing *threshold.Sharing
 	// before is the share of the epoch before, until this one has signed. It is used for nothing.
 	before *secret
-	// fresh is the epoch key that this replica attests: made in this boot. Found are those of
-	// earlier boots: they count when the log names them.
-	fresh ed25519.PrivateKey
-	found []ed25519.PrivateKey
+	// fresh is the epoch key that this replica attests: made in this boot, and after it became due at
+	// the height freshFor. Found are those of earlier boots: they count when the log names them.
+	fresh    ed25519.PrivateKey
+	freshFor bft.Height
+	found    []ed25519.PrivateKey
+	// spare is for connections, and never attested: it is older than what makes the replica due.
+	spare ed25519.PrivateKey
 	// held are the dealings that lead to this epoch, for replicas that missed some, and those that
 	// lead to the next.
 	held map[bft.Digest]*held
@@ -252,10 +255,11 @@ func (k *Keeper) drop(which func(*held) bool) {
 
 func (k *Keeper) wipeKeys() {
 	clear(k.fresh)
+	clear(k.spare)
 	for _, key := range k.found {
 		clear(key)
 	}
-	k.fresh, k.found = nil, nil
+	k.fresh, k.spare, k.found = nil, nil, nil
 }
 
 // Epoch is the newest certified epoch that the keeper knows of.
@@ -277,11 +281,11 @@ func (k *Keeper) Close() {
 	k.drop(func(*held) bool { return true })
 }
 
-// Fresh returns the public part of the key that this replica attests in this epoch, made in this
-// boot, and sealed: a restart must find it again, when by then the log names it. The epoch is the
-// group's present one, by the log and a recent certificate: if the device was found in a later one,
-// it is no epoch of this group.
-func (k *Keeper) Fresh(epoch bft.Epoch) (ed25519.PublicKey, error) {
+// Fresh returns the public part of the key that this replica attests in this epoch, having become
+// due at a height: made in this boot, and since then, and sealed: a restart must find it again, when
+// by then the log names it. The epoch is the group's present one, by the log and a recent
+// certificate: if the device was found in a later one, it is no epoch of this group.
+func (k *Keeper) Fresh(epoch bft.Epoch, due bft.Height) (ed25519.PublicKey, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.guessed && epoch < k.epoch {
@@ -295,12 +299,13 @@ func (k *Keeper) Fresh(epoch bft.Epoch) (ed25519.PublicKey, error) {
 	if k.fresh == nil && plant.Bug("found-key-attested") && len(k.found) > 0 {
 		return public(k.found[0]), nil
 	}
-	if k.fresh == nil {
+	if k.fresh == nil || k.freshFor != due {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
 			return nil, err
 		}
-		k.fresh = key
+		clear(k.fresh)
+		k.fresh, k.freshFor = key, due
 	}
 	if k.next == nil || !k.next.public().Equal(public(k.fresh)) {
 		if err := k.prepare(epoch+1, k.fresh); err != nil {
@@ -344,14 +349,14 @@ func (k *Keeper) Spare() (ed25519.PrivateKey, error) {
 	if k.now != nil {
 		return bytes.Clone(k.now.epochKey), nil
 	}
-	if k.fresh == nil {
+	if k.spare == nil {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
 			return nil, err
 		}
-		k.fresh = key
+		k.spare = key
 	}
-	return bytes.Clone(k.fresh), nil
+	return bytes.Clone(k.spare), nil
 }
 
 // Made says whether an epoch key was made by this process, for this epoch's evidence.

@@ -49,28 +49,58 @@ func attestsPlanted(t *testing.T) bool {
 	m, key := x.machines[0], newKey(t)
 	intrude(x, m, 2, evil(t, x, key))
 	require.NotNil(t, m.keeper.PrivateKey(public(key)), "it is found, and would count if the log named it")
-	fresh, err := m.keeper.Fresh(1)
+	fresh, err := m.keeper.Fresh(1, 1)
 	require.NoError(t, err)
-	again, err := m.keeper.Fresh(1)
+	again, err := m.keeper.Fresh(1, 1)
 	require.NoError(t, err)
 	require.Equal(t, fresh, again, "one key a boot")
-	_, err = m.keeper.Fresh(2)
+	_, err = m.keeper.Fresh(2, 1)
 	require.ErrorIs(t, err, errEpochOver)
 	return fresh.Equal(key.Public())
 }
 
 func TestAPlantedKeyIsNotAttested(t *testing.T) { require.False(t, attestsPlanted(t)) }
 
+// Where there is no TPM, a process whose clock was ahead may seem to have begun after its replica
+// became due. What was in its memory before that is attested all the same in no case.
+func TestWhatIsAttestedIsMadeWhenTheReplicaIsDue(t *testing.T) {
+	x := newCluster(t, 1, 0)
+	x.handoff()
+	m := x.machines[0]
+	fresh := func(due bft.Height) ed25519.PublicKey {
+		key, err := m.keeper.Fresh(1, due)
+		require.NoError(t, err)
+		return key
+	}
+	m.keeper.now.wipe()
+	m.keeper.now = nil
+	spare, err := m.keeper.Spare()
+	require.NoError(t, err)
+	again, err := m.keeper.Spare()
+	require.NoError(t, err)
+	require.Equal(t, spare, again)
+	first := fresh(5)
+	require.NotEqual(t, public(spare), first)
+	require.Equal(t, first, fresh(5), "a round that begins again")
+	second := fresh(9)
+	require.NotEqual(t, first, second)
+	require.Nil(t, m.keeper.PrivateKey(first), "it counts no more, should the log name it")
+	require.True(t, m.keeper.Made(second))
+	used := m.keeper.spare
+	require.NoError(t, m.keeper.Learn(later(x, 1)))
+	require.Equal(t, make(ed25519.PrivateKey, len(used)), used, "it ends with the epoch")
+}
+
 func TestAFreshKeyIsOfThisBootAndIsFoundAgainWhenTheLogNamesIt(t *testing.T) {
 	x := newCluster(t, 1, 0)
 	x.handoff()
 	m := x.machines[0]
-	first, err := m.keeper.Fresh(1)
+	first, err := m.keeper.Fresh(1, 1)
 	require.NoError(t, err)
 	x.halt(m)
 	x.boot(m)
 	require.NotNil(t, m.keeper.PrivateKey(first), "the log may name it by now")
-	second, err := m.keeper.Fresh(1)
+	second, err := m.keeper.Fresh(1, 1)
 	require.NoError(t, err)
 	require.NotEqual(t, first, second)
 	require.NotNil(t, m.keeper.PrivateKey(first), "found keys live as long as the boot")
@@ -94,7 +124,7 @@ func TestAnEpochThatTheDeviceWasFoundInIsNotBelieved(t *testing.T) {
 	x.boot(m)
 	require.NoError(t, m.keeper.Learn(x.Membership()))
 	require.Nil(t, m.keeper.Keys(x.Membership()))
-	key, err := m.keeper.Fresh(1)
+	key, err := m.keeper.Fresh(1, 1)
 	require.NoError(t, err)
 	require.Nil(t, m.keeper.PrivateKey(public(planted.epochKey)))
 	require.Empty(t, m.device.sealed[absurd])
@@ -107,7 +137,7 @@ func TestAnEpochThatTheDeviceWasFoundInIsNotBelieved(t *testing.T) {
 	x.handoff()
 	require.True(t, m.keeper.Holding().Share)
 
-	_, err = m.keeper.Fresh(1)
+	_, err = m.keeper.Fresh(1, 1)
 	require.ErrorIs(t, err, errEpochOver, "what the log has named is not given up")
 	require.True(t, m.keeper.Holding().Share)
 }
