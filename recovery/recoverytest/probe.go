@@ -145,7 +145,7 @@ func (x *intruder) raid(ctx context.Context, before *governance.View) {
 	defer ticker.Stop()
 	for {
 		v := x.c.view()
-		if v.Epoch > before.Epoch || v.Phase == governance.PhaseIdle && v.Round > before.Round {
+		if over(v, before) {
 			return
 		}
 		if v.Phase == governance.PhaseDealing && !done[v.Round] {
@@ -158,6 +158,11 @@ func (x *intruder) raid(ctx context.Context, before *governance.View) {
 			return
 		}
 	}
+}
+
+// over says whether a round that was opened after some state has led to an epoch, or was given up.
+func over(now, before *governance.View) bool {
+	return now.Epoch > before.Epoch || now.Phase == governance.PhaseIdle && now.Round > before.Round
 }
 
 // fetch asks dealers of a handoff for the parts of replicas that the intruder has left.

@@ -118,7 +118,7 @@ func (x *intruder) handoff(ctx context.Context, t Turn, due, reboot []bft.Replic
 		}
 	}
 	if t.Mishap == CrashesInHandoff || t.Mishap == RestartsPlanted {
-		if err := x.crash(ctx, t, before.Epoch); err != nil {
+		if err := x.crash(ctx, t, before); err != nil {
 			return err
 		}
 	}
@@ -178,19 +178,19 @@ func (x *intruder) leave(ctx context.Context, id bft.ReplicaID) error {
 	return nil
 }
 
-// crash lets a replica crash while dealings are made.
-func (x *intruder) crash(ctx context.Context, t Turn, epoch bft.Epoch) error {
+// crash lets a replica crash while dealings are made. It does not when the round was given up before.
+func (x *intruder) crash(ctx context.Context, t Turn, before *governance.View) error {
 	err := x.c.await(ctx, "dealings are made", func() bool {
 		v := x.c.view()
-		return v.Epoch > epoch || v.Phase == governance.PhaseDealing || v.Phase == governance.PhaseReady
+		return over(v, before) || v.Phase == governance.PhaseDealing || v.Phase == governance.PhaseReady
 	})
-	if err != nil {
+	if v := x.c.view(); err != nil || over(v, before) && v.Epoch == before.Epoch {
 		return err
 	}
 	if t.Mishap == CrashesInHandoff {
 		return x.c.reboot(ctx, t.Whom, true, nil)
 	}
-	return x.c.reboot(ctx, t.Whom, false, func() error { return x.plantShare(t.Whom, epoch) })
+	return x.c.reboot(ctx, t.Whom, false, func() error { return x.plantShare(t.Whom, before.Epoch) })
 }
 
 // judgeEpoch waits until an epoch has begun everywhere, and has the intruder try.
