@@ -60,6 +60,11 @@ func TestResetAfterTheReplicaBecameDue(t *testing.T) {
 			anchored: opened + hour, reason: ReasonNoReboot, says: "slept",
 		},
 		{name: "slept, but had shown the boot before", claims: keystore.Claims{ResetCount: 9, RestartCount: 3}, anchored: opened + second, due: shown(8)},
+		{name: "slept, after it had shown its boot", claims: keystore.Claims{ResetCount: 8, RestartCount: 1}, anchored: opened + hour, due: shown(8), reason: ReasonNoReboot, says: "slept"},
+		{
+			name: "a quote of the boot in which it was last recovered, after it had shown a later one", claims: keystore.Claims{ResetCount: 7}, anchored: opened + hour,
+			due: shown(8), reason: ReasonNoReboot, says: "still 7",
+		},
 		{name: "anchor as old as the round", claims: keystore.Claims{ResetCount: 8}, anchored: opened, reason: ReasonNoReboot},
 		{name: "a time that would overflow", claims: keystore.Claims{ResetCount: 8, SinceReset: math.MaxUint64}, anchored: opened + hour, reason: ReasonNoReboot},
 	} {

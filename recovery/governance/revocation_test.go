@@ -203,6 +203,26 @@ func TestRevocationInTheMiddleOfARound(t *testing.T) {
 	require.Contains(t, zero.refused(attest.ReasonOrder, zero.order(zero.revoke("v1"))), "in epoch 1")
 }
 
+// What an intruder held back, made before a revocation, gives nothing after it: neither evidence of
+// a boot that was approved then, nor a presence, nor an order that was never ordered.
+func TestWhatWasMadeBeforeARevocationIsWorthNothingAfterIt(t *testing.T) {
+	c := upgraded(t)
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{5}}))
+	approves := c.order(c.approve(attest.ApprovedState{Name: "v1 again", PCRs: map[int]attest.Measurement{7: good7, 14: good14}, MinimumFirmware: 0x10_0000}))
+	evidence := c.reboot(5) // into v1
+	presence := c.presence(6)
+	c.accepted(c.order(c.revoke("v1")))
+	require.NotNil(t, c.block(evidence)[0])
+	require.Empty(t, c.state.View().Attested)
+	c.block(presence)
+	require.False(t, c.device(6).RevocationReached)
+	require.NotNil(t, c.block(approves)[0], "its number is taken")
+	require.Len(t, c.state.View().Approved, 1)
+	c.tpms[5].boot(good14)
+	require.NotNil(t, c.block(c.evidence(5))[0], "nor does the same boot state with a new quote")
+	require.Empty(t, c.state.View().Attested)
+}
+
 func TestNoRevocationOfAHandoffThatIsReady(t *testing.T) {
 	c := upgraded(t)
 	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{5}}))
