@@ -44,7 +44,7 @@ func newServer(secure credentials.TransportCredentials, serve grpc.StreamHandler
 		grpc.MaxConcurrentStreams(bounds.streams),
 		grpc.MaxHeaderListSize(headerBytes), // decoded: an indexed field is one byte on the wire
 		grpc.StaticStreamWindowSize(int32(bounds.window)), grpc.StaticConnWindowSize(windowBytes),
-		grpc.ReadBufferSize(bounds.buffer), grpc.WriteBufferSize(bounds.buffer), grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(bounds.buffer), grpc.WriteBufferSize(bounds.buffer),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
