@@ -50,7 +50,7 @@ func (r *Replica) catchUp(ctx context.Context) (agreed bool, err error) {
 			case !transport.Unavailable(err):
 				failed++
 				r.merits.blame(peer)
-				r.log.Warn("catching up failed; asking another", "replica", peer, "error", err)
+				r.complaints.about(peer, "catching up failed; asking another", err)
 			}
 			if agree > r.Membership().Size.F {
 				return true, nil

@@ -151,7 +151,7 @@ func (e *epochRun) fetch(f bft.Fetch) bool {
 				return true
 			case a.err != nil && !transport.Unavailable(a.err):
 				e.r.merits.blame(a.peer)
-				e.r.log.Warn("fetching a block failed", "replica", a.peer, "error", a.err)
+				e.r.complaints.about(a.peer, "fetching a block failed", a.err)
 			}
 		case <-patience.C:
 			for peer := range waiting {
@@ -180,13 +180,10 @@ func (e *epochRun) fetchFrom(ctx context.Context, peer bft.ReplicaID, f bft.Fetc
 		return nil, errors.New("the answer does not end with the block asked for")
 	}
 	for i, block := range blocks {
-		if i > 0 && (block.Parent != blocks[i-1].Digest() || block.Height != blocks[i-1].Height+1) {
+		if i > 0 && (block.Parent != blocks[i-1].Digest() || block.Height != blocks[i-1].Height+1 || block.ParentView != blocks[i-1].View) {
 			return nil, errors.New("the blocks of the answer do not link up")
 		}
-		if block.Epoch != e.config.Epoch {
-			return nil, errors.New("the answer holds a block of another epoch")
-		}
-		if err := e.validateBlock(block); err != nil {
+		if err := e.validate(block); err != nil {
 			return nil, err
 		}
 	}

@@ -146,7 +146,7 @@ func TestParsedBlocksAreNotCrowdedOut(t *testing.T) {
 	require.NoError(t, err)
 	e.ctx = t.Context()
 	for i := range 128 {
-		for _, view := range []bft.View{1 << 40, 1 + carriedAhead, bft.View(i) + 1 + carriedAhead} {
+		for _, view := range []bft.View{1 << 40, 1 + parsedAhead, bft.View(i) + 1 + parsedAhead} {
 			payload := w.payload(10)
 			h := bft.Header{
 				Epoch: 1, View: view, Height: 1 << 50, Proposer: bft.LeaderOf(r.Membership().Leaders, worldWindow, view),
@@ -155,7 +155,7 @@ func TestParsedBlocksAreNotCrowdedOut(t *testing.T) {
 			require.NoError(t, e.validate(w.sign(h, payload)))
 		}
 	}
-	require.LessOrEqual(t, len(r.parsed.blocks), parsedOfView*carriedAhead)
+	require.LessOrEqual(t, len(r.parsed.blocks), parsedOfView*parsedAhead)
 	for range 5 {
 		b := w.order(10)
 		require.NoError(t, e.validate(b))

@@ -20,7 +20,7 @@ func (r *Replica) Receive(from transport.Sender, frame []byte) {
 		return // not a member of this epoch, or not under the key that the log has for it
 	}
 	if err := r.receiveMessage(from, frame); err != nil {
-		r.log.Warn("refused what a peer sent", "replica", from.ID, "error", err)
+		r.complaints.about(from.ID, "refused what a peer sent", err)
 	}
 }
 
@@ -208,9 +208,17 @@ func (e *epochRun) validate(m bft.Message) error {
 	return nil
 }
 
-// carriedAhead is how many views ahead of this replica's a block may be for what it carries to be
-// left to it, and kept parsed.
-const carriedAhead = 8
+// parsedAhead is how many views ahead of this replica's a block may be for what it carries to be
+// kept parsed.
+const parsedAhead = 8
+
+// leftTo reports whether what a block of a view carries is left to it: it is of the current view or
+// the next, or of the same leader's window. A leader whose views come later would keep requests from
+// those before, and where it leads again before long, for ever.
+func (e *epochRun) leftTo(view bft.View) bool {
+	current, window := max(1, bft.View(e.view.Load())), bft.View(e.config.Window)
+	return view <= current+1 || (view-1)/window == (current-1)/window
+}
 
 // validateBlock checks a block's leader, its signature, the form of its payload, and the signatures
 // of the requests that are news. That the payload is the header's was checked when the block was
@@ -238,8 +246,10 @@ func (e *epochRun) validateBlock(b *bft.Block) error {
 			return fmt.Errorf("a block carries a request of client %x with a bad signature", news[i].Client[:4])
 		}
 	}
-	if b.View <= bft.View(e.view.Load())+carriedAhead { // a leader of later views would keep requests from those before
+	if e.leftTo(b.View) {
 		e.r.pool.carried(b.View, requests)
+	}
+	if b.View <= bft.View(e.view.Load())+parsedAhead {
 		e.noteProposed(b.View)
 		e.r.parsed.add(position{b.Epoch, b.View}, digest, requests)
 	}

@@ -87,11 +87,12 @@ type Replica struct {
 	pool   *pool
 	log    *slog.Logger
 
-	snapshots snapshots
-	early     early
-	parsed    parsed
-	merits    merits
-	recall    recall
+	snapshots  snapshots
+	early      early
+	parsed     parsed
+	merits     merits
+	recall     recall
+	complaints complaints
 
 	// found is the mark of the run before; asked says that peers were asked for this replica's
 	// votes since it last caught up; live, that the epoch has begun in this process. They are of
@@ -125,7 +126,7 @@ func New(cfg Config) (*Replica, error) {
 		cfg.Memory = budget.Usual()
 	}
 	r := &Replica{
-		cfg: cfg, memory: cfg.Memory, pool: newPool(cfg.Memory.Pool), log: cfg.Log,
+		cfg: cfg, memory: cfg.Memory, pool: newPool(cfg.Memory.Pool), log: cfg.Log, complaints: complaints{log: cfg.Log},
 		rekey: make(chan struct{}, 1), behind: make(chan bft.ReplicaID, 1),
 		logShare: newShare(), blockShare: newShare(),
 	}

@@ -155,7 +155,7 @@ func (r *Replica) proven(m *Membership, offers []*offer) []*offer {
 	for _, o := range offers {
 		if err := o.verify(r, m); err != nil {
 			r.merits.blame(o.peer)
-			r.log.Warn("a replica offers a bad snapshot", "replica", o.peer, "error", err)
+			r.complaints.about(o.peer, "a replica offers a bad snapshot", err)
 			continue
 		}
 		good = append(good, o)
