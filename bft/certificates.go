@@ -99,7 +99,7 @@ func (c *Core) notarized(r *round, cert Certificate) {
 	}
 	n := r.node(cert.Block)
 	if n == nil {
-		c.request(cert.Block, cert.View)
+		c.request(cert.Block, cert.View, true)
 	} else {
 		n.notarized = true
 		if n.linked {

@@ -227,7 +227,7 @@ func (c *Core) onBlock(b *Block) {
 // welcome reports whether a block that nobody was asked for may be kept: two of a view, while it
 // can still get first votes, and any that is known to be notarized.
 func (c *Core) welcome(r *round, digest Digest) bool {
-	if t := r.find(Notarize, digest); t != nil && t.certificate != nil || c.isMissing(digest) {
+	if t := r.find(Notarize, digest); t != nil && t.certificate != nil || c.sought(digest).accepts(r.view) {
 		return true
 	}
 	return r.view >= c.view && len(r.nodes) < 2

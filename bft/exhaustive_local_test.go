@@ -260,7 +260,7 @@ func (r *replica) read(core *watched) facts {
 		if block := r.m.statement(kind).Block; !f.final && (core.certain.block == block || core.fast.block == block) {
 			f.awaited = uint8(kind)
 		}
-		if !f.left && core.isMissing(r.m.statement(kind).Block) {
+		if !f.left && core.sought(r.m.statement(kind).Block) != nil {
 			f.asks |= 1 << (kind - 1)
 		}
 		if v.heard && v.digest == r.m.statement(kind).Block {

@@ -174,7 +174,7 @@ func (m *model) intern(id ReplicaID, path []input) (int, []posted) {
 	l := &local{path: path, next: make(map[input]transition), core: core}
 	l.left = core.View() > 1
 	for b := 1; b <= 2; b++ {
-		if core.isMissing(m.blocks[b].Digest()) {
+		if core.sought(m.blocks[b].Digest()) != nil {
 			l.asks |= 1 << b
 		}
 		if core.holds(m.blocks[b].Digest()) {
@@ -487,7 +487,7 @@ func fingerprint(c *Core) string {
 		b = fmt.Appendf(b, "%v %t %t %t|", n.digest, n.linked, n.notarized, n.stored)
 	}
 	for _, m := range c.missing {
-		b = fmt.Appendf(b, "%v|", m.block)
+		b = fmt.Appendf(b, "%v %t|", m.block, m.proven)
 	}
 	var tallies []string
 	for i := range r.tallies {

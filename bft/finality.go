@@ -8,13 +8,13 @@ import (
 // settle announces what is final and known down to the last final block, and asks for what is missing.
 func (c *Core) settle() {
 	if c.certain.view > c.finalView {
-		if n := c.reach(c.certain); n != nil {
+		if n := c.reach(c.certain, true); n != nil {
 			c.commitCertified(n)
 		}
 	}
 	for _, f := range [...]*finality{&c.fast, &c.implied} {
 		if f.view > c.finalView && !c.stopped {
-			if n := c.reach(*f); n != nil {
+			if n := c.reach(*f, true); n != nil {
 				c.commitCounted(n, f)
 			}
 		}
@@ -22,17 +22,18 @@ func (c *Core) settle() {
 }
 
 // reach returns the node of a block when the chain down to the last final block is known; otherwise
-// it asks for the missing part.
-func (c *Core) reach(f finality) *node {
+// it asks for the missing part. Whether the block is proven, see [request].
+func (c *Core) reach(f finality, proven bool) *node {
 	n := c.tree[f.block]
 	if n == nil {
-		c.request(f.block, f.view)
+		c.request(f.block, f.view, proven)
 		return nil
 	}
 	for !n.linked {
+		proven = proven || n.notarized
 		p := c.tree[n.Parent]
 		if p == nil {
-			c.request(n.Parent, n.ParentView)
+			c.requestParent(&n.Header, proven)
 			return nil
 		}
 		n = p
@@ -204,38 +205,63 @@ func (c *Core) checkClaim(h *Header) {
 	}
 }
 
-// request is a block that was asked for.
+// request is a block that was asked for. It is proven when it is notarized or final, or is an
+// ancestor of one that is: then there is one such block in a view and it was checked before q
+// replicas voted for it, and all of its ancestors are as good. Otherwise somebody has voted for it in
+// the current view, and what is held of it is that block alone, while the view lasts: a Byzantine
+// replica votes for what it likes and makes ancestors without end.
 type request struct {
-	block Digest
-	view  View
+	block  Digest
+	view   View
+	proven bool
 }
 
-// isIdle reports whether a block is wanted no longer: it was, for a vote in a view that is over,
-// and it is not notarized.
-func (c *Core) isIdle(m request) bool {
-	r := c.at(m.view)
-	if r == nil || m.view >= c.view || len(c.orphans[m.block]) > 0 {
-		return false
-	}
-	t := r.find(Notarize, m.block)
-	return t != nil && t.certificate == nil && c.certain.block != m.block && c.fast.block != m.block
-}
+// isIdle reports whether a block is wanted no longer: it was, for a vote in a view that is over.
+func (c *Core) isIdle(m request) bool { return !m.proven && m.view < c.view }
 
 // maxMissing bounds the blocks asked for at a time.
 const maxMissing = 16
 
-// isMissing reports whether a block was asked for.
-func (c *Core) isMissing(block Digest) bool {
-	return slices.ContainsFunc(c.missing, func(m request) bool { return m.block == block })
+// sought returns what was asked for under a block's digest, nil when nothing was.
+func (c *Core) sought(block Digest) *request {
+	if i := slices.IndexFunc(c.missing, func(m request) bool { return m.block == block }); i >= 0 {
+		return &c.missing[i]
+	}
+	return nil
 }
 
+// accepts reports whether a block of a view is what was asked for.
+func (m *request) accepts(v View) bool { return m != nil && (m.proven || m.view == v) }
+
 // request asks for a missing block and its ancestors, once; clock.resend asks again.
-func (c *Core) request(block Digest, view View) {
-	if view <= c.finalView || len(c.missing) >= maxMissing || c.isMissing(block) {
+func (c *Core) request(block Digest, view View, proven bool) {
+	if view <= c.finalView {
 		return
 	}
-	c.missing = append(c.missing, request{block, view})
-	c.fetch(request{block, view})
+	if m := c.sought(block); m != nil {
+		if proven && !m.proven {
+			m.view, m.proven = view, true
+		}
+		return
+	}
+	if len(c.missing) < maxMissing {
+		c.missing = append(c.missing, request{block, view, proven})
+		c.fetch(c.missing[len(c.missing)-1])
+	}
+}
+
+// requestParent asks for the parent of a block, if it is of use: that of a block that is not proven
+// is when its notarization is known.
+func (c *Core) requestParent(h *Header, proven bool) {
+	if proven || c.isCertified(h.ParentView, h.Parent) {
+		c.request(h.Parent, h.ParentView, true)
+	}
+}
+
+// isCertified reports whether the notarization of a block is known.
+func (c *Core) isCertified(v View, block Digest) bool {
+	r := c.at(v)
+	return r != nil && r.isNotarized(block)
 }
 
 // seek asks for the blocks that are notarized and missing, or whose ancestors are: the highest
@@ -249,7 +275,7 @@ func (c *Core) seek() {
 		}
 		for i := range r.tallies {
 			if t := &r.tallies[i]; t.Kind == Notarize && t.certificate != nil {
-				c.reach(finality{r.view, t.Block})
+				c.reach(finality{r.view, t.Block}, true)
 				sought++
 			}
 		}
@@ -283,7 +309,8 @@ func (c *Core) forget(block Digest) {
 	}
 }
 
-// fetched takes in blocks that were asked for, with as many of their ancestors as came along.
+// fetched takes in a block that was asked for, with as many of its ancestors as came along and are
+// proven.
 func (c *Core) fetched(blocks []*Block) {
 	if len(blocks) == 0 || len(blocks) > MaxFetch {
 		return
@@ -293,12 +320,14 @@ func (c *Core) fetched(blocks []*Block) {
 		digests[i] = b.Digest()
 	}
 	top := len(blocks) - 1
-	if !c.isMissing(digests[top]) {
+	m := c.sought(digests[top])
+	if !m.accepts(blocks[top].View) {
 		return
 	}
+	proven := m.proven
 	first := top // the lowest block that hangs together with the one asked for
-	for first > 0 && blocks[first].Parent == digests[first-1] {
-		first--
+	for first > 0 && blocks[first].Parent == digests[first-1] && (proven || c.isCertified(blocks[first-1].View, digests[first-1])) {
+		first, proven = first-1, true
 	}
 	for i := first; i <= top; i++ {
 		if b := blocks[i]; b.Epoch == c.cfg.Epoch && c.add(b, digests[i]) != nil {
@@ -306,7 +335,7 @@ func (c *Core) fetched(blocks []*Block) {
 		}
 	}
 	if lowest := blocks[first]; c.tree[lowest.Parent] == nil && lowest.Height > c.final.Height+1 {
-		c.request(lowest.Parent, lowest.ParentView)
+		c.requestParent(&lowest.Header, proven)
 	}
 	c.advance(c.at(blocks[top].View))
 }

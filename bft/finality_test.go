@@ -187,18 +187,18 @@ func TestAFinalBlockStaysAskedFor(t *testing.T) {
 	for from := ReplicaID(1); from <= 5; from++ {
 		core.Step(Now{1, 1}, Receive{from, Vote{Statement{3, 1, Notarize, blocks[0].Digest()}, true, []byte{byte(from)}}})
 	}
-	require.True(t, core.isMissing(blocks[0].Digest()))
+	require.NotNil(t, core.sought(blocks[0].Digest()))
 	core.Step(Now{1, 1}, Receive{1, Vote{Statement{3, 2, Notarize, Digest{7}}, true, []byte{1}}})
-	core.request(Digest{7}, 2)
+	core.request(Digest{7}, 2, false)
 	for _, f := range those[Fetch](proves(core, about(Notarize, blocks[2]))) {
 		require.Equal(t, blocks[2].Digest(), f.Block, "it was asked for already")
 	}
 	require.Equal(t, View(4), core.View())
-	require.True(t, core.isMissing(blocks[0].Digest()))
-	require.False(t, core.isMissing(Digest{7}), "nobody needs it any more")
+	require.NotNil(t, core.sought(blocks[0].Digest()))
+	require.Nil(t, core.sought(Digest{7}), "nobody needs it any more")
 
 	core.Step(Now{1, 1}, Receive{1, blocks[2]})
-	require.False(t, core.isMissing(blocks[2].Digest()), "it has come by itself")
+	require.Nil(t, core.sought(blocks[2].Digest()), "it has come by itself")
 	core.Step(Now{1, 1}, Receive{1, blocks[0]})
 	height, _ := core.Final()
 	require.Equal(t, Height(1), height)

@@ -176,6 +176,7 @@ func (c *Core) close(r *round) {
 	r.nodes = slices.DeleteFunc(r.nodes, func(n *node) bool {
 		if !n.notarized {
 			delete(c.tree, n.digest)
+			c.noOrphan(n)
 		}
 		return !n.notarized
 	})

@@ -1,5 +1,7 @@
 package bft
 
+import "slices"
+
 // Bounds on blocks that are not final.
 const (
 	// MaxFetch bounds the blocks that are accepted in one answer to [Fetch], and how far above the
@@ -93,6 +95,16 @@ func (c *Core) linkOne(n *node) bool {
 		c.certifies(n)
 	}
 	return true
+}
+
+// noOrphan has a node that is let go of wait for its parent no longer.
+func (c *Core) noOrphan(n *node) {
+	waiting := slices.DeleteFunc(c.orphans[n.Parent], func(o *node) bool { return o == n })
+	if len(waiting) > 0 {
+		c.orphans[n.Parent] = waiting
+	} else {
+		delete(c.orphans, n.Parent)
+	}
 }
 
 // tip is the chain that ends with a linked node.

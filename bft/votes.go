@@ -283,9 +283,9 @@ func (c *Core) tryFallback(r *round) {
 // and stores it before. What is missing is asked for.
 func (c *Core) tryAdopt(r *round, s Statement, vouched bool) {
 	n := r.node(s.Block)
-	held := n != nil && c.reach(finality{r.view, s.Block}) != nil
+	held := n != nil && c.reach(finality{r.view, s.Block}, false) != nil
 	if n == nil {
-		c.request(s.Block, r.view)
+		c.request(s.Block, r.view, false)
 	}
 	if !c.rules.adopts(held && c.extends(n) && (vouched || c.judges(n, c.clock.latest(c)+milliseconds(2*c.cfg.Timeouts.Ahead)))) {
 		return
