@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -217,6 +218,8 @@ func TestWhatIsDoneForClientsTakesTurns(t *testing.T) {
 	defer client.Close()
 
 	entered, leave := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(leave) })
+	defer release() // before the cluster is stopped, which waits for all calls
 	c.nodes[0].transport.HandleClient("test/work", func(ctx context.Context, _ *transport.Sender, _ []byte) ([]byte, error) {
 		done, err := transport.Turn(ctx)
 		if err != nil {
@@ -242,7 +245,7 @@ func TestWhatIsDoneForClientsTakesTurns(t *testing.T) {
 		cancel()
 		require.ErrorContains(t, err, context.DeadlineExceeded.Error(), method)
 	}
-	close(leave)
+	release()
 	for method, body := range calls {
 		_, err := client.Call(t.Context(), method, body)
 		require.NoError(t, err, method)
