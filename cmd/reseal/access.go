@@ -29,6 +29,7 @@ func (a *access) with(ctx context.Context, use func(context.Context, *cluster.Ac
 	if a.timeout <= 0 {
 		return fmt.Errorf("--timeout %v: give a time to try", a.timeout)
 	}
+	whole := ctx
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	c, err := cluster.Connect(ctx, cluster.Dir(a.dir))
@@ -41,5 +42,11 @@ func (a *access) with(ctx context.Context, use func(context.Context, *cluster.Ac
 		return err
 	}
 	defer func() { err = errors.Join(err, user.Close()) }()
-	return use(ctx, c, user)
+	if err = use(ctx, c, user); err != nil {
+		// Perhaps nothing could be verified. The time is over by now.
+		asked, cancel := context.WithTimeout(whole, askPatience)
+		defer cancel()
+		err = errors.Join(c.CheckGroupKey(asked), err)
+	}
+	return err
 }

@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/internal/cluster"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 // newCluster makes a cluster of four with file keystores on free ports.
@@ -45,6 +47,9 @@ func TestWrongArguments(t *testing.T) {
 		{[]string{"init", "--dir", "x", "--base-port", "70000"}, "--base-port"},
 		{[]string{"init", "--dir", "x", "--keystore", "paper"}, "choose swtpm"},
 		{[]string{"init", "--dir", "x", "--binary", "/nonexistent"}, "/nonexistent"},
+		{[]string{"init", "--dir", "x", "--round-interval", "10m"}, "--allow-wear"},
+		{[]string{"init", "--dir", "x", "--round-interval", "-1h", "--allow-wear"}, "round_interval"},
+		{[]string{"init", "--dir", "x", "--round-deadline", "0s"}, "round_deadline"},
 		{[]string{"replica"}, `"dir" not set`},
 		{[]string{"replica", "--dir", "/nonexistent"}, "`reseal init`"},
 		{[]string{"launch", "--dir", "/nonexistent"}, "`reseal init`"},
@@ -156,4 +161,16 @@ func TestNobodyAnswers(t *testing.T) {
 	require.Equal(t, 1, o.status)
 	require.Contains(t, o.stdout, "does not answer")
 	require.Contains(t, o.stderr, "start the others")
+}
+
+// An interval of rounds is for init to say; no TPM wears out where there is none.
+func TestRoundInterval(t *testing.T) {
+	for _, wear := range [][]string{nil, {"--allow-wear"}} {
+		dir := cluster.Dir(filepath.Join(t.TempDir(), "cluster"))
+		succeeds(t, append([]string{"init", "--dir", string(dir), "--keystore", "file", "--base-port", "0", "--round-interval", "10m"}, wear...)...)
+		genesis, err := governance.Load(dir.Genesis())
+		require.NoError(t, err)
+		require.Equal(t, governance.Duration(10*time.Minute), genesis.RoundInterval)
+		require.Equal(t, wear != nil, genesis.AllowWear)
+	}
 }

@@ -43,7 +43,7 @@ func newStatusCommand() *cobra.Command {
 }
 
 // status shows what f + 1 replicas agree on, and what each says of itself. Without agreement it
-// shows the latter and fails.
+// shows the latter and fails; it also fails when too few vote.
 func status(ctx context.Context, members *cluster.Members, out io.Writer, asJSON bool) error {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
@@ -61,7 +61,10 @@ func status(ctx context.Context, members *cluster.Members, out io.Writer, asJSON
 	if err != nil {
 		return err
 	}
-	return disagreement
+	if disagreement != nil {
+		return disagreement
+	}
+	return members.Serves(answers)
 }
 
 func writeStatus(out io.Writer, state *cluster.State, answers []cluster.Member) error {

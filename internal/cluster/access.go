@@ -31,6 +31,7 @@ type Access struct {
 	// Verifier verifies under the group public key; clients share it.
 	Verifier request.GroupKey
 	dir      Dir
+	key      *threshold.PublicKey
 
 	mu      sync.Mutex
 	clients []*client.Client
@@ -52,7 +53,7 @@ func Connect(ctx context.Context, dir Dir) (*Access, error) {
 		members.Close()
 		return nil, err
 	}
-	return &Access{Genesis: genesis, Members: members, Verifier: client.NewVerifier(key), dir: dir}, nil
+	return &Access{Genesis: genesis, Members: members, Verifier: client.NewVerifier(key), dir: dir, key: key}, nil
 }
 
 // Close ends the connections to the members, and keeps the height that the clients were shown for
@@ -96,6 +97,24 @@ func (a *Access) NewClient(random io.Reader) (*client.Client, error) {
 // State asks the replicas for the state of the cluster.
 func (a *Access) State(ctx context.Context) (*State, error) {
 	return a.Members.Agreed(a.Members.Ask(ctx))
+}
+
+// CheckGroupKey compares the group key that is kept in the directory with the one that f + 1
+// replicas tell: under another one no reply can be verified, for ever. Nil if they tell none.
+func (a *Access) CheckGroupKey(ctx context.Context) error {
+	state, err := a.State(ctx)
+	if err != nil {
+		return nil // nobody says that it is another
+	}
+	return a.compareGroupKey(state)
+}
+
+func (a *Access) compareGroupKey(state *State) error {
+	if state.GroupKey == "" || state.GroupKey == hex.EncodeToString(a.key.Bytes()) {
+		return nil
+	}
+	return fmt.Errorf("%s is not the key that f + 1 replicas tell: if it came from another cluster, or an earlier one of this directory, remove it, and they are asked again; "+
+		"if it is this cluster's, believe it and not them, and find out who they are", a.dir.GroupKey())
 }
 
 // Order has an operator's order executed, signed with the key in the cluster's directory. A refusal

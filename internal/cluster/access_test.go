@@ -31,6 +31,11 @@ func TestGroupKeyIsKept(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, key, fmt.Sprintf("%x", got.Bytes()))
 
+	a := &Access{dir: p.Dir, key: got}
+	require.NoError(t, a.compareGroupKey(&State{GroupKey: key}))
+	require.NoError(t, a.compareGroupKey(&State{}), "none was generated yet")
+	require.ErrorContains(t, a.compareGroupKey(&State{GroupKey: "b" + key[1:]}), p.Dir.GroupKey())
+
 	for _, text := range []string{"nonsense", "00", ""} {
 		require.NoError(t, os.WriteFile(p.Dir.GroupKey(), []byte(text), 0o600))
 		_, err = groupKeyOf(t.Context(), p.Dir, members)

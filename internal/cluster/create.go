@@ -28,6 +28,10 @@ type Plan struct {
 	BasePort int
 	// RoundDeadline is how long replicas may take to reboot and attest, when they are due.
 	RoundDeadline time.Duration
+	// RoundInterval is the time from the begin of an epoch to its recovery round; 0: rounds begin by
+	// order or accusation. AllowWear accepts one that wears TPMs out, see [governance.Genesis].
+	RoundInterval time.Duration
+	AllowWear     bool
 	Config        Config
 	// Rand is the source of the operators' keys and of passphrases. It must be safe for concurrent use.
 	Rand io.Reader
@@ -39,6 +43,10 @@ type Plan struct {
 func Create(ctx context.Context, plan Plan) (genesis *governance.Genesis, err error) {
 	if err := plan.Size.Validate(); err != nil {
 		return nil, err
+	}
+	// Before minutes are spent on TPMs.
+	if err := plan.settings().ValidateTimes(); err != nil {
+		return nil, fmt.Errorf("genesis: %w", err)
 	}
 	abs, err := filepath.Abs(string(plan.Dir))
 	if err != nil {

@@ -16,11 +16,12 @@ import (
 	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
-func (p *Plan) genesis(founders []founder, operator ed25519.PublicKey, approval *ecdsa.PrivateKey) (*governance.Genesis, error) {
-	g := &governance.Genesis{
-		Name: printableName(filepath.Base(string(p.Dir))), Created: time.Now().UTC().Truncate(time.Second),
+// settings are what a genesis says of neither members nor operators.
+func (p *Plan) settings() *governance.Genesis {
+	return &governance.Genesis{
 		F: p.Size.F, C: p.Size.C,
-		Operators: []ed25519.PublicKey{operator}, OperatorQuorum: 1,
+		Attestation:   attest.Attestation{Required: p.Keystore == SWTPM},
+		RoundInterval: governance.Duration(p.RoundInterval), AllowWear: p.AllowWear,
 		RoundDeadline: governance.Duration(p.RoundDeadline),
 		Window:        4,
 		Timeouts: governance.Timeouts{
@@ -29,6 +30,12 @@ func (p *Plan) genesis(founders []founder, operator ed25519.PublicKey, approval 
 			Resend: governance.Duration(500 * time.Millisecond), Ahead: governance.Duration(5 * time.Second),
 		},
 	}
+}
+
+func (p *Plan) genesis(founders []founder, operator ed25519.PublicKey, approval *ecdsa.PrivateKey) (*governance.Genesis, error) {
+	g := p.settings()
+	g.Name, g.Created = printableName(filepath.Base(string(p.Dir))), time.Now().UTC().Truncate(time.Second)
+	g.Operators, g.OperatorQuorum = []ed25519.PublicKey{operator}, 1
 	for _, f := range founders {
 		g.Members = append(g.Members, f.member)
 	}
@@ -39,7 +46,7 @@ func (p *Plan) genesis(founders []founder, operator ed25519.PublicKey, approval 
 	if g.BootApproval, err = x509.MarshalPKIXPublicKey(&approval.PublicKey); err != nil {
 		return nil, err
 	}
-	g.Attestation = attest.Attestation{Required: true, PCRs: keystore.DefaultPCRs.Indexes()}
+	g.Attestation.PCRs = keystore.DefaultPCRs.Indexes()
 	return g, nil
 }
 

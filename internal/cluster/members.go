@@ -131,3 +131,18 @@ func (m *Members) Agreed(members []Member) (*State, error) {
 	}
 	return latest, nil
 }
+
+// Serves says why the service stands still: by what the replicas say, fewer vote than a quorum. What
+// those agree on that are left is true, and of the past.
+func (m *Members) Serves(members []Member) error {
+	voters := 0
+	for _, member := range members {
+		if member.Info != nil && member.Info.Voter && !member.Info.Diverged {
+			voters++
+		}
+	}
+	if q := m.genesis.Size().Quorum(); voters < q {
+		return fmt.Errorf("the service stands still: %d replicas vote, and it takes %d: start those that do not answer, and see above what the others lack", voters, q)
+	}
+	return nil
+}

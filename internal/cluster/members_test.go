@@ -87,3 +87,22 @@ func TestPeersOfRefusesAnotherKindOfKey(t *testing.T) {
 	_, err := peersOf(&governance.Genesis{Members: []governance.GenesisMember{{ID: 1, Identity: []byte("no key")}}})
 	require.ErrorContains(t, err, "replica 1")
 }
+
+func TestTheServiceStandsStillWithoutAQuorumOfVoters(t *testing.T) {
+	p := plan(t, File)
+	genesis, err := Create(t.Context(), p)
+	require.NoError(t, err)
+	members := &Members{genesis: genesis}
+	now := stateText(2, 3)
+	answers := told(t, now, now, now, now)
+	for i := range answers {
+		answers[i].Info.Voter = true
+	}
+	require.NoError(t, members.Serves(answers))
+	answers[3].Info = nil
+	require.NoError(t, members.Serves(answers), "three of four are a quorum")
+	for name, info := range map[string]*Info{"is down": nil, "does not vote": {}, "goes by another state": {Voter: true, Diverged: true}} {
+		answers[2].Info = info
+		require.ErrorContains(t, members.Serves(answers), "2 replicas vote, and it takes 3", name)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/reseal-bft/reseal/bft/kv"
 	"github.com/reseal-bft/reseal/internal/load"
 )
 
@@ -20,7 +21,11 @@ const (
 // defaultInputs are tried in order when no input directory is named.
 var defaultInputs = []string{"/usr/share/ca-certificates", "."}
 
-// readInput reads the regular files below dir: relative name -> content.
+// keyPrefix comes before a file's name in its key.
+const keyPrefix = "file/"
+
+// readInput reads the regular files below dir: relative name -> content. It leaves out what is too
+// large, and names that are too long for a key.
 func readInput(dir string) ([]load.Pair, error) {
 	var pairs []load.Pair
 	var total int
@@ -39,23 +44,24 @@ func readInput(dir string) ([]load.Pair, error) {
 		if err != nil || info.Size() > maxInputFile || total+int(info.Size()) > maxInputBytes {
 			return err
 		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil || len(keyPrefix)+len(name) > kv.MaxKey {
+			return err
+		}
 		value, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		name, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
 		total += len(value)
-		pairs = append(pairs, load.Pair{Key: "file/" + filepath.ToSlash(name), Value: value})
+		pairs = append(pairs, load.Pair{Key: keyPrefix + filepath.ToSlash(name), Value: value})
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("input: %w: name a directory that can be read with --input", err)
 	}
 	if len(pairs) == 0 {
-		return nil, fmt.Errorf("input: there is no file of up to %d KiB below %s: name another directory with --input", maxInputFile>>10, dir)
+		return nil, fmt.Errorf("input: there is no file of up to %d KiB, with a name of up to %d bytes, below %s: name another directory with --input",
+			maxInputFile>>10, kv.MaxKey-len(keyPrefix), dir)
 	}
 	return pairs, nil
 }

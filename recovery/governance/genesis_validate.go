@@ -38,7 +38,7 @@ func (g *Genesis) Validate() error {
 		g.validateBootApproval,
 		func() error { return wrap("attestation", g.Attestation.Validate()) },
 		g.validateApprovals,
-		g.validateTimes,
+		g.ValidateTimes,
 	)
 }
 
@@ -175,7 +175,9 @@ func (g *Genesis) validateApprovals() error {
 	return nil
 }
 
-func (g *Genesis) validateTimes() error {
+// ValidateTimes checks the time bounds and what wears TPMs out: what can be checked before there are
+// members.
+func (g *Genesis) ValidateTimes() error {
 	for _, d := range []struct {
 		field string
 		value Duration
@@ -193,7 +195,7 @@ func (g *Genesis) validateTimes() error {
 	}
 	if i := time.Duration(g.RoundInterval); g.Attestation.Required && i > 0 && i < keystore.LeastEpoch && !g.AllowWear {
 		return fmt.Errorf("round_interval: %v: each epoch writes a counter in every TPM once, and in five years that is more than the %d times a TPM is good for: "+
-			"choose at least %v, or set allow_wear to true", i, keystore.CounterEndurance, keystore.LeastEpoch.Round(time.Second))
+			"choose at least %v, or set allow_wear to true (reseal init --allow-wear)", i, keystore.CounterEndurance, keystore.LeastEpoch.Round(time.Second))
 	}
 	if g.Window < 1 || g.Window > maxWindow {
 		return fmt.Errorf("window: %d: choose 1 to %d views", g.Window, maxWindow)
