@@ -53,6 +53,7 @@ func (c *Client) ask(ctx context.Context, method string, query []byte, accept fu
 		last     = -1                 // the replica that was asked last; -1 when it has answered
 		busy     = 0                  // refusals
 		gone     = make(map[int]bool) // that say that it is not to be had any more
+		lost     error                // what the last of these said
 		failure  = errors.New("none was asked")
 		start    = time.Now()
 		patience = c.patience()
@@ -94,10 +95,10 @@ func (c *Client) ask(ctx context.Context, method string, query []byte, accept fu
 			}
 			failure = fmt.Errorf("replica %d: %w", c.cfg.Peers[a.replica].ID, a.err)
 			if errors.As(a.err, new(*transport.GoneError)) {
-				gone[a.replica] = true
+				gone[a.replica], lost = true, failure
 			}
 			if len(gone) >= c.quorum() && next >= len(c.conns) && !slices.Contains(asking, true) {
-				return fmt.Errorf("%w (%w)", ErrOutcomeLost, failure)
+				return fmt.Errorf("%w (%w)", ErrOutcomeLost, lost)
 			}
 			c.cfg.Log.Debug("a replica did not help", "method", method, "error", failure)
 			if refused := new(transport.BusyError); errors.As(a.err, &refused) {
@@ -108,7 +109,7 @@ func (c *Client) ask(ctx context.Context, method string, query []byte, accept fu
 			}
 		case <-pause.C:
 			if len(gone) >= c.quorum() && next >= len(c.conns) { // the others had time to say better
-				return fmt.Errorf("%w (%w)", ErrOutcomeLost, failure)
+				return fmt.Errorf("%w (%w)", ErrOutcomeLost, lost)
 			}
 			if wait := c.silence(last, patience, longest-time.Since(start)); wait > 0 {
 				pause.Reset(wait)
