@@ -3,7 +3,6 @@ package recovery
 import (
 	"crypto/ed25519"
 	"path/filepath"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,19 +145,7 @@ func TestAReplicaThatMissesTheRecoveryOfAllOthersComesBack(t *testing.T) {
 		n.awaitEpoch(i, 1)
 	}
 	key := n.groupKey(0)
-	var off atomic.Bool
-	n.configure = func(cfg *NodeConfig) {
-		cfg.Network = func(tc transport.Config) (Network, error) {
-			handle := tc.Handler
-			tc.Handler = func(from transport.Sender, frame []byte) {
-				if !off.Load() {
-					handle(from, frame)
-				}
-			}
-			network, err := connect(tc)
-			return cut{network, &off}, err
-		}
-	}
+	off := n.cutOff()
 	n.stop(3)
 	n.start(3)
 	n.awaitEpoch(3, 1)

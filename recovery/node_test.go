@@ -504,6 +504,25 @@ type cut struct {
 
 var errCut = errors.New("cut off")
 
+// cutOff gives the replicas that start from now on a network from which they can be cut off: while
+// what it returns is true.
+func (n *nodes) cutOff() *atomic.Bool {
+	off := new(atomic.Bool)
+	n.configure = func(cfg *NodeConfig) {
+		cfg.Network = func(tc transport.Config) (Network, error) {
+			handle := tc.Handler
+			tc.Handler = func(from transport.Sender, frame []byte) {
+				if !off.Load() {
+					handle(from, frame)
+				}
+			}
+			network, err := connect(tc)
+			return cut{network, off}, err
+		}
+	}
+	return off
+}
+
 func (c cut) Call(ctx context.Context, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
 	if c.off.Load() {
 		return nil, transport.Unreachable(errCut)
@@ -553,19 +572,7 @@ func TestAReplicaThatMissesTheEndOfItsRecoveryIsLetInAgain(t *testing.T) {
 		n.awaitEpoch(i, 1)
 	}
 	key := n.groupKey(0)
-	var off atomic.Bool
-	n.configure = func(cfg *NodeConfig) {
-		cfg.Network = func(tc transport.Config) (Network, error) {
-			handle := tc.Handler
-			tc.Handler = func(from transport.Sender, frame []byte) {
-				if !off.Load() {
-					handle(from, frame)
-				}
-			}
-			network, err := connect(tc)
-			return cut{network, &off}, err
-		}
-	}
+	off := n.cutOff()
 	n.order(1, key, 6)
 	n.stop(5)
 	n.start(5)

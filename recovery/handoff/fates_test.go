@@ -41,6 +41,16 @@ func (m *solo) note() *noted {
 	return i
 }
 
+// dealAgain deals for an epoch in a round that comes so many after the first.
+func (m *solo) dealAgain(to bft.Epoch, round governance.Round) *testHandoff {
+	h := m.deal(to)
+	h.round += round
+	for _, d := range h.parts {
+		d.round = h.round
+	}
+	return h
+}
+
 // stored counts what the disk keeps of parts that lead to an epoch.
 func (m *solo) stored(to bft.Epoch) (n int) {
 	require.NoError(m.t, m.disk.EachMeta(fmt.Sprintf("part/%d/", to), func(string, []byte) error { n++; return nil }))
@@ -74,11 +84,7 @@ var fates = map[string]struct {
 	}},
 	"two rounds are given up, and the third lapses": {3, false, func(m *solo) {
 		for round := governance.Round(1); round <= 2; round++ {
-			h := m.deal(3)
-			h.round += round
-			for _, d := range h.parts {
-				d.round = h.round
-			}
+			h := m.dealAgain(3, round)
 			require.NoError(m.t, m.receive(h))
 			require.NoError(m.t, m.keeper.void(3, h.round))
 		}
@@ -86,12 +92,7 @@ var fates = map[string]struct {
 	}},
 	"crashed in two rounds of one handoff, off when it ends": {4, false, func(m *solo) {
 		for round := governance.Round(1); round <= 2; round++ {
-			h := m.deal(3)
-			h.round += round
-			for _, d := range h.parts {
-				d.round = h.round
-			}
-			require.NoError(m.t, m.receive(h))
+			require.NoError(m.t, m.receive(m.dealAgain(3, round)))
 			m.boot()
 		}
 		m.pass(3)
