@@ -239,6 +239,10 @@ func call(ctx context.Context, conn *grpc.ClientConn, to bft.ReplicaID, method s
 	if err == nil {
 		return answer, nil
 	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		// The replica knows the deadline too, and may end the call before ctx is done.
+		return nil, fmt.Errorf("call %s of replica %d: %w", method, to, context.DeadlineExceeded)
+	}
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("call %s of replica %d: %w", method, to, ctx.Err())
 	}
