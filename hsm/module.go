@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/miekg/pkcs11"
+	"github.com/reseal-bft/reseal/internal/files"
 	"github.com/reseal-bft/reseal/keystore"
 )
 
@@ -43,6 +44,11 @@ func loadModule(path string, want setup) (*module, error) {
 		}
 		m.users++
 		return m, nil
+	}
+	if file, err := files.Open(path); errors.Is(err, files.ErrNotRegular) {
+		return nil, fmt.Errorf("module-path: %w", err) // the loader would wait for a pipe; what has no slash it looks for itself
+	} else if err == nil {
+		file.Close()
 	}
 	ctx := pkcs11.New(path)
 	if ctx == nil {

@@ -8,10 +8,11 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
+
+	"github.com/reseal-bft/reseal/internal/files"
 )
 
 // Secret is a passphrase, a PIN or a key. It does not print; Reveal is the one
@@ -57,12 +58,8 @@ func SecretFrom(source string) (Secret, error) {
 	case "env":
 		data = []byte(os.Getenv(name))
 	case "file":
-		f, err := os.Open(name)
-		if err != nil {
-			return Secret{}, err
-		}
-		data, err = io.ReadAll(io.LimitReader(f, maxSecretFile))
-		if err = errors.Join(err, f.Close()); err != nil {
+		var err error
+		if data, err = files.Read(name, maxSecretFile); err != nil {
 			return Secret{}, err
 		}
 	default:

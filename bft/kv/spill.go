@@ -17,6 +17,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/reseal-bft/reseal/bft/merkle"
+	"github.com/reseal-bft/reseal/internal/files/dbfs"
 )
 
 // Options are the choices of whoever opens a store. The zero value will do.
@@ -41,9 +42,7 @@ const (
 // left there is removed: a replica restores its state from a snapshot and the log, which are
 // proven. So nothing is synced, and the directory needs no backup.
 func Open(dir string, opts Options) (*Store, error) {
-	if opts.FS == nil {
-		opts.FS = vfs.Default
-	}
+	opts.FS = dbfs.Regular(opts.FS)
 	if opts.Memory == 0 {
 		opts.Memory = defaultMemory
 	}
@@ -281,7 +280,10 @@ func (p *place) claim() error {
 		}
 	}
 	if p.lock, err = p.opts.FS.Lock(p.opts.FS.PathJoin(p.dir, lockName)); err != nil {
-		return fmt.Errorf("%s is in use: stop the other process, or name another directory: %w", p.dir, err)
+		if errors.Is(err, dbfs.ErrLocked) {
+			return fmt.Errorf("%s is in use: stop the other process, or name another directory: %w", p.dir, err)
+		}
+		return fmt.Errorf("the directory of the state, of which nothing is needed after a stop: remove it as a whole and start again: %w", advise(err))
 	}
 	for _, name := range old {
 		if err := p.opts.FS.RemoveAll(p.opts.FS.PathJoin(p.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {

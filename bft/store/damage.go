@@ -10,6 +10,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/sstable/blob"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/reseal-bft/reseal/internal/files"
 )
 
 // damaged hears of files whose content is not what was written. The reader is told too; but the
@@ -35,8 +37,8 @@ func (s *Store) missing(err *error) {
 	}
 }
 
-// guardedFS looks at the end of a file of values before the database opens it, which panics (Pebble
-// 2.1) when that is damaged.
+// guardedFS calls what is no regular file damage, and looks at the end of a file of values before
+// the database opens it, which panics (Pebble 2.1) when that is damaged.
 type guardedFS struct {
 	vfs.FS
 	s *Store
@@ -44,6 +46,9 @@ type guardedFS struct {
 
 func (g guardedFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	f, err := g.FS.Open(name, opts...)
+	if errors.Is(err, files.ErrNotRegular) {
+		return nil, g.s.fail(g.s.corrupt(err.Error()))
+	}
 	if err != nil || !strings.HasSuffix(name, ".blob") {
 		return f, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -37,6 +38,15 @@ func TestDamagedDirectories(t *testing.T) {
 		"an empty marker":          cut(0),
 		"a marker cut in a line":   cut(9),
 		"a marker without its end": cut(40),
+		"no marker":                remove("RESEAL"),
+		"a pipe for a marker":      func(t *testing.T, dir string) { pipe(t, filepath.Join(dir, "RESEAL")) },
+		"a marker with a bit less": func(t *testing.T, dir string) {
+			path := filepath.Join(dir, "RESEAL")
+			data, err := os.ReadFile(path)
+			require.NoError(t, err)
+			data[2] ^= 0x10
+			require.NoError(t, os.WriteFile(path, data, 0o600))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "store")
@@ -92,11 +102,12 @@ func TestEveryFileOfTheDatabaseDamaged(t *testing.T) {
 		"flipped":       flip(func(size int) int { return size / 2 }),
 		"its end":       flip(func(size int) int { return size - 1 }),
 		"its beginning": flip(func(int) int { return 0 }),
+		"a pipe":        pipe,
 		"a directory": func(t *testing.T, path string) {
 			require.NoError(t, errors.Join(os.Remove(path), os.Mkdir(path, 0o700)))
 		},
 	} {
-		for _, pattern := range []string{"*.sst", "*.blob", "MANIFEST-*", "marker.manifest.*", "marker.format-version.*", "OPTIONS-*"} {
+		for _, pattern := range []string{"*.sst", "*.blob", "MANIFEST-*", "marker.manifest.*", "marker.format-version.*", "OPTIONS-*", "*.log"} {
 			t.Run(pattern+" "+name, func(t *testing.T) {
 				dir := filepath.Join(t.TempDir(), "store")
 				require.NoError(t, os.CopyFS(dir, os.DirFS(whole)))
@@ -130,6 +141,11 @@ func useAll(dir string, values int) error {
 	b := s.NewBatch()
 	failed = errors.Join(failed, b.PutMeta("name", nil), b.Commit(true))
 	return errors.Join(failed, s.Close())
+}
+
+// pipe puts a pipe in the place of a file: who opens that for reading waits for ever.
+func pipe(t *testing.T, path string) {
+	require.NoError(t, errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)))
 }
 
 func emptyAll(t *testing.T, dir, pattern string) {

@@ -6,22 +6,30 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/reseal-bft/reseal/internal/files"
+	"github.com/reseal-bft/reseal/internal/files/dbfs"
 )
 
 const (
 	markerName = "RESEAL"
 	lockName   = "LOCK"
+	dbName     = "db" // the database's directory
 	tempSuffix = ".tmp"
 
 	markerFormat = "reseal store 1\ncluster %s\n"
 	markerLimit  = 1 << 10 // bytes
+)
+
+var (
+	anyMarker  = regexp.MustCompile("^reseal store 1\ncluster [0-9a-f]{64}\n$")
+	anyVersion = regexp.MustCompile("^[0-9]{1,9}\n")
 )
 
 // claim makes sure that the directory is a store of this cluster, or becomes one, and locks it.
@@ -36,6 +44,9 @@ func (s *Store) claim() error {
 		return explain(s.dir, err)
 	}
 	if !slices.Contains(names, markerName) {
+		if slices.Contains(names, dbName) {
+			return s.corrupt("the file " + markerName + " is missing")
+		}
 		// A first start that was cut short leaves nothing but these.
 		rest := slices.DeleteFunc(names, func(n string) bool { return n == lockName || n == markerName+tempSuffix || n == "lost+found" })
 		if len(rest) > 0 {
@@ -43,10 +54,10 @@ func (s *Store) claim() error {
 		}
 	}
 	if s.lock, err = s.fs.Lock(s.path(lockName)); err != nil {
-		if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {
-			return explain(s.dir, err)
+		if errors.Is(err, dbfs.ErrLocked) {
+			return fmt.Errorf("%w: %s: stop the other process, or name another directory: %w", ErrLocked, s.dir, err)
 		}
-		return fmt.Errorf("%w: %s: stop the other process, or name another directory: %w", ErrLocked, s.dir, err)
+		return explain(s.path(lockName), err)
 	}
 	if err := s.checkMarker(); err != nil {
 		return errors.Join(err, s.lock.Close())
@@ -83,20 +94,23 @@ func (s *Store) checkMarker() error {
 			return err
 		})
 	}
+	if errors.Is(err, files.ErrNotRegular) {
+		return s.corrupt(err.Error())
+	}
 	if err != nil {
 		return explain(s.dir, err)
 	}
 	if got == want {
 		return nil
 	}
-	format, _, _ := strings.Cut(markerFormat, "\n")
-	if strings.HasPrefix(want, got) {
-		return s.corrupt("the file " + markerName + " is cut short")
-	}
-	if !strings.HasPrefix(got, format+"\n") {
+	switch version, made := strings.CutPrefix(got, "reseal store "); {
+	case made && anyMarker.MatchString(got):
+		return fmt.Errorf("%w: %s says that %s belongs to another cluster: name this cluster's directory; if it is the one, the file is damaged: move the directory away "+
+			"(not %s beside it), and start again", ErrForeign, s.path(markerName), s.dir, filepath.Base(s.markPath()))
+	case made && anyVersion.MatchString(version) && !strings.HasPrefix(version, "1\n"):
 		return fmt.Errorf("%w: %s was made by another version (%.40q): use that version, or name another directory", ErrForeign, s.dir, got)
 	}
-	return fmt.Errorf("%w: %s belongs to another cluster: name this cluster's directory, or an empty one", ErrForeign, s.dir)
+	return s.corrupt("the file " + markerName + " is not as it was written")
 }
 
 func (s *Store) readMarker() (string, error) {

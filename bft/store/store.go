@@ -17,6 +17,7 @@ import (
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/budget"
+	"github.com/reseal-bft/reseal/internal/files/dbfs"
 )
 
 // Options are the choices of whoever opens a store. The zero value will do.
@@ -62,10 +63,7 @@ type Store struct {
 // [ErrForeign], [ErrNotEmpty], [ErrLocked], [ErrFull] or [ErrCorrupt], each in one line that says
 // what to do.
 func Open(dir string, cluster bft.ClusterID, opts Options) (*Store, error) {
-	s := &Store{dir: dir, cluster: cluster, opts: opts, fs: opts.FS, stuck: make(chan error, 1)}
-	if s.fs == nil {
-		s.fs = vfs.Default
-	}
+	s := &Store{dir: dir, cluster: cluster, opts: opts, fs: dbfs.Regular(opts.FS), stuck: make(chan error, 1)}
 	if s.opts.Log == nil {
 		s.opts.Log = slog.New(slog.DiscardHandler)
 	}
@@ -88,7 +86,7 @@ func (s *Store) openDB() error {
 	if err := s.checkSpace(); err != nil {
 		return err
 	}
-	if err := s.makeDir(s.path("db")); err != nil {
+	if err := s.makeDir(s.path(dbName)); err != nil {
 		return explain(s.dir, err)
 	}
 	if err := s.checkManifest(); err != nil {
@@ -97,7 +95,7 @@ func (s *Store) openDB() error {
 	opened := make(chan error, 1)
 	go func() {
 		var err error
-		s.db, err = pebble.Open(s.path("db"), s.pebbleOptions())
+		s.db, err = pebble.Open(s.path(dbName), s.pebbleOptions())
 		opened <- err
 	}()
 	select {
@@ -118,7 +116,7 @@ func (s *Store) openDB() error {
 // that is damage, whatever it is called there.
 func (s *Store) openError(err error) error {
 	var errno syscall.Errno
-	if errors.As(err, &errno) && errno != syscall.EISDIR && errno != syscall.ENOENT {
+	if errors.As(err, &errno) && errno != syscall.EISDIR && errno != syscall.ENOTDIR && errno != syscall.ENOENT {
 		return explain(s.dir, err)
 	}
 	return s.corrupt(err.Error())
@@ -127,7 +125,7 @@ func (s *Store) openError(err error) error {
 // checkManifest refuses a database that has data and no manifest, or no file that says which one
 // counts: opened, it would be an empty one.
 func (s *Store) checkManifest() error {
-	names, err := s.fs.List(s.path("db"))
+	names, err := s.fs.List(s.path(dbName))
 	if err != nil {
 		return explain(s.dir, err)
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -300,6 +301,13 @@ func TestOpenRefuses(t *testing.T) {
 	_, err = Open(other, cluster, Options{})
 	require.ErrorIs(t, err, ErrForeign)
 	require.ErrorContains(t, err, "another cluster")
+	require.ErrorContains(t, err, "if it is the one, the file is damaged: move the directory away (not other.mark beside it)")
+
+	locked := filepath.Join(dir, "locked")
+	require.NoError(t, os.MkdirAll(filepath.Join(locked, lockName), 0o700))
+	_, err = Open(locked, cluster, Options{})
+	require.NotErrorIs(t, err, ErrLocked)
+	require.ErrorContains(t, err, "is a directory")
 
 	fs := vfs.NewMem()
 	require.NoError(t, fs.MkdirAll("new", 0o700))

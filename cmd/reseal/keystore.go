@@ -17,11 +17,15 @@ import (
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/internal/cluster"
+	"github.com/reseal-bft/reseal/internal/files"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/keystore/check"
 	"github.com/reseal-bft/reseal/keystore/device"
 	"github.com/reseal-bft/reseal/keystore/tpm"
 )
+
+// maxInput bounds a file that a command line names, in bytes.
+const maxInput = 8 << 20
 
 const keystoreURIs = `
 A keystore is named by a URI:
@@ -167,7 +171,7 @@ in DIR: move that file to where the operators keep their keys. Whoever has it ca
 				opts = append(opts, keystore.WithAdopt())
 			}
 			if backup != "" {
-				data, err := os.ReadFile(backup)
+				data, err := files.Read(backup, maxInput)
 				if err != nil {
 					return fmt.Errorf("backup: %w", err)
 				}
@@ -306,7 +310,7 @@ func askTerminal(what string) (keystore.Secret, error) {
 
 // readOperatorKey reads a PEM file with a public key (PKIX).
 func readOperatorKey(name string) (*ecdsa.PublicKey, error) {
-	data, err := os.ReadFile(name)
+	data, err := files.Read(name, maxInput)
 	if err != nil {
 		return nil, fmt.Errorf("operator key: %w", err)
 	}

@@ -2,13 +2,11 @@ package main
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/reseal-bft/reseal/internal/files"
 	"github.com/reseal-bft/reseal/keystore"
 )
 
@@ -50,10 +48,9 @@ approve before machines boot it. A log proves nothing by itself; that a machine'
 
 // readEventLog reads at most as much as a log may have.
 func readEventLog(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	data, err := files.Read(name, keystore.MaxEventLog)
 	if err != nil {
 		return nil, fmt.Errorf("event log: %w: name one by --eventlog", err)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, keystore.MaxEventLog+1))
-	return data, errors.Join(err, f.Close())
+	return data, nil
 }

@@ -7,12 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/reseal-bft/reseal/internal/cluster"
+	"github.com/reseal-bft/reseal/internal/files"
 	"github.com/reseal-bft/reseal/internal/load"
 	"github.com/reseal-bft/reseal/internal/progress"
 )
@@ -140,16 +140,16 @@ func newLoadMergeCommand() *cobra.Command {
 		Use:   "merge FILE...",
 		Short: "Sum up the reports of several machines that measured one cluster at the same time",
 		Args:  cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, files []string) error {
+		RunE: func(cmd *cobra.Command, names []string) error {
 			var reports []*load.Report
-			for _, file := range files {
-				text, err := os.ReadFile(file)
+			for _, name := range names {
+				text, err := files.Read(name, maxInput)
 				if err != nil {
 					return err
 				}
 				report := new(load.Report)
 				if err := json.Unmarshal(text, report); err != nil {
-					return fmt.Errorf("%s is no report of `reseal load --json`: %w", file, err)
+					return fmt.Errorf("%s is no report of `reseal load --json`: %w", name, err)
 				}
 				reports = append(reports, report)
 			}

@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/reseal-bft/reseal/internal/files"
 )
 
 // runCoverage runs the same campaigns in a build that counts what it comes by, and prints what of
@@ -53,12 +55,15 @@ func runCoverage(cmd *cobra.Command) error {
 	if err := goTool("tool", "covdata", "textfmt", "-i="+counts, "-o="+profile); err != nil {
 		return fmt.Errorf("read the counters: %w", err)
 	}
-	data, err := os.ReadFile(profile)
+	data, err := files.Read(profile, maxProfile)
 	if err != nil {
 		return err
 	}
 	return tellUncovered(cmd.OutOrStdout(), root, data)
 }
+
+// maxProfile bounds a coverage profile, in bytes.
+const maxProfile = 64 << 20
 
 // branch is a block of statements that was never run.
 type branch struct {
@@ -111,7 +116,7 @@ func tellUncovered(w io.Writer, root string, profile []byte) error {
 	sources := map[string][]string{}
 	for _, b := range never {
 		if sources[b.file] == nil {
-			text, err := os.ReadFile(filepath.Join(root, b.file))
+			text, err := files.Read(filepath.Join(root, b.file), maxInput)
 			if err != nil {
 				return err
 			}

@@ -4,8 +4,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"os"
 
+	"github.com/reseal-bft/reseal/internal/files"
 	"github.com/reseal-bft/reseal/keystore"
 )
 
@@ -33,7 +33,7 @@ func Measure(paths ...string) ([]Measurement, error) {
 }
 
 func hashFile(path string) (digest [sha256.Size]byte, err error) {
-	file, err := os.Open(path)
+	file, err := files.Open(path)
 	if err != nil {
 		return digest, err
 	}

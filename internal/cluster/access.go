@@ -9,13 +9,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/client"
 	"github.com/reseal-bft/reseal/bft/request"
+	"github.com/reseal-bft/reseal/internal/files"
 	"github.com/reseal-bft/reseal/recovery/governance"
 	"github.com/reseal-bft/reseal/threshold"
 )
@@ -151,7 +151,7 @@ func (a *Access) Order(ctx context.Context, c *client.Client, body governance.Or
 }
 
 func groupKeyOf(ctx context.Context, dir Dir, members *Members) (*threshold.PublicKey, error) {
-	text, err := os.ReadFile(dir.GroupKey())
+	text, err := files.Read(dir.GroupKey(), maxFile)
 	if err == nil {
 		return parseGroupKey(dir, text)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/budget"
+	"github.com/reseal-bft/reseal/internal/files"
 )
 
 // maxFile bounds what is read of a settings file, in bytes.
@@ -100,16 +101,11 @@ func ReadConfig(dir ReplicaDir) (*Config, error) {
 
 // readJSON reads one JSON value of known fields, and nothing after it.
 func readJSON(path string, value any) error {
-	info, err := os.Stat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a file", path) // reading a pipe would wait
-	}
-	file, err := os.Open(path)
+	text, err := files.Read(path, maxFile)
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	decoder := json.NewDecoder(io.LimitReader(file, maxFile))
+	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(value); err != nil {
 		return fmt.Errorf("%s is not in order: %w", path, err)

@@ -11,6 +11,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+
+	"github.com/reseal-bft/reseal/internal/files"
 )
 
 // newOperatorKey makes and keeps the key that signs orders.
@@ -61,7 +63,7 @@ func readKey[K any](path, kind string) (K, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return none, fmt.Errorf("%s can be read by others (mode %04o): run chmod 600 on it", path, info.Mode().Perm())
 	}
-	text, err := os.ReadFile(path)
+	text, err := files.Read(path, maxFile)
 	if err != nil {
 		return none, err
 	}

@@ -1,14 +1,12 @@
 package cluster
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -161,11 +159,10 @@ func keystoreOptions(dir ReplicaDir, r *Replica, sealed string) (uri string, opt
 	if r.PassphraseFile == "" {
 		return uri, options, nil
 	}
-	passphrase, err := os.ReadFile(r.PassphraseFile)
+	secret, err := keystore.SecretFrom("file:" + r.PassphraseFile)
 	if err != nil {
-		return "", nil, fmt.Errorf("passphrase of replica %d: %w", r.ID, err)
+		return "", nil, fmt.Errorf("passphrase of replica %d: %w: put the file back from a copy; nothing else opens what it closes", r.ID, err)
 	}
-	secret := keystore.NewSecret(bytes.TrimSpace(passphrase))
 	return uri, append(options, keystore.WithPassphrase(secret), keystore.WithWorkFactor(leastWorkFactor)), nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/internal/files"
 )
 
 // Seen is the path of the height of the newest state that was proven to a client of this directory,
@@ -19,7 +20,7 @@ const seenFormat = "cluster %s height %d\n"
 
 // readSeen returns the height kept for a cluster, 0 if there is none.
 func readSeen(dir Dir, cluster bft.ClusterID) (bft.Height, error) {
-	text, err := os.ReadFile(dir.Seen())
+	text, err := files.Read(dir.Seen(), maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}

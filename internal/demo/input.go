@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/reseal-bft/reseal/bft/kv"
+	"github.com/reseal-bft/reseal/internal/files"
 	"github.com/reseal-bft/reseal/internal/load"
 )
 
@@ -48,7 +48,7 @@ func readInput(dir string) ([]load.Pair, error) {
 		if err != nil || len(keyPrefix)+len(name) > kv.MaxKey {
 			return err
 		}
-		value, err := os.ReadFile(path)
+		value, err := files.Read(path, maxInputFile)
 		if err != nil {
 			return err
 		}

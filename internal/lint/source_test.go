@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -79,6 +80,36 @@ func (s *source) selectors(importPath string, visit func(*ast.SelectorExpr)) {
 		}
 		return true
 	})
+}
+
+// opens returns the places where the file opens files that may exist, or hands on what opens them.
+func (s *source) opens() (uses []ast.Node) {
+	fresh := map[ast.Node]bool{} // calls of os.OpenFile that only make a file
+	ast.Inspect(s.file, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if ok && len(call.Args) == 3 && bytes.Contains(s.text[s.set.Position(call.Args[1].Pos()).Offset:s.set.Position(call.Args[1].End()).Offset], []byte("os.O_EXCL")) {
+			fresh[call.Fun] = true
+		}
+		return true
+	})
+	s.selectors("os", func(use *ast.SelectorExpr) {
+		if slices.Contains([]string{"Open", "OpenFile", "ReadFile", "OpenInRoot", "OpenRoot", "DirFS"}, use.Sel.Name) && !fresh[use] {
+			uses = append(uses, use)
+		}
+	})
+	s.selectors("github.com/cockroachdb/pebble/v2/vfs", func(use *ast.SelectorExpr) {
+		if use.Sel.Name == "Default" {
+			uses = append(uses, use)
+		}
+	})
+	for _, other := range []string{"syscall", "golang.org/x/sys/unix"} {
+		s.selectors(other, func(use *ast.SelectorExpr) {
+			if slices.Contains([]string{"Open", "Openat"}, use.Sel.Name) {
+				uses = append(uses, use)
+			}
+		})
+	}
+	return uses
 }
 
 // tree parses every Go file of the checkout, nested modules included.

@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"reflect"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/monitor"
+	"github.com/reseal-bft/reseal/internal/files"
 )
 
 // Verdict is what the monitor says of traces.
@@ -30,15 +30,15 @@ const maxFaults = 10
 // JudgeAll judges the traces of all lives in a replica's directory. A directory that does not exist
 // has none.
 func (v *Verdict) JudgeAll(dir string) error {
-	files, err := filepath.Glob(filepath.Join(dir, "*"+suffix))
-	for _, file := range files {
+	lives, err := filepath.Glob(filepath.Join(dir, "*"+suffix))
+	for _, file := range lives {
 		err = errors.Join(err, v.judgeFile(file))
 	}
 	return err
 }
 
 func (v *Verdict) judgeFile(path string) error {
-	file, err := os.Open(filepath.Clean(path))
+	file, err := files.Open(path)
 	if err != nil {
 		return err
 	}

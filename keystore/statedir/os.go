@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/reseal-bft/reseal/internal/files"
 	"github.com/reseal-bft/reseal/keystore"
 )
 
@@ -52,25 +53,11 @@ func (osFS) Open(name string) (io.ReadCloser, error) {
 
 // openFile opens a regular file that exists.
 func openFile(name string, flag int) (*os.File, error) {
-	info, err := os.Lstat(name)
-	if err == nil && !info.Mode().IsRegular() {
-		return nil, notAFile(name)
+	f, err := files.OpenHere(name, flag)
+	if errors.Is(err, files.ErrNotRegular) {
+		err = fmt.Errorf("%w: %w", keystore.ErrCorrupt, err)
 	}
-	f, err := os.OpenFile(name, flag|noFollow, 0)
-	if err != nil {
-		return nil, err
-	}
-	if info, err = f.Stat(); err == nil && !info.Mode().IsRegular() {
-		err = notAFile(name)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
-func notAFile(name string) error {
-	return fmt.Errorf("%s: %w: it is a link, a pipe or a directory, which no keystore makes: remove it", name, keystore.ErrCorrupt)
+	return f, err
 }
 
 // Create makes a new file in place of the one of that name.
@@ -78,7 +65,7 @@ func (o osFS) Create(name string) (File, error) {
 	if err := o.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|noFollow, 0o600)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -114,10 +101,4 @@ func (osFS) List(path string) ([]string, error) {
 	return names, err
 }
 
-func (osFS) SyncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
+func (osFS) SyncDir(path string) error { return files.SyncDir(path) }

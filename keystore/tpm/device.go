@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/reseal-bft/reseal/internal/files"
 	"github.com/reseal-bft/reseal/keystore"
 )
 
@@ -58,7 +58,7 @@ func newDevice(address string, o keystore.Options) (*device, error) {
 		d.dial = func(ctx context.Context) (io.ReadWriteCloser, error) { return dialer.DialContext(ctx, "tcp", host) }
 	case strings.HasPrefix(address, "/"):
 		d.managed = strings.Contains(address, "tpmrm")
-		d.dial = func(context.Context) (io.ReadWriteCloser, error) { return os.OpenFile(address, os.O_RDWR, 0) }
+		d.dial = func(context.Context) (io.ReadWriteCloser, error) { return files.OpenDevice(address) }
 	default:
 		return nil, fmt.Errorf("tpm:%s: write tpm:/dev/tpmrm0, tpm:unix:/path or tpm:tcp:host:port", address)
 	}

@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/replica"
+	"github.com/reseal-bft/reseal/internal/files"
 	"github.com/reseal-bft/reseal/recovery/attest"
 	"github.com/reseal-bft/reseal/threshold"
 )
@@ -101,14 +103,12 @@ const maxGenesis = 8 << 20
 
 // Load reads and validates a genesis file.
 func Load(path string) (*Genesis, error) {
-	f, err := os.Open(path)
-	if err != nil {
+	b, err := files.Read(path, maxGenesis)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("genesis: %w: make one with `reseal init`, or copy the cluster's", err)
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxGenesis+1))
 	if err != nil {
-		return nil, fmt.Errorf("genesis: %w", err)
+		return nil, fmt.Errorf("genesis: %w: copy the cluster's from another member", err)
 	}
 	g, err := ParseGenesis(b)
 	if err != nil {
