@@ -22,8 +22,8 @@ type clock struct {
 	// nullified counts the leaders that failed in a row, failed is the view in which the last did.
 	nullified int
 	failedIn  View
-	// suspected are the leaders whose last window failed and that have given no sign of life since:
-	// the next time they get less.
+	// suspected are the leaders whose last window failed, or that are lost, and that have given no
+	// sign of life since: they get less.
 	suspected [MaxReplicas + 1]bool
 	// seen and final are the view and the final height at the last resend.
 	seen  View
@@ -125,8 +125,8 @@ func (k *clock) failed(c *Core, v View) {
 	}
 }
 
-// suspectedShare divides the time of a leader whose last window failed and that has said nothing
-// since, so that a crashed replica that is still scheduled costs the others little. Live: whoever is
+// suspectedShare divides the time of a leader whose last window failed or that is lost, and that has
+// said nothing since, so that a crashed replica that is still scheduled costs the others little. Live: whoever is
 // up votes and says so, which gives it its full time again ([clock.readmit]); and the time doubles
 // with every leader that fails in a row.
 const suspectedShare = 64
@@ -148,8 +148,21 @@ func (k *clock) readmit(c *Core, id ReplicaID) {
 		return
 	}
 	k.suspected[id] = false
+	k.again(c, id)
+}
+
+// suspect gives a replica little time to lead, at once if it leads.
+func (k *clock) suspect(c *Core, id ReplicaID) {
+	if !k.suspected[id] {
+		k.suspected[id] = true
+		k.again(c, id)
+	}
+}
+
+// again sets the timer of the current view again, if it runs and the view's leader is this one.
+func (k *clock) again(c *Core, id ReplicaID) {
 	if c.cfg.LeaderOf(c.view) == id && k.deadline[TimerView] != 0 {
-		k.arm(c, TimerView, k.entered+milliseconds(k.patience(c)))
+		k.arm(c, TimerView, max(c.now, k.entered+milliseconds(k.patience(c))))
 	}
 }
 

@@ -153,6 +153,8 @@ func (c *Core) Step(now Now, ev Event) []Effect {
 		c.fetched(ev.Blocks)
 	case Expired:
 		c.expired(ev.Timer)
+	case Lost:
+		c.lost(ev.Replica)
 	}
 	return c.out
 }
@@ -169,6 +171,13 @@ func (c *Core) begin(now Now) bool {
 func (c *Core) do(e Effect) {
 	if !c.stopped {
 		c.out = append(c.out, e)
+	}
+}
+
+// lost takes note of a replica that has ended.
+func (c *Core) lost(id ReplicaID) {
+	if id >= 1 && int(id) < len(c.peers) && id != c.cfg.Self {
+		c.clock.suspect(c, id)
 	}
 }
 

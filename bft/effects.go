@@ -62,6 +62,11 @@ type Fetched struct{ Blocks []*Block }
 // Expired answers [SetTimer].
 type Expired struct{ Timer Timer }
 
+// Lost says that a replica has ended: its connections broke, and its machine refuses others. It is
+// a hint, which nobody has to give and anybody may get wrong: a leader that is lost is given little
+// time, until it says anything.
+type Lost struct{ Replica ReplicaID }
+
 func (Receive) event()  {}
 func (Signed) event()   {}
 func (Combined) event() {}
@@ -70,6 +75,7 @@ func (Proposed) event() {}
 func (Executed) event() {}
 func (Fetched) event()  {}
 func (Expired) event()  {}
+func (Lost) event()     {}
 
 // Effect is an output of the core. The effects of a step are carried out in order; one that is
 // durable (StoreBlock, StoreCertificate, Sign) may be written in a group, but a vote is signed only

@@ -63,6 +63,9 @@ func TestHostilePeers(t *testing.T) {
 			now += int64(rapid.IntRange(0, 2000).Draw(t, "wait"))
 			var ev Event = Expired{Timer{core.View(), TimerKind(rapid.IntRange(0, 4).Draw(t, "timer"))}}
 			if rapid.IntRange(0, 4).Draw(t, "or") > 0 {
+				ev = Lost{ReplicaID(rapid.IntRange(0, 8).Draw(t, "lost"))}
+			}
+			if rapid.IntRange(0, 4).Draw(t, "or else") > 0 {
 				ev = Receive{ReplicaID(rapid.SampledFrom([]int{0, 1, 1, 1, 2, 7}).Draw(t, "from")), hostileMessage(t)}
 			}
 			effects = core.Step(Now{now, now}, ev)

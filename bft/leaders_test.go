@@ -146,3 +146,27 @@ func TestTimeoutsReturnToTheirBase(t *testing.T) {
 		})
 	}
 }
+
+// A leader that has ended is given up after a 64th of its time, and has all of it again with its
+// first word. Who does not lead is not waited for in any case.
+func TestALeaderThatIsLostIsNotWaitedFor(t *testing.T) {
+	core, err := New(Config{Size: Size{1, 0}, Self: 4, Leaders: ids(1, 4), Window: 4, Voter: true, Timeouts: labTimeouts}, Restored{})
+	require.NoError(t, err)
+	feed(core, core.Start(Now{1, 1}))
+	full := core.clock.deadline[TimerView] - core.clock.entered
+	require.Empty(t, core.Step(Now{2, 2}, Lost{2}))
+	for _, stranger := range []ReplicaID{0, 4, 5, 255} {
+		require.Empty(t, core.Step(Now{2, 2}, Lost{stranger}))
+	}
+	set := those[SetTimer](core.Step(Now{2, 2}, Lost{1}))
+	require.Len(t, set, 1)
+	require.Equal(t, time.Duration(milliseconds(labTimeouts.View/suspectedShare)-1)*time.Millisecond, set[0].After)
+	require.Empty(t, core.Step(Now{3, 3}, Lost{1}), "it is said again")
+	core.Step(Now{4, 4}, Receive{1, Status{}})
+	require.Equal(t, full, core.clock.deadline[TimerView]-core.clock.entered)
+	require.Empty(t, those[Sign](core.Step(Now{50, 50}, Expired{set[0].Timer})))
+	set = those[SetTimer](core.Step(Now{60, 60}, Lost{1})) // a 64th is over
+	require.Len(t, set, 1)
+	require.Zero(t, set[0].After)
+	require.Len(t, those[Sign](core.Step(Now{60, 60}, Expired{set[0].Timer})), 1)
+}

@@ -283,7 +283,7 @@ func (n *Node) listen() error {
 	}
 	n.transport, err = n.cfg.Network(transport.Config{
 		Cluster: n.cluster, Self: n.cfg.Self, Listen: listen, Certificate: certificate, Identity: n.cfg.Keystore.Identity(), Memory: n.cfg.Memory, Log: n.log,
-		Handler: n.receive, Admit: n.admit, Named: n.named,
+		Handler: n.receive, Admit: n.admit, Named: n.named, OnLost: n.miss,
 	})
 	return err
 }
@@ -292,6 +292,13 @@ func (n *Node) listen() error {
 func (n *Node) receive(from transport.Sender, frame []byte) {
 	if r := n.replica.Load(); r != nil && n.awaitBeginning() {
 		r.Receive(from, frame)
+	}
+}
+
+// miss tells the replica of a peer that has ended.
+func (n *Node) miss(id bft.ReplicaID) {
+	if r := n.replica.Load(); r != nil {
+		r.Lost(id)
 	}
 }
 

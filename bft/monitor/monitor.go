@@ -140,6 +140,8 @@ func (m *Monitor) Observe(now bft.Now, event bft.Event) {
 		for _, b := range e.Blocks {
 			m.learn(b, false)
 		}
+	case bft.Lost:
+		m.suspect[e.Replica] = true
 	case bft.Executed:
 		m.executed[e.Height] = e
 		m.newest = max(m.newest, e.Height)

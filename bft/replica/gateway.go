@@ -24,6 +24,14 @@ func (r *Replica) Receive(from transport.Sender, frame []byte) {
 	}
 }
 
+// Lost tells the core that a peer has ended, so that it is not waited for as a leader: what the
+// transport says of it.
+func (r *Replica) Lost(id bft.ReplicaID) {
+	if run := r.run.Load(); run != nil {
+		run.events.put(bft.Lost{Replica: id})
+	}
+}
+
 // admit verifies a request and puts it into the pool. One that will not be executed any more it
 // lets be: see ledger.passed.
 func (r *Replica) admit(req *request.Request, o origin) error {

@@ -126,6 +126,11 @@ func (c *cluster) tryStart(i int) error {
 				r.Receive(from, frame)
 			}
 		},
+		OnLost: func(id bft.ReplicaID) {
+			if r := running.Load(); r != nil {
+				r.Lost(id)
+			}
+		},
 	})
 	require.NoError(t, err)
 	n.replica, err = replica.New(replica.Config{

@@ -51,6 +51,7 @@ func (c *cluster) strike(fault string) {
 		for _, r := range c.replicas {
 			c.net.group[r] = w.rng.IntN(2)
 		}
+		c.notice(victim) // wrongly
 		w.after(w.between(10*time.Millisecond, 600*time.Millisecond), func() {
 			c.note(nil, "the network is whole")
 			clear(c.net.group)
@@ -74,6 +75,19 @@ func (c *cluster) restartLater(r *replica, amnesia bool) {
 			r.start()
 		}
 	})
+}
+
+// notice tells the others that a machine has ended; some do not notice, or when it is back.
+func (c *cluster) notice(lost *replica) {
+	for _, r := range c.replicas {
+		if w := c.world; r != lost && w.rng.IntN(4) > 0 {
+			w.after(w.between(0, 100*time.Millisecond), func() {
+				if r.up && r.core != nil {
+					r.step(bft.Lost{Replica: lost.id})
+				}
+			})
+		}
+	}
 }
 
 // mayForget reports whether a machine may lose its disk: it and the Byzantine ones and those that

@@ -113,6 +113,7 @@ func (r *replica) crash(amnesia bool) {
 	r.cut()
 	r.up = false
 	r.life++
+	r.c.notice(r)
 	if amnesia {
 		r.barred = max(r.barred, r.epoch+1)
 		r.disk = newDisk(r.c.genesis)

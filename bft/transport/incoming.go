@@ -98,6 +98,13 @@ func (t *Transport) receive(from Sender, in *incoming) error {
 	}
 }
 
+// hears reports whether there is a connection on which a peer sends frames.
+func (t *Transport) hears(id bft.ReplicaID) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.incoming[id] != nil
+}
+
 func (t *Transport) forget(id bft.ReplicaID, in *incoming) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -86,6 +87,9 @@ func (p *peer) keepStream(ctx context.Context) {
 		}
 		if errors.Is(err, errAnew) {
 			return
+		}
+		if errors.Is(err, syscall.ECONNREFUSED) && p.t.cfg.OnLost != nil && !p.t.hears(p.ID) {
+			p.t.cfg.OnLost(p.ID)
 		}
 		select {
 		case <-ctx.Done():

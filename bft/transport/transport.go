@@ -67,6 +67,9 @@ type Config struct {
 	// OnConnect is called when frames to a peer begin to flow, again after each reconnection. It
 	// must not block. May be nil.
 	OnConnect func(id bft.ReplicaID)
+	// OnLost is called when a peer has ended: no frames come from it, and its machine refuses a
+	// connection; again with each attempt. It must not block. May be nil.
+	OnLost func(id bft.ReplicaID)
 	// Log may be nil.
 	Log *slog.Logger
 	// Memory has the budgets of what waits; nil stands for those of [budget.Default] and a cluster

@@ -23,6 +23,8 @@ var concrete = []reflect.Type{
 	reflect.TypeFor[bft.Evidence](), reflect.TypeFor[bft.Status](),
 
 	reflect.TypeFor[refused](),
+
+	reflect.TypeFor[bft.Lost](),
 }
 
 // refused is an error of a file: its words.

@@ -65,7 +65,11 @@ func (l *link) run() {
 		if pause(ctx, retry) != nil {
 			return
 		}
-		if end, cut, now := l.e.w.reach(l.arrow()); (end == nil || cut) && now == changed {
+		end, cut, now := l.e.w.reach(l.arrow())
+		if end == nil && !cut && l.e.cfg.OnLost != nil {
+			l.e.cfg.OnLost(l.peer.ID)
+		}
+		if (end == nil || cut) && now == changed {
 			select {
 			case <-changed:
 			case <-ctx.Done():
