@@ -125,10 +125,10 @@ func (k *clock) failed(c *Core, v View) {
 	}
 }
 
-// suspectedShare divides the time of a leader whose last window failed or that is lost, and that has
-// said nothing since, so that a crashed replica that is still scheduled costs the others little. Live: whoever is
-// up votes and says so, which gives it its full time again ([clock.readmit]); and the time doubles
-// with every leader that fails in a row.
+// suspectedShare divides the time of a leader whose last window failed or that is lost, and that
+// has said nothing since, so that a crashed replica that is still scheduled costs the others little.
+// Live: whoever is up votes and says so, which gives it its full time again ([clock.readmit]); and
+// the time doubles with every leader that fails in a row.
 const suspectedShare = 64
 
 // succeeded takes note of a view in which a block was notarized, by whatever path that is learned:
