@@ -55,6 +55,8 @@ type cluster struct {
 	nodes      []*node
 	// prepare is called with each replica before it runs; it may be nil.
 	prepare func(*replica.Replica)
+	// lost is told of each peer that a replica's core is told to be lost; it may be nil.
+	lost chan bft.ReplicaID
 }
 
 // node is one running replica; nil fields when it is down.
@@ -141,7 +143,7 @@ func (c *cluster) tryStart(i int) error {
 		},
 		Verifier: func(*replica.Membership) (bft.Scheme, error) { return scheme.Verifier(c.sharing.GroupKey()), nil },
 		Window:   4, Timeouts: testTimeouts, Log: log,
-		Observe: monitor.Observe(func(cfg bft.Config, sentence string) { t.Errorf("replica %d %s", cfg.Self, sentence) }),
+		Observe: c.observe,
 	})
 	if err != nil {
 		n.transport.Close()
@@ -162,6 +164,20 @@ func (c *cluster) tryStart(i int) error {
 	}()
 	c.nodes[i] = n
 	return nil
+}
+
+// observe judges what a replica's core does, and takes note of what it is told.
+func (c *cluster) observe(cfg bft.Config, restored bft.Restored) func(bft.Now, bft.Event, []bft.Effect) {
+	judge := monitor.Observe(func(cfg bft.Config, sentence string) { c.t.Errorf("replica %d %s", cfg.Self, sentence) })(cfg, restored)
+	return func(now bft.Now, event bft.Event, effects []bft.Effect) {
+		judge(now, event, effects)
+		if lost, ok := event.(bft.Lost); ok && c.lost != nil {
+			select {
+			case c.lost <- lost.Replica:
+			default:
+			}
+		}
+	}
 }
 
 var testTimeouts = bft.Timeouts{

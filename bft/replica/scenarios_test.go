@@ -199,6 +199,20 @@ func TestASnapshotProvenByAFinalizationIsBelieved(t *testing.T) {
 	require.Equal(t, "8", c.get(3, client, 9, "count"))
 }
 
+// The cores of the others hear of a replica whose process has ended.
+func TestTheEndOfAReplicaIsHeardOf(t *testing.T) {
+	c := newCluster(t, bft.Size{F: 1})
+	c.lost = make(chan bft.ReplicaID, 64)
+	for i := range c.nodes {
+		c.start(i)
+	}
+	client := newClient(t)
+	c.put(0, client, 1, "name", "value")
+	c.stop(3)
+	require.Eventually(t, func() bool { return <-c.lost == 4 }, time.Minute, time.Millisecond)
+	c.put(0, client, 2, "name", "value")
+}
+
 // What takes time or memory for a client is done in its turn: a request is verified, a query
 // computed, an answer made. The same request asked for again, by however many calls, is no way
 // around it.
