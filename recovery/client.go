@@ -99,6 +99,8 @@ type Info struct {
 	// Holds is what this process holds, whatever the state says that it should.
 	Holds     handoff.Holding `json:"holds"`
 	Connected []bft.ReplicaID `json:"connected"`
+	// Twice are the replicas as which this one has seen two processes run within the last minute.
+	Twice []bft.ReplicaID `json:"twice,omitempty"`
 	// Goroutines are those of the process: flat while the load is.
 	Goroutines int              `json:"goroutines"`
 	View       *governance.View `json:"state"`
@@ -108,7 +110,7 @@ type Info struct {
 func (n *Node) Info() Info {
 	return Info{
 		Replica: n.cfg.Self, Status: n.replica.Load().Status(), Keystore: n.keystoreKind, Holds: n.keeper.Holding(),
-		Connected: n.transport.Connected(), Goroutines: runtime.NumGoroutine(), View: n.state.View(),
+		Connected: n.transport.Connected(), Twice: n.transport.Twice(), Goroutines: runtime.NumGoroutine(), View: n.state.View(),
 	}
 }
 

@@ -64,6 +64,8 @@ type Network interface {
 	SetCertificate(tls.Certificate)
 	CallUnder(ctx context.Context, certificate tls.Certificate, to bft.ReplicaID, method string, request []byte) ([]byte, error)
 	CallVouched(ctx context.Context, to bft.ReplicaID, method string, request []byte) ([]byte, ed25519.PublicKey, error)
+	// Twice are the replicas as which two processes run.
+	Twice() []bft.ReplicaID
 	Close() error
 }
 

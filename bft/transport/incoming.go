@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/reseal-bft/reseal/bft"
 )
@@ -15,6 +16,7 @@ import (
 type incoming struct {
 	from    Sender
 	conn    net.Conn
+	began   time.Time
 	stopped chan struct{}
 	once    sync.Once
 }
@@ -44,7 +46,7 @@ func (t *Transport) acceptFrames(conn net.Conn, state tls.ConnectionState) error
 	if err != nil {
 		return err
 	}
-	in := &incoming{from: from, conn: conn, stopped: make(chan struct{})}
+	in := &incoming{from: from, conn: conn, began: time.Now(), stopped: make(chan struct{})}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ctx.Err() != nil || t.peers[from.ID] == nil {
@@ -56,8 +58,12 @@ func (t *Transport) acceptFrames(conn net.Conn, state tls.ConnectionState) error
 		t.handling[from.ID] = handling
 	}
 	old := t.incoming[from.ID]
-	if old != nil && t.cfg.Named != nil && t.cfg.Named(old.from) && !t.cfg.Named(from) {
+	owner, other := t.named(from), old != nil && t.named(old.from)
+	if other && !owner {
 		return fmt.Errorf("a connection of replica %d under the key that counts for it is there already", from.ID)
+	}
+	if t.twins.appears(from.ID, state.PeerCertificates[0].Raw) && old != nil && owner == other && in.began.Sub(old.began) < twinLives {
+		return errTwin
 	}
 	t.incoming[from.ID] = in
 	if old != nil {
@@ -78,6 +84,9 @@ func (t *Transport) acceptFrames(conn net.Conn, state tls.ConnectionState) error
 	})
 	return nil
 }
+
+// named reports whether the key of a peer is the one that counts for it.
+func (t *Transport) named(from Sender) bool { return t.cfg.Named == nil || t.cfg.Named(from) }
 
 // receive hands the frames of a peer to the handler until the connection ends.
 func (t *Transport) receive(from Sender, in *incoming) error {

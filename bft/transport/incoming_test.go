@@ -32,7 +32,8 @@ func TestANewConnectionTakesOverInOrder(t *testing.T) {
 					<-release
 				}
 			}},
-			peers: map[bft.ReplicaID]*peer{2: {Peer: members[1].peer}}, incoming: make(map[bft.ReplicaID]*incoming), handling: make(map[bft.ReplicaID]chan struct{}), ctx: context.Background(),
+			peers: map[bft.ReplicaID]*peer{2: {Peer: members[1].peer}}, incoming: make(map[bft.ReplicaID]*incoming),
+			handling: make(map[bft.ReplicaID]chan struct{}), twins: newTwins(slog.New(slog.DiscardHandler)), ctx: context.Background(),
 		}
 		state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{certificate.Leaf}}
 		frames := func(data ...string) (conn net.Conn) {

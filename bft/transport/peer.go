@@ -26,6 +26,8 @@ import (
 const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = time.Second
+	// settled is how long a connection has to live for the next to be made as fast again.
+	settled = 5 * time.Second
 )
 
 // peer is the outgoing side: a connection of frames, and another for calls.
@@ -78,10 +80,13 @@ var errAnew = errors.New("the certificate has changed")
 // keepStream keeps a connection of frames until ctx ends or the connections are to be made anew.
 func (p *peer) keepStream(ctx context.Context) {
 	for retry := firstRetry; ; retry = min(2*retry, lastRetry) {
+		began := time.Now()
 		err := p.stream(ctx)
 		if p.connected.Swap(false) {
 			p.t.cfg.Log.Info("disconnected", "replica", p.ID, "error", err)
-			retry = firstRetry
+			if time.Since(began) >= settled {
+				retry = firstRetry
+			}
 		} else if ctx.Err() == nil {
 			p.t.cfg.Log.Debug("cannot connect", "replica", p.ID, "address", p.Address, "error", err)
 		}
@@ -141,6 +146,9 @@ func (p *peer) connect(ctx context.Context) (*bufferedConn, *tls.Conn, error) {
 	if err = secure.Handshake(); err == nil {
 		var answer [1]byte
 		_, err = io.ReadFull(secure, answer[:])
+		if err == nil && answer[0] == twice {
+			err = p.t.twins.told(p.t.cfg.Self, p.ID)
+		}
 	}
 	if !stop() {
 		err = cmp.Or(err, ctx.Err())

@@ -80,6 +80,9 @@ func (g *gate) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, er
 	case secured.State.NegotiatedProtocol == protocol:
 		wire.widen()
 		if err := g.t.acceptFrames(conn, secured.State); err != nil {
+			if errors.Is(err, errTwin) {
+				_, _ = conn.Write([]byte{twice}) // one that does not hear it hears it next time
+			}
 			return nil, nil, errors.Join(err, conn.Close())
 		}
 		return nil, nil, credentials.ErrConnDispatched

@@ -21,7 +21,10 @@ const (
 	smallFrame   = 4 << 10   // larger frames are not worth the copy
 	wireBuffer   = 128 << 10 // bytes for one read or write of the socket
 	stallTimeout = 15 * time.Second
-	accepted     = 1 // the byte by which a replica says that it takes frames
+
+	// The byte by which a replica says that it takes frames, or that it does not, see errTwin.
+	accepted = 1
+	twice    = 2
 )
 
 // keepAlive notices within some ten seconds that a silent peer is gone.

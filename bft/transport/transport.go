@@ -88,6 +88,7 @@ type Transport struct {
 	clients     *clientServer
 	calls       *callers // the connections on which peers call
 	turns       *turns
+	twins       *twins
 	certificate atomic.Pointer[tls.Certificate]
 
 	ctx    context.Context
@@ -138,7 +139,7 @@ func New(cfg Config) (*Transport, error) {
 	if cfg.Identity != nil {
 		t.HandleClient(methodVouch, (&voucher{t: t}).serve)
 	}
-	t.turns = newTurns()
+	t.turns, t.twins = newTurns(), newTwins(cfg.Log)
 	t.clients = t.newClientServer()
 	t.calls = newCallers("replicas", 0, peerConnections, cfg.Memory.Calls, cfg.Log)
 	t.server = t.newServer()

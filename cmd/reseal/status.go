@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/internal/cluster"
 	"github.com/reseal-bft/reseal/recovery/governance"
 )
@@ -43,7 +45,7 @@ func newStatusCommand() *cobra.Command {
 }
 
 // status shows what f + 1 replicas agree on, and what each says of itself. Without agreement it
-// shows the latter and fails; it also fails when too few vote.
+// shows the latter and fails; it also fails when too few vote, or one runs twice.
 func status(ctx context.Context, members *cluster.Members, out io.Writer, asJSON bool) error {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
@@ -64,7 +66,7 @@ func status(ctx context.Context, members *cluster.Members, out io.Writer, asJSON
 	if disagreement != nil {
 		return disagreement
 	}
-	return members.Serves(answers)
+	return errors.Join(members.Serves(answers), members.Single(answers))
 }
 
 func writeStatus(out io.Writer, state *cluster.State, answers []cluster.Member) error {
@@ -91,13 +93,13 @@ func writeStatus(out io.Writer, state *cluster.State, answers []cluster.Member) 
 		if info := answer.Info; info != nil {
 			said = fmt.Sprintf("%d\t%d\t%v", info.Epoch, info.Height, info.Voter)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\n", answer.ID, said, memberStatus(state, answer))
+		fmt.Fprintf(w, "%d\t%s\t%s\n", answer.ID, said, memberStatus(state, answer, cluster.Twice(answers, answer.ID)))
 	}
 	return w.Flush()
 }
 
 // memberStatus says what the log knows of a member, and what is wrong now.
-func memberStatus(state *cluster.State, answer cluster.Member) string {
+func memberStatus(state *cluster.State, answer cluster.Member, twice []bft.ReplicaID) string {
 	var text string
 	if state != nil {
 		m := state.Member(answer.ID)
@@ -111,6 +113,9 @@ func memberStatus(state *cluster.State, answer cluster.Member) string {
 		if d := m.Device; d != nil && d.ShownTime > 0 {
 			text += fmt.Sprintf("; ran %s at %s; revocations reached its TPM: %s", orUnknown(d.Running), time.UnixMilli(d.ShownTime).UTC().Format(time.RFC3339), yesNo(d.RevocationReached))
 		}
+	}
+	if len(twice) > 0 {
+		text += fmt.Sprintf("; two processes run as it, say %v: stop both, and start the one that is meant to run", twice)
 	}
 	switch {
 	case answer.Info == nil:

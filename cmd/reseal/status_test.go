@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/internal/cluster"
 )
 
@@ -12,9 +13,19 @@ import (
 // says of its share.
 func TestStatusOfAShareThatIsNotInOrder(t *testing.T) {
 	state := &cluster.State{Epoch: 3, Members: []cluster.MemberState{{ID: 1, HoldsShare: true, Status: "holds a share"}}}
-	said := func(info cluster.Info) string { return memberStatus(state, cluster.Member{ID: 1, Info: &info}) }
+	said := func(info cluster.Info) string { return memberStatus(state, cluster.Member{ID: 1, Info: &info}, nil) }
 	require.Contains(t, said(cluster.Info{Epoch: 3}), "reseal order round")
 	require.Equal(t, "holds a share", said(cluster.Info{Epoch: 3, Voter: true}))
 	require.Equal(t, "holds a share", said(cluster.Info{Epoch: 2}), "it is only behind")
 	require.Contains(t, said(cluster.Info{Epoch: 3, Amnesia: true, AmnesiaReason: "forgot"}), "forgot")
+}
+
+// A replica that f + 1 others see twice is no cluster that is well.
+func TestStatusOfAReplicaThatRunsTwice(t *testing.T) {
+	answers := []cluster.Member{
+		{ID: 1, Info: &cluster.Info{Twice: []bft.ReplicaID{3}}}, {ID: 2, Info: &cluster.Info{Twice: []bft.ReplicaID{3}}}, {ID: 3, Err: "gone"},
+	}
+	require.Equal(t, []bft.ReplicaID{1, 2}, cluster.Twice(answers, 3))
+	require.Empty(t, cluster.Twice(answers, 1))
+	require.Contains(t, memberStatus(nil, answers[2], cluster.Twice(answers, 3)), "two processes run as it, say [1 2]: stop both")
 }

@@ -26,6 +26,8 @@ type Info struct {
 	AmnesiaReason   string     `json:"amnesia_reason"`
 	Keystore        string     `json:"keystore"`
 	Goroutines      int        `json:"goroutines"`
+	// Twice are the replicas as which it has seen two processes run.
+	Twice []bft.ReplicaID `json:"twice"`
 	// State is the replicated state of the cluster: the same bytes from every replica that has come
 	// as far.
 	State json.RawMessage `json:"state"`

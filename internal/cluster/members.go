@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -130,6 +131,26 @@ func (m *Members) Agreed(members []Member) (*State, error) {
 		return nil, ErrNoAgreement
 	}
 	return latest, nil
+}
+
+// Twice returns which replicas say that two processes run as the replica with the given ID.
+func Twice(members []Member, id bft.ReplicaID) (by []bft.ReplicaID) {
+	for _, member := range members {
+		if member.Info != nil && slices.Contains(member.Info.Twice, id) {
+			by = append(by, member.ID)
+		}
+	}
+	return by
+}
+
+// Single fails when f + 1 replicas say that two processes run as one replica: both vote.
+func (m *Members) Single(members []Member) error {
+	for _, peer := range m.peers {
+		if by := Twice(members, peer.ID); len(by) > m.genesis.F {
+			return fmt.Errorf("two processes run as replica %d, and may vote against each other: stop both, and start the one that is meant to run", peer.ID)
+		}
+	}
+	return nil
 }
 
 // Serves says why the service stands still: by what the replicas say, fewer vote than a quorum. What

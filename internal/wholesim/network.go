@@ -170,6 +170,9 @@ func (e *endpoint) SetPeers(peers []transport.Peer) {
 	}
 }
 
+// Twice implements recovery.Network: no machine of the simulator is copied.
+func (e *endpoint) Twice() []bft.ReplicaID { return nil }
+
 // SetCertificate connects anew under another key.
 func (e *endpoint) SetCertificate(certificate tls.Certificate) {
 	e.mu.Lock()
