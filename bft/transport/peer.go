@@ -134,7 +134,7 @@ func (p *peer) stream(ctx context.Context) error {
 func (p *peer) connect(ctx context.Context) (*bufferedConn, *tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	raw, err := (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext(ctx, "tcp", p.Address)
+	raw, err := (&net.Dialer{KeepAliveConfig: keepAlive, Control: unanswered}).DialContext(ctx, "tcp", p.Address)
 	if err != nil {
 		return nil, nil, err
 	}

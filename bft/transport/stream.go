@@ -17,15 +17,17 @@ import (
 const protocol = "reseal-frames/1"
 
 const (
-	recordBytes  = 16 << 10  // the largest TLS record; small frames are gathered up to it
-	smallFrame   = 4 << 10   // larger frames are not worth the copy
-	wireBuffer   = 128 << 10 // bytes for one read or write of the socket
-	stallTimeout = 15 * time.Second
+	recordBytes = 16 << 10  // the largest TLS record; small frames are gathered up to it
+	smallFrame  = 4 << 10   // larger frames are not worth the copy
+	wireBuffer  = 128 << 10 // bytes for one read or write of the socket
 
 	// The byte by which a replica says that it takes frames, or that it does not, see errTwin.
 	accepted = 1
 	twice    = 2
 )
+
+// stallTimeout is how long a connection of frames may get nothing through. A test has less patience.
+var stallTimeout = 15 * time.Second
 
 // keepAlive notices within some ten seconds that a silent peer is gone.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3}
