@@ -253,7 +253,7 @@ func (c *Core) request(block Digest, view View, proven bool) {
 // requestParent asks for the parent of a block, if it is of use: that of a block that is not proven
 // is when its notarization is known.
 func (c *Core) requestParent(h *Header, proven bool) {
-	if proven || c.isCertified(h.ParentView, h.Parent) {
+	if c.rules.brings(proven) || c.isCertified(h.ParentView, h.Parent) {
 		c.request(h.Parent, h.ParentView, true)
 	}
 }
@@ -326,7 +326,7 @@ func (c *Core) fetched(blocks []*Block) {
 	}
 	proven := m.proven
 	first := top // the lowest block that hangs together with the one asked for
-	for first > 0 && blocks[first].Parent == digests[first-1] && (proven || c.isCertified(blocks[first-1].View, digests[first-1])) {
+	for first > 0 && blocks[first].Parent == digests[first-1] && (c.rules.brings(proven) || c.isCertified(blocks[first-1].View, digests[first-1])) {
 		first, proven = first-1, true
 	}
 	for i := first; i <= top; i++ {

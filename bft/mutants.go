@@ -66,6 +66,7 @@ var mutants = map[string]func(rules) ruleset{
 	"state-unchecked":        func(r rules) ruleset { return believesStates{r} },
 	"old-epoch":              func(r rules) ruleset { return acceptsOldEpochs{r} },
 	"fallback-counts-first":  func(r rules) ruleset { return countsFallback{r} },
+	"ancestors-unproven":     func(r rules) ruleset { return takesAncestors{r} },
 }
 
 // checkedHere are bugs that this package's own checks find, rather than the simulator.
@@ -165,3 +166,7 @@ func (acceptsOldEpochs) concerns(_, _ Epoch) bool { return true }
 type countsFallback struct{ rules }
 
 func (countsFallback) countsFirst(v Vote) bool { return v.Kind == Notarize || v.First }
+
+type takesAncestors struct{ rules }
+
+func (takesAncestors) brings(bool) bool { return true }

@@ -33,6 +33,7 @@ type ruleset interface {
 	obtains(firsts int) bool
 	mayClaim(height, firm Height) bool
 	adopts(held bool) bool
+	brings(proven bool) bool
 	stateAgrees(h *Header, executed Executed) bool
 }
 
@@ -186,3 +187,9 @@ func (r rules) mayClaim(height, firm Height) bool { return r.FastAbsent() <= r.C
 // every notarization has f + c + 1 correct holders (Alpenglow: a block is stored before its
 // fallback vote).
 func (r rules) adopts(held bool) bool { return held }
+
+// brings says that a block that was asked for brings its ancestors: when it is notarized or final,
+// or an ancestor of one that is. Live: a Byzantine replica votes for what nobody has seen and makes
+// ancestors without end, which would leave no room for others; those of a proven block are as many
+// as there were views.
+func (r rules) brings(proven bool) bool { return proven }

@@ -59,6 +59,8 @@ func newAdversary(kind string, p *plot) adversary {
 		return censor{p}
 	case "invalid":
 		return invalid{p}
+	case "unseen":
+		return unseen{p, make(map[bft.Digest]*bft.Block)}
 	}
 	return honest{}
 }
@@ -314,4 +316,63 @@ func (a invalid) spoil(b *bft.Block) *bft.Block {
 	}
 	bad.Signature = a.c.signBlock(&bad)
 	return &bad
+}
+
+// unseen first-votes, in its own views, for a block that nobody has seen, so that it is asked for,
+// and serves it with ancestors that it has made up, of views far ahead. At c = 0 the first votes of
+// f replicas are enough for that.
+type unseen struct {
+	*plot
+	made map[bft.Digest]*bft.Block
+}
+
+// chainOfLies is how many ancestors it makes up for a block.
+const chainOfLies = 128
+
+func (a unseen) send(from, to *replica, m bft.Message) []bft.Message {
+	switch m := m.(type) {
+	case *bft.Block:
+		if m.Proposer == from.id {
+			return nil
+		}
+	case bft.Vote:
+		if m.First && from.config.LeaderOf(m.View) == from.id {
+			lie := bft.Statement{Epoch: m.Epoch, View: m.View, Kind: bft.Notarize, Block: a.forest(from, m.Epoch, m.View)}
+			return []bft.Message{forge(from, lie, true)}
+		}
+	}
+	return []bft.Message{m}
+}
+
+// forest makes the block of a view that nobody else sees, and its ancestors, once.
+func (a unseen) forest(leader *replica, epoch bft.Epoch, view bft.View) bft.Digest {
+	key := viewKey{epoch, view}
+	if len(a.variants[key]) == 0 {
+		var parent bft.Digest
+		ahead := view
+		for i := range chainOfLies {
+			for ahead++; leader.config.LeaderOf(ahead) != leader.id; ahead++ {
+			}
+			b := &bft.Block{Header: bft.Header{Epoch: epoch, View: ahead, Height: leader.state.height + 100 + bft.Height(i), Proposer: leader.id, Parent: parent, ParentView: ahead - 1}}
+			if i == chainOfLies-1 {
+				b.View = view
+			}
+			b.Header.Payload = bft.PayloadDigest(nil)
+			b.Signature = a.c.signBlock(b)
+			parent = b.Digest()
+			a.made[parent] = b
+			a.variants[key] = []*bft.Block{b}
+		}
+	}
+	return a.variants[key][0].Digest()
+}
+
+// serve answers with a block that it has made up, and its ancestors.
+func (a unseen) serve(top bft.Digest) []*bft.Block {
+	var blocks []*bft.Block
+	for b := a.made[top]; b != nil; b = a.made[b.Parent] {
+		blocks = append(blocks, b)
+	}
+	slices.Reverse(blocks)
+	return blocks
 }

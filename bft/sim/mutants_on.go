@@ -22,13 +22,14 @@ func Mutants() []string {
 }
 
 // recipes are what finds a planted bug soon, where the defaults leave it to chance: the adversary
-// that makes use of it.
+// that makes use of it, and the size of cluster that it needs.
 var recipes = map[string]Options{
 	"certificate-unbound":  {Adversary: "replay"},
 	"old-epoch":            {Adversary: "replay"},
 	"gap-unchecked":        {Adversary: "invalid"},
 	"state-unchecked":      {Adversary: "invalid"},
 	"evidence-ignored":     {Adversary: "collude"},
+	"ancestors-unproven":   {F: 1, Adversary: "unseen"},
 	"handoff-few-dealings": {Adversary: "none", Faults: []string{}},
 	"mute-leader":          {Adversary: "none", Faults: []string{}},
 }
@@ -39,6 +40,9 @@ func Recipe(chosen Options) Options {
 	r := recipes[chosen.Mutant]
 	if chosen.Adversary == "" {
 		chosen.Adversary = r.Adversary
+	}
+	if chosen.F == 0 && chosen.C == 0 {
+		chosen.F, chosen.C = r.F, r.C
 	}
 	if chosen.Faults == nil {
 		chosen.Faults = r.Faults

@@ -35,7 +35,7 @@ type Options struct {
 }
 
 // Adversaries are the ways in which replicas are Byzantine.
-var Adversaries = []string{"equivocate", "withhold", "bad-share", "replay", "split", "censor", "collude", "twins", "invalid"}
+var Adversaries = []string{"equivocate", "withhold", "bad-share", "replay", "split", "censor", "collude", "twins", "invalid", "unseen"}
 
 // AllFaults are the faults of machines and network.
 var AllFaults = []string{"crash", "amnesia", "partition", "delay", "duplicate", "reorder", "clock", "slow-disk", "recovery"}

@@ -361,6 +361,9 @@ func (r *replica) fetch(e bft.Fetch) {
 	core := r.core
 	read := func(peer *replica) ([]*bft.Block, bool) {
 		blocks := peer.disk.chain(e.Block, e.Above)
+		if a, ok := peer.evil.(unseen); ok && len(blocks) == 0 {
+			blocks = a.serve(e.Block)
+		}
 		return blocks, len(blocks) > 0
 	}
 	request(r.c.net, r, e.Hint, read, func(blocks []*bft.Block) {

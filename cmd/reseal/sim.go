@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/sim"
 )
 
@@ -89,8 +90,8 @@ func (f *simFlags) run(cmd *cobra.Command) error {
 	return f.verdict(reports)
 }
 
-// unchosen leaves it to a planted bug with which adversary and faults it is looked for, where the
-// flags do not say.
+// unchosen leaves it to a planted bug in what size of cluster, with which adversary and faults it
+// is looked for, where the flags do not say.
 func (f *simFlags) unchosen(cmd *cobra.Command) {
 	if f.options.Mutant == "" {
 		return
@@ -101,7 +102,14 @@ func (f *simFlags) unchosen(cmd *cobra.Command) {
 	if !cmd.Flags().Changed("faults") {
 		f.options.Faults = nil
 	}
+	size := bft.Size{F: f.options.F, C: f.options.C}
+	if !cmd.Flags().Changed("f") && !cmd.Flags().Changed("c") {
+		f.options.F, f.options.C = 0, 0
+	}
 	f.options = sim.Recipe(f.options)
+	if f.options.F == 0 && f.options.C == 0 {
+		f.options.F, f.options.C = size.F, size.C
+	}
 	if f.options.Adversary == "" {
 		f.options.Adversary = "all"
 	}
