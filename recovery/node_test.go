@@ -122,7 +122,7 @@ func (n *nodes) awaitEpoch(i int, epoch bft.Epoch) {
 	require.Eventually(n.t, func() bool {
 		s := n.running[i].replica.Load().Status()
 		return s.Epoch >= epoch && s.Voter
-	}, 30*time.Second, 5*time.Millisecond, "replica %d and epoch %d", i+1, epoch)
+	}, time.Minute, 5*time.Millisecond, "replica %d and epoch %d", i+1, epoch)
 }
 
 func (n *nodes) groupKey(i int) *threshold.PublicKey {
@@ -144,7 +144,7 @@ func (n *nodes) submit(through int, key *threshold.PublicKey, space request.Spac
 	n.sequence++
 	req, err := request.New(n.genesis.ClusterID(), n.client, n.sequence, space, [][]byte{operation})
 	require.NoError(n.t, err)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	reply, err := n.running[through].replica.Load().Submit(ctx, req)
 	require.NoError(n.t, err)
@@ -193,7 +193,7 @@ func TestAClusterMakesItsKeyAndEveryReplicaIsRecovered(t *testing.T) {
 		require.Eventually(t, func() bool {
 			_, err := n.keystores[i].Unseal(old.Epoch)
 			return errors.Is(err, keystore.ErrErased)
-		}, 10*time.Second, time.Millisecond, "the old share cannot be unsealed once the new epoch has signed")
+		}, time.Minute, time.Millisecond, "the old share cannot be unsealed once the new epoch has signed")
 		n.put(i, key, "through the recovered", fmt.Sprint(i))
 	}
 	require.Equal(t, uint64(6), n.running[0].State().Counts.Recoveries)
@@ -231,7 +231,7 @@ func TestAKeystoreOfAnotherMemberIsRefused(t *testing.T) {
 
 // awaitState waits until a replica's state shows something.
 func (n *nodes) awaitState(i int, shows func(*governance.View) bool) {
-	require.Eventually(n.t, func() bool { return shows(n.running[i].State()) }, 30*time.Second, time.Millisecond)
+	require.Eventually(n.t, func() bool { return shows(n.running[i].State()) }, time.Minute, time.Millisecond)
 }
 
 func TestARestartInTheMiddleOfARecoveryDoesNotLoseTheAttestedKey(t *testing.T) {
@@ -276,7 +276,7 @@ func TestASecondRecoveryInAnEpochAsksForASecondRestart(t *testing.T) {
 	for i := range 3 {
 		n.put(1, key, "block", fmt.Sprint(i))
 		height := n.running[1].replica.Load().Status().Height
-		require.Eventually(t, func() bool { return n.running[0].replica.Load().Status().Height >= height }, 30*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return n.running[0].replica.Load().Status().Height >= height }, time.Minute, time.Millisecond)
 	}
 	require.False(t, n.running[0].wasReset(n.running[0].State().Member(1)))
 	require.Empty(t, n.running[1].State().Attested)
@@ -452,7 +452,7 @@ func (n *nodes) knock(certificate tls.Certificate) error {
 	identity, err := attest.ParseIdentity(n.genesis.Members[1].Identity)
 	require.NoError(n.t, err)
 	t.SetPeers([]transport.Peer{{ID: 2, Address: n.genesis.Members[1].Address, Identity: identity}})
-	ctx, cancel := context.WithTimeout(n.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
 	defer cancel()
 	_, err = t.CallUnder(ctx, certificate, 2, "reseal/recall", nil)
 	return err
@@ -553,7 +553,7 @@ func TestAClockThatIsBehindMakesNoLapse(t *testing.T) {
 		n.awaitEpoch(i, 1)
 	}
 	n.order(1, n.groupKey(0), 6)
-	require.Eventually(t, func() bool { return n.running[5].State().Member(6).Due }, 30*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return n.running[5].State().Member(6).Due }, time.Minute, 5*time.Millisecond)
 	n.configure = func(cfg *NodeConfig) {
 		cfg.Clock = func() time.Time { return time.Now().Add(-time.Hour) }
 	}

@@ -42,7 +42,7 @@ func TestAClusterThatWasPutBack(t *testing.T) {
 	later, err := New(Config{Cluster: cluster, Peers: r.peers, GroupKey: NewVerifier(s.key), Key: key, Patience: 10 * time.Millisecond, Seen: first.Seen()})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, later.Close()) })
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for _, c := range []*Client{first, later} {
 		var back *WentBackError

@@ -210,7 +210,7 @@ func (c *cluster) put(through int, key ed25519.PrivateKey, sequence uint64, name
 func (c *cluster) submit(through int, key ed25519.PrivateKey, sequence uint64, operations ...[]byte) [][]byte {
 	req, err := request.New(c.id, key, sequence, request.Application, operations)
 	require.NoError(c.t, err)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	reply, err := c.nodes[through].replica.Submit(ctx, req)
 	require.NoError(c.t, err)
@@ -228,7 +228,7 @@ func (g groupKey) Verify(message, signature []byte) error {
 
 // await waits until a replica has executed a height.
 func (c *cluster) await(i int, height bft.Height) {
-	require.Eventually(c.t, func() bool { return c.nodes[i].replica.Status().Height >= height }, 20*time.Second, 5*time.Millisecond)
+	require.Eventually(c.t, func() bool { return c.nodes[i].replica.Status().Height >= height }, time.Minute, 5*time.Millisecond)
 }
 
 func newClient(t testing.TB) ed25519.PrivateKey {

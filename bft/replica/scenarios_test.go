@@ -139,7 +139,7 @@ func TestAReplicaWithoutADiskGoesOnFromAnothersSnapshot(t *testing.T) {
 	}
 	require.NoError(t, c.nodes[0].replica.SnapshotNow())
 	c.prepare = func(r *replica.Replica) {
-		require.Eventually(t, func() bool { return r.LeapFrom(t.Context(), 1) == nil }, 20*time.Second, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return r.LeapFrom(t.Context(), 1) == nil }, time.Minute, 10*time.Millisecond)
 	}
 	c.start(3)
 	require.Positive(t, c.nodes[3].replica.SnapshotHeight())
@@ -163,7 +163,7 @@ func TestAForgedSnapshotOfAnotherReplicaIsNotBelieved(t *testing.T) {
 		require.Eventually(t, func() bool {
 			refused = r.LeapFrom(t.Context(), 1)
 			return refused != nil && !transport.Unavailable(refused)
-		}, 20*time.Second, 10*time.Millisecond)
+		}, time.Minute, 10*time.Millisecond)
 	}
 	c.start(3)
 	require.ErrorContains(t, refused, "its root is not the certified one")
@@ -188,7 +188,7 @@ func TestASnapshotProvenByAFinalizationIsBelieved(t *testing.T) {
 		require.Eventually(t, func() bool {
 			require.NoError(t, r.CatchUp(t.Context()))
 			return r.CertifiedBy() == bft.Finalize
-		}, 20*time.Second, 10*time.Millisecond)
+		}, time.Minute, 10*time.Millisecond)
 		require.NoError(t, r.SnapshotNow())
 	}
 	c.start(3)

@@ -27,7 +27,7 @@ import (
 
 var cluster = bft.ClusterID{1, 2, 3}
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func eventually(t testing.TB, condition func() bool, what string) {
 	t.Helper()

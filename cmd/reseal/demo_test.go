@@ -132,7 +132,7 @@ func TestKilledDemoTakesItsProcessesAlong(t *testing.T) {
 	}, time.Minute, 10*time.Millisecond)
 	require.NoError(t, cmd.Process.Kill())
 	require.Error(t, cmd.Wait())
-	require.Eventually(t, func() bool { return len(mentioning(t, dir)) == 0 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(mentioning(t, dir)) == 0 }, time.Minute, 10*time.Millisecond)
 }
 
 func TestDemoKeepsItsDirectoryWhenAsked(t *testing.T) {

@@ -23,7 +23,7 @@ func gone(t *testing.T, pid int) {
 	require.Eventually(t, func() bool {
 		stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 		return err != nil || strings.Contains(string(stat), ") Z ")
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 }
 
 // written waits until the file holds a number, as a child writes it.
@@ -37,7 +37,7 @@ func written(t *testing.T, file string) int {
 		}
 		number, err = strconv.Atoi(strings.TrimSpace(string(text)))
 		return err == nil
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	return number
 }
 

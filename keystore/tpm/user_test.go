@@ -29,7 +29,7 @@ func rawTPM(t *testing.T, dev *swtpm.TPM) transport.TPM {
 		var err error
 		c, err = net.Dial("unix", dev.Socket())
 		return err == nil
-	}, 10*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	t.Cleanup(func() { _ = c.Close() })
 	return transport.FromReadWriteCloser(c)
 }
