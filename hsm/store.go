@@ -209,10 +209,10 @@ func open(dir *statedir.Dir, t *token, o keystore.Options) (*Store, error) {
 func (s *Store) load() error {
 	var c config
 	err := s.dir.ReadJSON(configFile, &c)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s: %w", s.dir.Path(), keystore.ErrNoKeystore)
-	}
 	const advice = "put the file back from a copy, or make a new directory for the identity (reseal keystore init --adopt)"
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.dir.Missing(configFile, advice)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, advice)
 	}

@@ -20,7 +20,7 @@ var (
 	ErrTooLarge      = fmt.Errorf("the secret is larger than %d bytes", MaxSecret)
 	ErrCorrupt       = errors.New("the file is damaged")
 	ErrExists        = errors.New("a keystore is already there")
-	ErrNoKeystore    = errors.New("there is no keystore: run `reseal keystore init` first")
+	ErrNoKeystore    = errors.New("there is no keystore: name its directory, or put that back if it is lost; `reseal keystore init` makes a new one, which is another replica's identity")
 	ErrWrongPIN      = errors.New("the PIN or passphrase is wrong")
 	ErrPINLocked     = errors.New("the PIN is locked, or the next wrong try would lock it")
 	ErrClosed        = errors.New("the keystore is closed")

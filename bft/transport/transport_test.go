@@ -486,7 +486,7 @@ func TestSlowPeer(t *testing.T) {
 		members[1].next(t)
 	}
 	for _, s := range members[0].Stats() {
-		require.True(t, s.Connected)
+		require.True(t, s.Connected || s.ID == 3) // who takes nothing for stallTimeout is left
 		require.LessOrEqual(t, s.Queued, 1<<20)
 		require.Equal(t, s.ID == 3, s.Dropped > 0)
 	}

@@ -32,6 +32,7 @@ const (
 	maxDecrypted   = 16 << 10
 	minWorkFactor  = 8
 	maxWorkFactor  = 22 // 4 GiB: nobody asks for more than a laptop can bear
+	restoreHelp    = "put the file back from a copy of the directory, and make no new keystore in its place: that would be another replica's identity"
 	passphraseHelp = "give it by passphrase-source=file:/path or env:NAME in the URI"
 )
 
@@ -96,6 +97,9 @@ func initialize(dir *statedir.Dir, o keystore.Options) (*Store, error) {
 	if _, err := dir.Read(containerFile); !errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", dir.Path(), keystore.ErrExists), err)
 	}
+	if err := dir.Missing(containerFile, restoreHelp); !errors.Is(err, keystore.ErrNoKeystore) {
+		return nil, err // a new one would replace what a copy of the container still opens
+	}
 	if o.WorkFactor < minWorkFactor || o.WorkFactor > maxWorkFactor {
 		return nil, fmt.Errorf("work factor %d: choose %d to %d", o.WorkFactor, minWorkFactor, maxWorkFactor)
 	}
@@ -153,10 +157,10 @@ func Open(_ context.Context, uri string, o keystore.Options) (*Store, error) {
 func open(dir *statedir.Dir, o keystore.Options) (*Store, error) {
 	container, err := dir.Read(containerFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", dir.Path(), keystore.ErrNoKeystore)
+		return nil, dir.Missing(containerFile, restoreHelp)
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %s", err, restoreHelp)
 	}
 	if err := checkWorkFactor(container, o.WorkFactor); err != nil {
 		return nil, fmt.Errorf("%s: %s: %w", dir.Path(), containerFile, err)
@@ -170,7 +174,7 @@ func open(dir *statedir.Dir, o keystore.Options) (*Store, error) {
 		return nil, fmt.Errorf("%s: %w", dir.Path(), err)
 	}
 	if s.identity, err = s.readIdentity(); err != nil {
-		return nil, fmt.Errorf("%s: identity key: %w", dir.Path(), err)
+		return nil, fmt.Errorf("%s: %s: %w: %s", dir.Path(), identityFile, err, restoreHelp)
 	}
 	if err := s.resume(); err != nil {
 		return nil, err
@@ -202,7 +206,7 @@ func openContainer(container []byte, secret keystore.Secret) (*age.X25519Identit
 	key.SetMaxWorkFactor(maxWorkFactor)
 	text, err := decrypt(container, key)
 	if err != nil {
-		return nil, fmt.Errorf("%w, or the container is damaged", keystore.ErrWrongPIN)
+		return nil, fmt.Errorf("%w, or %s is damaged: give the passphrase that the keystore was made with, or %s", keystore.ErrWrongPIN, containerFile, restoreHelp)
 	}
 	defer clear(text)
 	return age.ParseX25519Identity(strings.TrimSpace(string(text)))
@@ -221,7 +225,7 @@ func checkWorkFactor(container []byte, most int) error {
 	}
 	switch {
 	case factor == 0:
-		return fmt.Errorf("%w (%d bytes): put the file back from a copy, or make a new keystore in another directory", keystore.ErrCorrupt, len(container))
+		return fmt.Errorf("%w (%d bytes): %s", keystore.ErrCorrupt, len(container), restoreHelp)
 	case factor < minWorkFactor:
 		return fmt.Errorf("%w: its work factor is %d, and no keystore is made with less than %d", keystore.ErrCorrupt, factor, minWorkFactor)
 	case factor > most:

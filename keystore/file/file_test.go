@@ -1,6 +1,8 @@
 package file_test
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -104,6 +106,48 @@ func TestWorkFactor(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(whole), " 12\n", " 8\n", 1)), 0o600))
 	_, err = file.Open(t.Context(), "file:"+high, o)
 	require.ErrorIs(t, err, keystore.ErrWrongPIN)
+}
+
+// TestDamaged: whatever becomes of its files, a keystore says what to do about it, and nothing that
+// it says, or that is tried without thinking, loses what a copy of the file would still open.
+func TestDamaged(t *testing.T) {
+	for _, name := range []string{"container.age", "identity.age"} {
+		for what, damage := range map[string]func(path string, data []byte) error{
+			"missing":   func(path string, _ []byte) error { return os.Remove(path) },
+			"empty":     func(path string, _ []byte) error { return os.Truncate(path, 0) },
+			"cut":       func(path string, data []byte) error { return os.Truncate(path, int64(len(data)-5)) },
+			"flipped":   func(path string, data []byte) error { data[len(data)-3] ^= 1; return os.WriteFile(path, data, 0o600) },
+			"directory": func(path string, _ []byte) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
+		} {
+			t.Run(name+" "+what, func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "keystore")
+				s, err := file.Init(t.Context(), "file:"+dir, options(dir, "correct"))
+				require.NoError(t, err)
+				require.NoError(t, s.Seal(0, []byte("zero")))
+				require.NoError(t, s.Close())
+				path := filepath.Join(dir, name)
+				whole, err := os.ReadFile(path)
+				require.NoError(t, err)
+				require.NoError(t, damage(path, bytes.Clone(whole)))
+
+				_, err = file.Open(t.Context(), "file:"+dir, options(dir, "correct"))
+				require.ErrorContains(t, err, name)
+				require.ErrorContains(t, err, "put the file back from a copy of the directory")
+				require.NotErrorIs(t, err, keystore.ErrNoKeystore)
+				_, err = file.Init(t.Context(), "file:"+dir, options(dir, "correct"))
+				require.Error(t, err, "nothing is overwritten")
+
+				require.NoError(t, os.RemoveAll(path))
+				require.NoError(t, os.WriteFile(path, whole, 0o600))
+				s, err = file.Open(t.Context(), "file:"+dir, options(dir, "correct"))
+				require.NoError(t, err)
+				secret, err := s.Unseal(0)
+				require.NoError(t, err)
+				require.Equal(t, "zero", string(secret))
+				require.NoError(t, s.Close())
+			})
+		}
+	}
 }
 
 // TestAdvanceErases: what a crash left half written of a past epoch is gone too, and a past file

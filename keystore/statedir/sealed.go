@@ -199,6 +199,15 @@ func (d *Dir) Held(from uint64, open func(epoch uint64) error) ([]keystore.Held,
 	return held, nil
 }
 
+// Missing is the error for a directory without the file that a keystore is opened by: there is no
+// keystore, or, where something is sealed, it has lost that file, and help says what to do.
+func (d *Dir) Missing(name, help string) error {
+	if epochs, err := d.Epochs(); err == nil && len(epochs) > 0 {
+		return fmt.Errorf("%s: %w: it is gone, and what is sealed beside it opens by nothing else: %s", d.file(name), keystore.ErrCorrupt, help)
+	}
+	return fmt.Errorf("%s: %w", d.path, keystore.ErrNoKeystore)
+}
+
 // Epochs lists the epochs that have an envelope, ascending.
 func (d *Dir) Epochs() ([]uint64, error) {
 	names, err := d.Names(sealedPrefix)
