@@ -35,6 +35,7 @@ func newRootCommand() *cobra.Command {
 		newKeystoreCommand(),
 		newSimCommand(),
 		newBenchCommand(),
+		newVersionCommand(),
 	)
 	return root
 }
