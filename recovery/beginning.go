@@ -1,8 +1,6 @@
 package recovery
 
 import (
-	"time"
-
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/replica"
 )
@@ -23,13 +21,7 @@ func (n *Node) beginning(m *replica.Membership) bool {
 		clear(key)
 		count++
 	}
-	n.heard.Lock()
-	defer n.heard.Unlock()
-	for id, w := range n.said {
-		if member := m.Member(id); member != nil && member.Accepts(w.key) && w.term.Epoch <= 1 && time.Since(w.at) < vouchedFor {
-			count++
-		}
-	}
+	count += n.words.count(m, func(id bft.ReplicaID, w word) bool { return m.Member(id).Accepts(w.key) && w.term.Epoch <= 1 })
 	return count >= m.Size.Quorum()
 }
 
@@ -37,9 +29,7 @@ func (n *Node) beginning(m *replica.Membership) bool {
 // ends before that.
 func (n *Node) awaitBeginning() bool {
 	for {
-		n.heard.Lock()
-		news := n.news
-		n.heard.Unlock()
+		news := n.words.news()
 		if m := n.state.Membership(); m.Epoch > 0 || n.beginning(m) {
 			return true
 		}

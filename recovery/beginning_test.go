@@ -133,7 +133,7 @@ func TestBeginning(t *testing.T) {
 		"one of them is no member":  {map[bft.ReplicaID]word{1: {key: genesisKey(1), at: now}, 9: {key: genesisKey(2), at: now}}, false},
 		"three others without this": {map[bft.ReplicaID]word{1: {key: genesisKey(1), at: now}, 2: {key: genesisKey(2), at: now}, 3: {key: genesisKey(3), at: now}}, true},
 	} {
-		x := &Node{cfg: n.running[3].cfg, keeper: n.running[3].keeper, said: c.said}
+		x := &Node{cfg: n.running[3].cfg, keeper: n.running[3].keeper, words: &words{said: c.said}}
 		require.Equal(t, c.counts, x.beginning(founding), name)
 	}
 }

@@ -1,15 +1,12 @@
 package recovery
 
 import (
-	"context"
 	"crypto/ed25519"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/replica"
 	"github.com/reseal-bft/reseal/bft/transport"
 	"github.com/reseal-bft/reseal/recovery/internal/plant"
@@ -87,7 +84,7 @@ func (n *Node) considerCredential(m *replica.Membership) error {
 		return err
 	}
 	term := termOf(m)
-	if others := n.othersTerm(m); others.Epoch > m.Epoch {
+	if others := n.words.term(m); others.Epoch > m.Epoch {
 		term = others
 	}
 	named := m.Member(n.cfg.Self).Accepts(key.Public().(ed25519.PublicKey))
@@ -116,13 +113,13 @@ func (n *Node) admit(s transport.Sender) error {
 	case member == nil:
 		return errors.New("it is no member")
 	case m.Epoch == 0:
-		if n.heardUnder(s) {
+		if n.words.under(s) {
 			return nil
 		}
 		return errors.New("this replica is in epoch 0, and it has not vouched for its key")
 	case member.Accepts(s.EpochKey) || s.Term == termOf(m) || plant.Bug("old-credential"):
 		return nil
-	case s.Term.Epoch > m.Epoch && (n.heardUnder(s) || plant.Bug("credential-ahead")):
+	case s.Term.Epoch > m.Epoch && (n.words.under(s) || plant.Bug("credential-ahead")):
 		return nil
 	case s.Term.Epoch == m.Epoch:
 		return fmt.Errorf("its credential is not for the key that the log has for it, and was made before epoch %d began", m.Epoch)
@@ -136,130 +133,4 @@ func (n *Node) admit(s transport.Sender) error {
 func (n *Node) named(s transport.Sender) bool {
 	member := n.state.Membership().Member(s.ID)
 	return member != nil && member.Accepts(s.EpochKey)
-}
-
-// methodEpoch tells anybody the epoch that a replica is in, and the block that it builds on. A
-// replica that came back late needs it before it is admitted.
-const methodEpoch = "reseal/epoch"
-
-func (n *Node) serveEpoch(context.Context, *transport.Sender, []byte) ([]byte, error) {
-	term := termOf(n.state.Membership())
-	return append(binary.BigEndian.AppendUint64(nil, uint64(term.Epoch)), term.Base[:]...), nil
-}
-
-func parseTerm(answer []byte) (term transport.Term, ok bool) {
-	if len(answer) != 8+len(term.Base) {
-		return term, false
-	}
-	return transport.Term{Epoch: bft.Epoch(binary.BigEndian.Uint64(answer)), Base: bft.Digest(answer[8:])}, true
-}
-
-// silence is how long no block is executed before the others are asked for their epoch: idle
-// leaders make blocks more often.
-const silence = time.Second
-
-// aheadPatience is how long one is waited for: its device may be slow, and others ask it too.
-const aheadPatience = 10 * time.Second
-
-// vouchedFor is how long a peer is admitted under a key for which it has vouched, though the log
-// does not name it: longer than it takes to ask again.
-const vouchedFor = 2 * aheadPatience
-
-// firstAsked is how soon a peer that did not answer is asked again by a replica in epoch 0, which
-// admits nobody before.
-const firstAsked = 100 * time.Millisecond
-
-// askedRest is how long a peer is not asked again, in multiples of what the answer took: where all
-// are slow, and so hear nothing of each other, asking must not make them slower.
-const askedRest = 4
-
-// listenAhead asks a peer for its epoch in epoch 0, while nothing comes in, and while the others are
-// ahead. This replica may have missed that its key is over, and that theirs are; it then certifies,
-// for the epoch that f + 1 others name, a key under which it may fetch the log, and takes the keys
-// for which they vouch. That their identity keys do so now matters: who had them before has
-// credentials for every epoch.
-func (n *Node) listenAhead(ctx context.Context, peer bft.ReplicaID) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return
-		}
-		m, asked := n.state.Membership(), time.Now()
-		first := m.Epoch == 0 && !n.heardLately(peer)
-		if first || m.Epoch > 0 && (time.Since(n.began)-time.Duration(n.moved.Load()) >= silence || n.othersTerm(m).Epoch > m.Epoch) {
-			n.askAhead(ctx, peer)
-		}
-		// What others say is all that a replica hears of them when their keys are all new to it.
-		if m = n.state.Membership(); n.othersTerm(m).Epoch > m.Epoch {
-			n.replica.Load().Behind(peer)
-		}
-		pause := silence / 2
-		if m.Epoch == 0 && !n.heardLately(peer) {
-			pause = firstAsked
-		}
-		timer.Reset(max(pause, min(askedRest*time.Since(asked), aheadPatience/2)))
-	}
-}
-
-func (n *Node) askAhead(ctx context.Context, peer bft.ReplicaID) {
-	ctx, cancel := context.WithTimeout(ctx, aheadPatience)
-	defer cancel()
-	answer, key, err := n.transport.CallVouched(ctx, peer, methodEpoch, nil)
-	if term, ok := parseTerm(answer); err == nil && ok {
-		n.hear(peer, term, key)
-		n.wake()
-	}
-}
-
-// word is what a peer said of the epoch, and when, and the key for which it vouched then.
-type word struct {
-	term transport.Term
-	key  ed25519.PublicKey
-	at   time.Time
-}
-
-// hear takes note of the epoch that a peer says it is in, and of the key for which it has vouched:
-// what it says last counts.
-func (n *Node) hear(from bft.ReplicaID, term transport.Term, key ed25519.PublicKey) {
-	n.heard.Lock()
-	defer n.heard.Unlock()
-	n.said[from] = word{term, key, time.Now()}
-	close(n.news)
-	n.news = make(chan struct{})
-}
-
-// heardUnder says whether a peer has vouched a moment ago for the key that it shows.
-func (n *Node) heardUnder(s transport.Sender) bool {
-	n.heard.Lock()
-	defer n.heard.Unlock()
-	w, ok := n.said[s.ID]
-	return ok && w.key.Equal(s.EpochKey) && time.Since(w.at) < vouchedFor
-}
-
-// heardLately says whether a peer need not be asked again yet, that it may stay admitted.
-func (n *Node) heardLately(peer bft.ReplicaID) bool {
-	n.heard.Lock()
-	defer n.heard.Unlock()
-	w, ok := n.said[peer]
-	return ok && time.Since(w.at) < vouchedFor/2
-}
-
-// othersTerm is the latest epoch of which f + 1 others say the same, so that one of them is right;
-// the zero term when there is none.
-func (n *Node) othersTerm(m *replica.Membership) (latest transport.Term) {
-	n.heard.Lock()
-	defer n.heard.Unlock()
-	said := make(map[transport.Term]int)
-	for id, w := range n.said {
-		if m.Member(id) == nil {
-			continue
-		}
-		if said[w.term]++; said[w.term] == m.Size.F+1 && w.term.Epoch > latest.Epoch {
-			latest = w.term
-		}
-	}
-	return latest
 }

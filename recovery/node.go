@@ -95,6 +95,7 @@ type Node struct {
 	cancel  context.CancelFunc
 	done    chan struct{}
 	failure error
+	failing atomic.Pointer[error] // why the node ends itself
 	// broken is closed when the disk has failed beneath the store, after lost says why. Whoever is
 	// just writing may then hang for ever.
 	broken  chan struct{}
@@ -111,9 +112,7 @@ type Node struct {
 
 	worn credential // the driver's, and Start's before
 
-	heard sync.Mutex
-	said  map[bft.ReplicaID]word // what each peer said last
-	news  chan struct{}          // closed, and made anew, when another word comes
+	words *words
 
 	// attested is the round for which evidence was last submitted, and when; the driver's alone.
 	attested   governance.Round
@@ -143,7 +142,7 @@ func Start(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, cluster: cfg.Genesis.ClusterID(), log: cfg.Log, started: cfg.Clock(), began: time.Now(),
-		done: make(chan struct{}), broken: make(chan struct{}), changed: make(chan struct{}, 1), said: make(map[bft.ReplicaID]word), news: make(chan struct{}),
+		done: make(chan struct{}), broken: make(chan struct{}), changed: make(chan struct{}, 1), words: newWords(),
 	}
 	if err := n.checkIdentity(); err != nil {
 		return nil, err
@@ -226,7 +225,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	ctx, n.cancel = context.WithCancel(ctx)
 	n.party = handoff.NewParty(handoff.Config{
 		Cluster: n.cluster, Self: n.cfg.Self, Keeper: n.keeper, Network: n.transport, State: n.state, Founding: founding,
-		Certify: n.certify, Submit: n.order, Completed: r.Rekey, Log: n.log,
+		Certify: n.certify, Present: n.present, Submit: n.order, Completed: r.Rekey, Log: n.log,
 	})
 	n.replica.Store(r)
 	n.transport.HandleClient(methodInfo, n.serveInfo)
@@ -309,12 +308,25 @@ func (n *Node) run(ctx context.Context) {
 	defer n.cancel()
 	driven := make(chan struct{})
 	go func() { defer close(driven); n.drive(ctx) }()
-	if err := n.replica.Load().Run(ctx); err != nil && ctx.Err() == nil {
+	err := n.replica.Load().Run(ctx)
+	if ctx.Err() != nil {
+		err = nil
+	}
+	if why := n.failing.Load(); why != nil {
+		err = *why
+	}
+	if err != nil {
 		n.log.Error("the replica stops", "error", err)
 		n.failure = err
 	}
 	n.cancel()
 	<-driven
+}
+
+// fail ends the node.
+func (n *Node) fail(err error) {
+	n.failing.CompareAndSwap(nil, &err)
+	n.cancel()
 }
 
 // brokenPatience is how long Close waits for a node whose disk has failed.

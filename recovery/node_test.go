@@ -387,16 +387,16 @@ func admitsCredentialAhead(t *testing.T) bool {
 	admitted := node.admit(ahead) == nil
 	other, _ := epochKey(t)
 	for id := bft.ReplicaID(2); id <= 4; id++ {
-		node.hear(id, ahead.Term, other)
+		node.words.hear(id, word{term: ahead.Term, key: other})
 		admitted = admitted || node.admit(ahead) == nil
 	}
-	node.hear(2, ahead.Term, foreign)
+	node.words.hear(2, word{term: ahead.Term, key: foreign})
 	require.NoError(t, node.admit(ahead), "this replica is behind")
-	node.heard.Lock()
-	w := node.said[2]
+	node.words.mu.Lock()
+	w := node.words.said[2]
 	w.at = w.at.Add(-vouchedFor)
-	node.said[2] = w
-	node.heard.Unlock()
+	node.words.said[2] = w
+	node.words.mu.Unlock()
 	return admitted || node.admit(ahead) == nil
 }
 

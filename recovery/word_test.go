@@ -2,7 +2,6 @@ package recovery
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"testing"
 	"time"
@@ -48,7 +47,7 @@ func TestTheWordOfAReplicaEndsWithItsReboot(t *testing.T) {
 	for e := bft.Epoch(1); e <= 2; e++ {
 		i := impostor(t, n, bft.ReplicaID(e), began)
 		i.HandleClient(methodEpoch, func(context.Context, *transport.Sender, []byte) ([]byte, error) {
-			return append(binary.BigEndian.AppendUint64(nil, uint64(began.Epoch)), began.Base[:]...), nil
+			return word{term: began}.marshal(), nil
 		})
 		i.HandleClient(methodInfo, func(context.Context, *transport.Sender, []byte) ([]byte, error) {
 			return fmt.Appendf(nil, `{"state":{"group_key":"%x"}}`, sharing.GroupKey().Bytes()), nil
@@ -87,7 +86,7 @@ func TestTheWordOfAReplicaEndsWithItsReboot(t *testing.T) {
 	n.stop(3)
 	n.start(3)
 	node := n.running[3]
-	require.Never(t, func() bool { return node.othersTerm(node.state.Membership()) == began }, 4*silence, silence/10)
+	require.Never(t, func() bool { return node.words.term(node.state.Membership()) == began }, 4*silence, silence/10)
 	foreign, _ := epochKey(t)
 	require.Error(t, node.admit(transport.Sender{ID: 1, Term: began, EpochKey: foreign}))
 }

@@ -99,8 +99,7 @@ func (r *Replica) isAhead(ctx context.Context, peer bft.ReplicaID) bool {
 		}
 	}
 	if first { // the log may be cut, or prove nothing any more; and before f + 1 have named the group key, the head of one proves nothing
-		offers, err := r.askHeads(ctx)
-		return err == nil && slices.ContainsFunc(offers, func(o *offer) bool { return o.block.Height > r.ledger.latest.Load().height })
+		return slices.ContainsFunc(r.askHeads(ctx), func(o *offer) bool { return o.block.Height > r.ledger.latest.Load().height })
 	}
 	h, err := r.askHead(ctx, peer)
 	return err == nil && h.verify(r, r.Membership()) == nil && r.isFar(h)

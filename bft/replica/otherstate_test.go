@@ -11,9 +11,9 @@ import (
 	"github.com/reseal-bft/reseal/bft/kv"
 )
 
-// A replica whose disk somebody exchanged for the state of a group of his own finds out when f + 1
-// others name another group key, and stops with advice. f liars stop nobody.
-func TestAStateOfAnotherGroupIsNoDeadEnd(t *testing.T) {
+// Heads of another group, of however many, stop nobody: those who answer may have former keys of
+// others, which an old log names. That the group has another key, f + 1 have to vouch for.
+func TestHeadsOfAnotherGroupStopNobody(t *testing.T) {
 	f := newFar(t)
 	lie := func(ctx context.Context, method string, call []byte) ([]byte, error) {
 		raw, err := f.good(ctx, method, call)
@@ -31,8 +31,7 @@ func TestAStateOfAnotherGroupIsNoDeadEnd(t *testing.T) {
 	for _, c := range []struct {
 		mine        string
 		honest, lie int
-		stops       bool
-	}{{"evil", 3, 0, true}, {"evil", 4, 2, true}, {"the group key", 4, 2, false}, {"the group key", 1, 2, false}} {
+	}{{"evil", 3, 0}, {"the group key", 0, 6}, {"the group key", 4, 2}, {"the group key", 1, 2}} {
 		m := *f.system.history[0]
 		m.GroupKey = []byte(c.mine)
 		serve := make(map[bft.ReplicaID]serve)
@@ -48,11 +47,6 @@ func TestAStateOfAnotherGroupIsNoDeadEnd(t *testing.T) {
 		})
 		require.NoError(t, err)
 		_, err = r.catchUp(t.Context())
-		if c.stops {
-			require.ErrorIs(t, err, errFatal)
-			require.ErrorContains(t, err, "move the store directory away")
-			continue
-		}
 		require.NoError(t, err)
 	}
 }

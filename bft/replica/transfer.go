@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -94,11 +93,8 @@ func (r *Replica) askHead(ctx context.Context, peer bft.ReplicaID) (*offer, erro
 }
 
 // askHeads asks all others at once, and returns the offers that prove right, the smallest first. It
-// waits for as many as correct replicas can be expected to answer, so that silent ones delay
-// nobody; and for the others too if one of these names another group key than this replica has. If
-// f + 1 do, what this replica was started with is the state of another group, which who had the
-// disk has put there.
-func (r *Replica) askHeads(ctx context.Context) ([]*offer, error) {
+// waits for as many as correct replicas can be expected to answer, so that silent ones delay nobody.
+func (r *Replica) askHeads(ctx context.Context) []*offer {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	m := r.Membership()
@@ -117,27 +113,18 @@ func (r *Replica) askHeads(ctx context.Context) ([]*offer, error) {
 		})
 	}
 	var offers []*offer
-	others := 0
 	for i := range peers {
 		// Before the group key is known, f + 1 have to name it: a liar that is always the first to
 		// answer must not stand in the way.
-		if i >= len(peers)-m.Size.F && others == 0 && (m.Epoch > 0 || agreedKey(offers, m.Size.F) != nil) {
+		if i >= len(peers)-m.Size.F && (m.Epoch > 0 || agreedKey(offers, m.Size.F) != nil) {
 			break
 		}
 		o := <-answers
-		if o == nil {
-			continue
-		}
-		offers = append(offers, o)
-		if m.Epoch > 0 && len(o.groupKey) > 0 && !bytes.Equal(o.groupKey, m.GroupKey) {
-			others++
+		if o != nil {
+			offers = append(offers, o)
 		}
 	}
-	if key := agreedKey(offers, m.Size.F); others > m.Size.F && key != nil && !bytes.Equal(key, m.GroupKey) {
-		return nil, fmt.Errorf("%w: the state on disk names another group key than %d other replicas: it was tampered with, or is another cluster's: move the store directory away "+
-			"(not the .mark file beside it) and start again; the replica then fetches the state from the others", errFatal, others)
-	}
-	return r.proven(m, offers), nil
+	return r.proven(m, offers)
 }
 
 // proven returns the offers that prove right, the smallest first: an honest one then is fetched
@@ -183,11 +170,7 @@ func agreedKey(offers []*offer, f int) []byte {
 // leap fetches a snapshot if one is offered that is so many blocks ahead, and reports whether it
 // did. A peer that fails is left for the next; if all do, the log remains.
 func (r *Replica) leap(ctx context.Context, limit time.Duration, blocks bft.Height) (leapt bool, err error) {
-	offers, err := r.askHeads(ctx)
-	if err != nil {
-		return false, err
-	}
-	for _, o := range offers {
+	for _, o := range r.askHeads(ctx) {
 		if o.block.Height < r.ledger.latest.Load().height+blocks {
 			continue
 		}

@@ -157,7 +157,7 @@ func (x *cluster) boot(m *machine) {
 		Certify: func(key ed25519.PrivateKey) (tls.Certificate, error) {
 			return tls.Certificate{PrivateKey: key}, nil
 		},
-		Submit: x.submit, Completed: func() { m.news <- struct{}{} }, Log: slog.New(slog.NewTextHandler(x.t.Output(), nil)).With("replica", m.id),
+		Present: x.present, Submit: x.submit, Completed: func() { m.news <- struct{}{} }, Log: slog.New(slog.NewTextHandler(x.t.Output(), nil)).With("replica", m.id),
 	})
 }
 
@@ -185,6 +185,13 @@ func (x *cluster) Membership() *replica.Membership {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.membership
+}
+
+func (x *cluster) present(_ context.Context, last bft.Epoch) error {
+	if x.Membership().Epoch > last {
+		return errEpochOver
+	}
+	return nil
 }
 
 // submit takes a dealing into the log; a quorum of them is chosen.

@@ -29,7 +29,12 @@ const (
 	methodSharing     = "reseal/handoff/sharing"
 )
 
-const callTimeout = 2 * time.Second
+// callTimeout is how long a peer may take to answer, and secretTimeout who gives a secret: it asks
+// others first whether the epoch is not over, and their devices may be slow.
+const (
+	callTimeout   = 2 * time.Second
+	secretTimeout = 10 * time.Second
+)
 
 var (
 	errNotHere   = errors.New("not here, or not yet")
@@ -53,15 +58,15 @@ func (p *Party) call(ctx context.Context, to bft.ReplicaID, method string, reque
 // callAsReceiver calls under the key that this replica has in the epoch that the handoff leads to:
 // parts and points are given to its holder only.
 func (a *attempt) callAsReceiver(ctx context.Context, to bft.ReplicaID, method string, request []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, secretTimeout)
+	defer cancel()
 	if me := a.p.cfg.State.Membership().Member(a.p.cfg.Self); me != nil && a.epochKey.Equal(me.EpochKey) {
-		return a.p.call(ctx, to, method, request) // it is the present one too
+		return a.p.cfg.Network.Call(ctx, to, method, request) // it is the present one too
 	}
 	credential, err := a.certified()
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
 	return a.p.cfg.Network.CallUnder(ctx, *credential, to, method, request)
 }
 
@@ -137,6 +142,9 @@ func (p *Party) servePart(ctx context.Context, from *transport.Sender, request [
 		return nil, err
 	}
 	if err := p.mayReceive(from, a.to); err != nil {
+		return nil, err
+	}
+	if err := p.cfg.Present(ctx, a.from); err != nil {
 		return nil, err
 	}
 	commitment, part, err := a.offer(ctx, from.ID)
@@ -230,9 +238,20 @@ func (p *Party) serveCommitment(_ context.Context, _ *transport.Sender, digest [
 	return answer, err
 }
 
-func (p *Party) servePoint(_ context.Context, from *transport.Sender, digest []byte) (answer []byte, err error) {
+func (p *Party) servePoint(ctx context.Context, from *transport.Sender, digest []byte) (answer []byte, err error) {
+	var to bft.Epoch
+	may := func(d *held) error {
+		to = d.to
+		return p.mayReceive(from, d.to)
+	}
+	if err := p.withDealing(digest, may); err != nil {
+		return nil, err
+	}
+	if err := p.cfg.Present(ctx, to); err != nil {
+		return nil, err
+	}
 	err = p.withDealing(digest, func(d *held) error {
-		if err := p.mayReceive(from, d.to); err != nil {
+		if err := may(d); err != nil {
 			return err
 		}
 		if !d.part.HasColumn() {

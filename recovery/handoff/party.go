@@ -27,6 +27,10 @@ type Config struct {
 	Founding *replica.Membership
 	// Certify makes a credential of this replica for a key in the present epoch.
 	Certify func(ed25519.PrivateKey) (tls.Certificate, error)
+	// Present waits until a quorum says, when it is asked, that no epoch after the given one has
+	// begun. The keys to which this replica gives secrets are those that its log names, and it may be
+	// behind.
+	Present func(ctx context.Context, last bft.Epoch) error
 	// Submit puts an operation into the log.
 	Submit func(governance.Operation) error
 	// Completed is called when a share of an epoch is complete that had begun without it.

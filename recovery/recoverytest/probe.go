@@ -75,13 +75,13 @@ func (c *cluster) base(ctx context.Context, id bft.ReplicaID) (base bft.Digest, 
 	}
 	defer conn.Close()
 	answer, err := conn.Call(ctx, "reseal/epoch", nil)
-	if err == nil && len(answer) != 8+len(base) {
+	if err == nil && len(answer) < 8+len(base) { // behind it is the group key
 		err = errors.New("a replica does not tell its epoch")
 	}
 	if err != nil {
 		return base, err
 	}
-	return bft.Digest(answer[8:]), nil
+	return bft.Digest(answer[8 : 8+len(base)]), nil
 }
 
 // someone draws a replica that is up, besides the owner of a credential; 0 for none.

@@ -95,7 +95,7 @@ func (x *intruder) turn(ctx context.Context, t Turn) error {
 			return x.judgeEpoch(ctx, t, epoch+1)
 		}
 		if time.Since(start) > c.patience {
-			return fmt.Errorf("rounds were given up for %s, the last one: %s", time.Since(start).Round(time.Second), c.view().Note)
+			return fmt.Errorf("rounds led nowhere for %s, the last one: %s%s", time.Since(start).Round(time.Second), c.view().Note, c.describe())
 		}
 		// A busy machine may miss a short deadline, again and again: a round tells then of the
 		// machine, and only the time tells of the cluster.
