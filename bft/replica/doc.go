@@ -11,7 +11,7 @@
 // block's header carries the root of that state, and the block's notarization, 48 bytes under the
 // group key, proves the header (ledger.go).
 //
-// Requests wait in a pool that shares blocks, and its own room, fairly in bytes (pool.go, fair.go).
+// Requests wait in a pool that shares blocks, and its own room, fairly in bytes (pool.go, pace.go).
 // What clients give to this replica it hands to the leaders in turn, as calls beside the frames of
 // votes and blocks, so that these wait behind nothing; each body goes to a peer once (handon.go).
 //

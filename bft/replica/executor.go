@@ -54,7 +54,7 @@ func (r *Replica) executeParsed(block *bft.Block, digest bft.Digest, requests []
 			return nil, err
 		}
 	}
-	r.pool.settle(block.View, requests, time.Now())
+	r.pool.settle(block.View, requests, r.ledger.made(requests), time.Now())
 	if r.cfg.OnExecuted != nil {
 		r.cfg.OnExecuted(BlockInfo{Epoch: block.Epoch, Height: block.Height, Digest: digest, Time: block.Time})
 	}

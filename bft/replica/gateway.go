@@ -255,7 +255,7 @@ func (e *epochRun) validateBlock(b *bft.Block) error {
 		}
 	}
 	if e.leftTo(b.View) {
-		e.r.pool.carried(b.View, requests)
+		e.r.pool.carried(b.View, requests, time.Now())
 	}
 	if b.View <= bft.View(e.view.Load())+parsedAhead {
 		e.noteProposed(b.View)

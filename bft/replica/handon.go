@@ -25,12 +25,14 @@ const (
 // turn is over, the next one gets; in its own turn the replica proposes them itself.
 func (e *epochRun) handOnLoop() error {
 	calls := make(map[bft.ReplicaID]chan struct{}) // one element for each call under way
+	var rested <-chan time.Time
 	for {
 		select {
 		case <-e.ctx.Done():
 			return e.ctx.Err()
 		case <-e.turned:
 		case <-e.r.pool.free:
+		case <-rested:
 		}
 		leader, turn := e.turn()
 		e.r.pool.begin(turn)
@@ -47,7 +49,11 @@ func (e *epochRun) handOnLoop() error {
 		default:
 			continue // the end of a call comes back here
 		}
-		requests := e.r.pool.hand(turn, leader, time.Now())
+		now := time.Now()
+		requests, until := e.r.pool.hand(turn, leader, now)
+		if rested = nil; !until.IsZero() {
+			rested = time.After(until.Sub(now))
+		}
 		if len(requests) == 0 {
 			<-under
 			continue
@@ -129,4 +135,96 @@ func (r *Replica) serveHandOn(_ context.Context, from *transport.Sender, payload
 		}
 	}
 	return taken, nil
+}
+
+// againAfter is how long a peer that was given a request is taken to have it; that doubles with
+// each time that it is given one again.
+const againAfter = 8 * time.Second
+
+// giving says that a peer was given a request, so that its body travels there once, unless it was lost.
+type giving struct {
+	at    time.Time
+	holds time.Duration // the peer is taken to have it
+}
+
+// fetchBack notes that an item is not with the leader of the turn, or no longer.
+func (p *pool) fetchBack(item *pooled) {
+	if !item.away {
+		return
+	}
+	item.away = false
+	*p.givenOf(item) -= item.cost
+	signal(p.free)
+}
+
+// begin begins the turn of a leader: what leaders before had and did not put into a block waits
+// here again.
+func (p *pool) begin(turn uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if turn == p.turn {
+		return
+	}
+	p.turn = turn
+	for _, item := range p.absent {
+		if item.away {
+			p.back(item)
+		}
+	}
+	p.absent = p.absent[:0]
+}
+
+// hand returns the requests of this replica's clients that the leader of the turn is to be given
+// now, in fair order, and when something has rested, zero when nothing rests. What it was given
+// before it has, and does not need again. There are no more than it can put into one block: the rest
+// waits here, for a later one or for this replica's own turn.
+func (p *pool) hand(turn uint64, leader bft.ReplicaID, now time.Time) (out []*request.Request, rested time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for turn == p.turn {
+		rests, until := p.pace.resting(now)
+		item := p.next(p.mine, rests || p.given[1] > awayWeight-largeWeight)
+		if rests && len(p.aside) > 0 {
+			rested = until
+		}
+		if item == nil {
+			break
+		}
+		item.large = p.large(item)
+		if !item.large && p.given[0] > 0 && p.given[0]+p.pace.cost(item.request) > p.pace.room(now) {
+			break
+		}
+		p.turnOf(item)
+		item.away = true
+		*p.givenOf(item) += item.cost
+		p.absent = append(p.absent, item)
+		if item.give(leader, now) {
+			out = append(out, item.request)
+		}
+	}
+	return out, rested
+}
+
+// give notes that a peer is given a request, unless it is taken to have it.
+func (item *pooled) give(peer bft.ReplicaID, now time.Time) bool {
+	g, before := item.given[peer]
+	if before && now.Sub(g.at) < g.holds {
+		return false
+	}
+	if item.given == nil {
+		item.given = make(map[bft.ReplicaID]giving)
+	}
+	item.given[peer] = giving{now, max(againAfter, 2*g.holds)}
+	return true
+}
+
+// notGiven notes that a peer did not get requests after all.
+func (p *pool) notGiven(peer bft.ReplicaID, requests []*request.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range requests {
+		if item := p.byDigest[r.Digest()]; item != nil {
+			delete(item.given, peer)
+		}
+	}
 }

@@ -222,6 +222,23 @@ func (l *ledger) remember(height bft.Height, requests []*request.Request, outcom
 	}
 }
 
+// made returns how many bytes of results requests of the last block have.
+func (l *ledger) made(requests []*request.Request) []int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	bytes := make([]int, len(requests))
+	for i, r := range requests {
+		out := l.results[keyOf(r)]
+		if out.record.Height < l.latest.Load().height {
+			continue // it was not executed now
+		}
+		for _, result := range out.results {
+			bytes[i] += len(result)
+		}
+	}
+	return bytes
+}
+
 // turnAway tells those who wait for requests that were in a block and were not executed, now or
 // lately, that they wait in vain.
 func (l *ledger) turnAway(requests []*request.Request) {

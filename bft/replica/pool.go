@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"math"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/internal/fair"
 	"github.com/reseal-bft/reseal/bft/request"
 	"github.com/reseal-bft/reseal/bft/transport"
 )
@@ -20,19 +20,9 @@ const (
 	// blockWeight bounds what one block carries, in the measure of [weight]: large enough to spread
 	// the cost of a block's votes, small enough to travel and to be executed within a fraction of a
 	// view.
-	blockWeight = 1 << 20
-	// awayWeight bounds what another leader was given and has not put into a block yet: one block
-	// of his.
+	blockWeight = 1 << 20 // awayWeight bounds what another leader was given and has not put into a block yet: one block
+	// of his, and as much that is large, which nothing else waits for.
 	awayWeight = blockWeight
-	// largeWeight makes a request large: a block that carries one takes as long as several others.
-	largeWeight = blockWeight / 8
-)
-
-// Large requests rest after one of them was in a block, for as long as that block took, but only
-// while others are served: for lightFor after a request was that is not large.
-const (
-	lightFor = 200 * time.Millisecond
-	mostRest = 250 * time.Millisecond
 )
 
 // What a request, and each of its operations, costs besides its bytes: a signature to verify and a
@@ -65,10 +55,6 @@ const (
 	mostAway  = 5 * time.Second
 )
 
-// againAfter is how long a peer that was given a request is taken to have it; that doubles with
-// each time that it is given one again.
-const againAfter = 8 * time.Second
-
 // origin is where a request came from: a peer that handed it on, or a client at an address.
 // Neither: it is this process's own.
 type origin struct {
@@ -82,21 +68,21 @@ type pooled struct {
 	request *request.Request
 	origin  origin
 	client  *flow
-	queued  *list.Element // nil: it is not in the queue
-	view    bft.View      // of the block that carries it: until a block of that view or a later one is final, it is not proposed again
+	queued  *fair.Item[*pooled]
+	cost    int      // what it was taken to weigh in its turn
+	view    bft.View // of the block that carries it: until a block of that view or a later one is final, it is not proposed again
 	away    bool
+	large   bool // while it is away
 	aside   bool // it rests, see [pool.next]
 	given   map[bft.ReplicaID]giving
 }
 
-// giving says that a peer was given a request, so that its body travels there once, unless it was lost.
-type giving struct {
-	at    time.Time
-	holds time.Duration // the peer is taken to have it
-}
+// flow is one of those that turns are shared out among, with the requests of a client. Its size is
+// their footprint, also of what was taken and is not ordered yet.
+type flow = fair.Node[*pooled]
 
 // pool holds the verified requests that wait to be ordered. Each turn goes to who was served least,
-// in weight: first among the replicas that requests came through, this one being one of them, then
+// in weight, results included: first among the replicas that requests came through, this one being one of them, then
 // among the addresses of its clients, then among the keys at an address. So whoever asks for little
 // is served at once, whatever others have here. What each may keep here is bounded by what is free:
 // an address has at most as much as is left to all, a key at most as much as is left to its
@@ -113,28 +99,25 @@ type pool struct {
 	blocks   map[bft.View][]*pooled // what blocks carry that are not final
 	absent   []*pooled              // what was given to the leader of the turn
 	turn     uint64
-	weight   int           // of what is absent
+	given    [2]int        // what it costs: of what is not large, and of what is
 	wake     chan struct{} // closed and replaced when there is something to take
 	free     chan struct{} // holds a token when there may be something to hand on
 
 	rate    float64 // weight that is ordered in a second, a moving average
 	settled time.Time
 
-	final bft.View  // of the last block that was settled
-	heavy bft.View  // the last that carries a large request: none is taken until it is final or given up,
-	rest  time.Time // and until then
-	light time.Time // when a request was settled that is not large
+	pace  pace
 	aside []*pooled // large requests whose turn has come, and that rest
 }
 
 func newPool(limit int) *pool {
 	p := &pool{
 		limit:    limit,
-		byDigest: make(map[bft.Digest]*pooled), root: newFlow(nil, nil), keys: make(map[[32]byte]int),
+		byDigest: make(map[bft.Digest]*pooled), root: fair.New[*pooled](), keys: make(map[[32]byte]int),
 		blocks: make(map[bft.View][]*pooled), wake: make(chan struct{}), free: make(chan struct{}, 1),
 	}
-	p.mine = p.root.child(bft.ReplicaID(0))
-	p.mine.requests++ // it is never forgotten
+	p.mine = p.root.Child(bft.ReplicaID(0))
+	p.mine.Hold(0, 1) // it is never forgotten
 	return p
 }
 
@@ -196,18 +179,15 @@ func (p *pool) refusal(r *request.Request, o origin) error {
 	client := [32]byte(r.Client)
 	parent, key := p.source(o)
 	var source, own int // bytes that its address, or its replica, has here, and its client there
-	if f := parent.children[key]; f != nil {
-		source = f.bytes
-		if k := f.children[client]; k != nil {
-			own = k.bytes
-		}
+	if f := parent.Find(key); f != nil {
+		source, own = f.Size(), f.Find(client).Size()
 	}
-	if own+footprint(r) <= p.limit-p.root.bytes-source && p.keys[client] < poolPerClient {
+	if own+footprint(r) <= p.limit-p.root.Size()-source && p.keys[client] < poolPerClient {
 		return nil
 	}
 	away := math.MaxFloat64
 	if p.rate > 0 {
-		away = float64(p.root.bytes) / p.rate * float64(time.Second)
+		away = float64(p.root.Size()) / p.rate * float64(time.Second)
 	}
 	return &transport.BusyError{After: time.Duration(min(max(away, float64(leastAway)), float64(mostAway))), Err: errCrowded}
 }
@@ -215,33 +195,49 @@ func (p *pool) refusal(r *request.Request, o origin) error {
 // place makes an item a request of its client, at its origin.
 func (p *pool) place(item *pooled) {
 	parent, key := p.source(item.origin)
-	item.client = parent.child(key).child([32]byte(item.request.Client))
-	item.client.hold(footprint(item.request), 1)
+	item.client = parent.Child(key).Child([32]byte(item.request.Client))
+	item.client.Hold(footprint(item.request), 1)
 }
 
 // move makes an item one of another origin.
 func (p *pool) move(item *pooled, o origin) {
-	old, queued := item.client, item.queued != nil
+	old, queued := item.client, item.queued.Waits()
 	if queued {
-		old.remove(item, 0)
+		item.queued.Remove()
 	}
 	item.origin = o
 	p.place(item)
-	old.hold(-footprint(item.request), -1)
+	old.Hold(-footprint(item.request), -1)
 	if queued {
 		p.back(item)
 	}
 }
 
-// back puts an item into its client's queue. The order there is that of the sequence numbers,
-// almost always that of arrival.
+// back makes an item wait for its turn again, and tells who may take it.
 func (p *pool) back(item *pooled) {
-	p.fetchBack(item)
-	item.view, item.aside = 0, false
-	if item.queued == nil {
-		item.client.put(item)
+	if p.queue(item) {
 		p.news()
 		signal(p.free)
+	}
+}
+
+// queue puts an item into its client's queue, if it is not there. The order there is that of the
+// sequence numbers, almost always that of arrival.
+func (p *pool) queue(item *pooled) bool {
+	p.fetchBack(item)
+	item.view, item.aside = 0, false
+	if item.queued.Waits() {
+		return false
+	}
+	item.queued = item.client.Put(item, func(other *pooled) bool { return item.request.Sequence < other.request.Sequence })
+	return true
+}
+
+// turnOf gives an item its turn, if it waits for it.
+func (p *pool) turnOf(item *pooled) {
+	if item.queued.Waits() {
+		item.cost = p.pace.cost(item.request)
+		item.queued.Take(int64(item.cost))
 	}
 }
 
@@ -251,60 +247,48 @@ func (p *pool) news() {
 	p.wake = make(chan struct{})
 }
 
-// fetchBack notes that an item is not with the leader of the turn, or no longer.
-func (p *pool) fetchBack(item *pooled) {
-	if item.away {
-		item.away = false
-		p.weight -= weight(item.request)
-		signal(p.free)
-	}
-}
-
 // carry notes that a block of a view carries an item.
-func (p *pool) carry(item *pooled, view bft.View) {
-	if item.queued != nil {
-		item.client.remove(item, weight(item.request))
-	}
+func (p *pool) carry(item *pooled, view bft.View, now time.Time) {
+	p.turnOf(item)
 	p.fetchBack(item)
 	item.view, item.aside = view, false
 	p.blocks[view] = append(p.blocks[view], item)
-	if isLarge(item.request) {
-		p.heavy = max(p.heavy, view)
+	if p.large(item) {
+		p.pace.carries(view, now)
 	}
 }
 
-func isLarge(r *request.Request) bool { return weight(r) > largeWeight }
-
-// resting says whether large requests rest, and until when, when that is known.
-func (p *pool) resting(now time.Time) (rests bool, until time.Time) {
-	if now.Sub(p.light) >= lightFor {
-		return false, now
+func (p *pool) givenOf(item *pooled) *int {
+	if item.large {
+		return &p.given[1]
 	}
-	if p.heavy > p.final {
-		return true, p.light.Add(lightFor)
-	}
-	return now.Before(p.rest), p.rest
+	return &p.given[0]
 }
+
+func (p *pool) large(item *pooled) bool { return p.pace.cost(item.request) > largeWeight }
 
 // next returns whose turn it is, nil when there is nothing. Large requests that rest are put aside,
-// and come back to their clients' queues afterwards.
-func (p *pool) next(f *flow, now time.Time) *pooled {
-	rests, _ := p.resting(now)
-	if !rests {
+// and come back to their clients' queues when they do not.
+func (p *pool) next(f *flow, rest bool) *pooled {
+	if !rest {
 		aside := p.aside
 		p.aside = nil
 		for _, item := range aside {
 			if item.aside && p.byDigest[item.request.Digest()] == item {
-				p.back(item)
+				p.queue(item)
 			}
 		}
 	}
 	for {
-		item := f.next()
-		if item == nil || !rests || !isLarge(item.request) {
+		next := f.Next()
+		if next == nil {
+			return nil
+		}
+		item := next.Value
+		if !rest || !p.large(item) {
 			return item
 		}
-		item.client.remove(item, 0)
+		next.Remove()
 		item.aside = true
 		p.aside = append(p.aside, item)
 	}
@@ -348,28 +332,32 @@ func (p *pool) take(ctx context.Context, view bft.View, wait time.Duration) []*r
 func (p *pool) tryTake(view bft.View, now time.Time) (taken []*request.Request, wake <-chan struct{}, rested time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for left := blockWeight; ; {
-		item := p.next(p.root, now)
-		if item == nil || weight(item.request) > left && len(taken) > 0 {
+	contested := p.pace.contested(now)
+	for left, room := blockWeight, p.pace.room(now); ; {
+		rests, until := p.pace.resting(now)
+		item := p.next(p.root, rests)
+		fits := item != nil && (len(taken) == 0 || weight(item.request) <= left &&
+			(p.pace.cost(item.request) <= room || contested && p.large(item)))
+		if !fits {
 			if len(p.aside) > 0 {
-				_, rested = p.resting(now)
+				rested = until
 			}
 			return taken, p.wake, rested
 		}
-		left -= weight(item.request)
-		p.carry(item, view)
+		p.carry(item, view, now)
+		left, room = left-weight(item.request), room-item.cost
 		taken = append(taken, item.request)
 	}
 }
 
 // carried notes that a block of a view carries these requests, so that they are not proposed again
 // meanwhile.
-func (p *pool) carried(view bft.View, requests []*request.Request) {
+func (p *pool) carried(view bft.View, requests []*request.Request, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range requests {
 		if item := p.byDigest[r.Digest()]; item != nil && item.view != view {
-			p.carry(item, view)
+			p.carry(item, view, now)
 		}
 	}
 }
@@ -385,29 +373,33 @@ func (p *pool) giveBack(requests []*request.Request) {
 	}
 }
 
-// settle drops the requests that the final block of a view carries. Those that only abandoned
-// blocks of that or an earlier view carried wait again.
-func (p *pool) settle(view bft.View, requests []*request.Request, now time.Time) {
+// settle drops the requests that the final block of a view carries, whose results have so many bytes
+// each. Those that only abandoned blocks of that or an earlier view carried wait again.
+func (p *pool) settle(view bft.View, requests []*request.Request, results []int, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ordered, large := 0, false
-	for _, r := range requests {
-		ordered += weight(r)
-		if isLarge(r) {
-			large = true
-		} else {
-			p.light = now
-		}
+	ordered, total := 0, 0
+	keys, addresses := make(map[[32]byte]int), make(map[string]int) // what each had of the block
+	for i, r := range requests {
+		client, made := [32]byte(r.Client), resultWeight(results[i])
+		cost := weight(r) + made
+		p.pace.learn(client, made)
+		ordered, total = ordered+weight(r), total+cost
+		keys[client] += cost
 		if item := p.byDigest[r.Digest()]; item != nil {
+			if item.origin.address != "" {
+				addresses[item.origin.address] += cost
+			}
+			item.client.Charge(int64(cost - item.cost))
 			p.drop(item)
 		}
 	}
-	p.final = max(p.final, view)
-	if large {
-		p.rest = now.Add(min(now.Sub(p.settled), mostRest)) // for as long as others waited for this block
-	}
+	p.pace.keys.note(keys, now)
+	p.pace.addresses.note(addresses, now)
+	p.pace.took(view, total, p.settled, now)
 	if len(p.aside) > 0 { // they may know now until when they rest
 		p.news()
+		signal(p.free)
 	}
 	p.measure(ordered, now)
 	for v, items := range p.blocks {
@@ -425,11 +417,11 @@ func (p *pool) settle(view bft.View, requests []*request.Request, now time.Time)
 
 // drop forgets an item.
 func (p *pool) drop(item *pooled) {
-	if item.queued != nil {
-		item.client.remove(item, 0)
+	if item.queued.Waits() {
+		item.queued.Remove()
 	}
 	p.fetchBack(item)
-	item.client.hold(-footprint(item.request), -1)
+	item.client.Hold(-footprint(item.request), -1)
 	delete(p.byDigest, item.request.Digest())
 	client := [32]byte(item.request.Client)
 	if p.keys[client]--; p.keys[client] == 0 {
@@ -457,70 +449,5 @@ func (p *pool) release() {
 	}
 	clear(p.blocks)
 	p.absent, p.aside = nil, nil
-	p.final, p.heavy = 0, 0
-}
-
-// begin begins the turn of a leader: what leaders before had and did not put into a block waits
-// here again.
-func (p *pool) begin(turn uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if turn == p.turn {
-		return
-	}
-	p.turn = turn
-	for _, item := range p.absent {
-		if item.away {
-			p.back(item)
-		}
-	}
-	p.absent = p.absent[:0]
-}
-
-// hand returns the requests of this replica's clients that the leader of the turn is to be given
-// now, in fair order. What it was given before it has, and does not need again. There are no more
-// than it can put into one block: the rest waits here, for a later one or for this replica's own
-// turn.
-func (p *pool) hand(turn uint64, leader bft.ReplicaID, now time.Time) []*request.Request {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var out []*request.Request
-	for turn == p.turn {
-		item := p.next(p.mine, now)
-		if item == nil || p.weight > 0 && p.weight+weight(item.request) > awayWeight {
-			break
-		}
-		item.client.remove(item, weight(item.request))
-		item.away = true
-		p.weight += weight(item.request)
-		p.absent = append(p.absent, item)
-		if item.give(leader, now) {
-			out = append(out, item.request)
-		}
-	}
-	return out
-}
-
-// give notes that a peer is given a request, unless it is taken to have it.
-func (item *pooled) give(peer bft.ReplicaID, now time.Time) bool {
-	g, before := item.given[peer]
-	if before && now.Sub(g.at) < g.holds {
-		return false
-	}
-	if item.given == nil {
-		item.given = make(map[bft.ReplicaID]giving)
-	}
-	item.given[peer] = giving{now, max(againAfter, 2*g.holds)}
-	return true
-}
-
-// notGiven notes that a peer did not get requests after all.
-func (p *pool) notGiven(peer bft.ReplicaID, requests []*request.Request) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, r := range requests {
-		if item := p.byDigest[r.Digest()]; item != nil {
-			delete(item.given, peer)
-		}
-	}
+	p.pace.final, p.pace.heavy = 0, 0
 }

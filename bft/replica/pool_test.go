@@ -53,6 +53,16 @@ func (p *pool) blockAt(view bft.View, now time.Time) []*request.Request {
 	return taken
 }
 
+// ordered settles a block whose requests have small results.
+func (p *pool) ordered(view bft.View, requests []*request.Request, now time.Time) {
+	p.settle(view, requests, make([]int, len(requests)), now)
+}
+
+func (p *pool) handed(turn uint64, leader bft.ReplicaID, now time.Time) []*request.Request {
+	out, _ := p.hand(turn, leader, now)
+	return out
+}
+
 // bytesOf counts the bytes that blocks carry of each client.
 func bytesOf(blocks ...[]*request.Request) map[uint64]int {
 	of := make(map[uint64]int)
@@ -124,33 +134,6 @@ func TestSharesAreInBytes(t *testing.T) {
 	}
 }
 
-// Who had nothing waiting for a while has no more turns than the others when it comes back, although
-// what was taken of it before still counts as there.
-func TestNobodySavesTurnsUp(t *testing.T) {
-	root := newFlow(nil, nil)
-	flows := []*flow{root.child(0), root.child(1)}
-	put := func(client uint64, count int) {
-		for i := range count {
-			flows[client].hold(1, 1)
-			flows[client].put(&pooled{request: unsigned(t, client, uint64(i+1), 100)})
-		}
-	}
-	take := func(count int) (of [2]int) {
-		for range count {
-			item := root.next()
-			client := binary.BigEndian.Uint64(item.request.Client)
-			flows[client].remove(item, 100)
-			of[client]++
-		}
-		return of
-	}
-	put(1, 1)
-	put(0, 20)
-	require.Equal(t, [2]int{10, 1}, take(11))
-	put(1, 10)
-	require.Equal(t, [2]int{4, 6}, take(10), "it starts where the one that came last did")
-}
-
 // One that takes all it gets leaves as much as it has, and hears when to come back; one key leaves
 // room for the others at its address.
 func TestThereIsAlwaysRoomForSomebodyElse(t *testing.T) {
@@ -160,7 +143,7 @@ func TestThereIsAlwaysRoomForSomebodyElse(t *testing.T) {
 		requests += len(fill(t, p, origin{address: "greedy"}, client, 64, large))
 	}
 	require.Greater(t, requests, 20)
-	require.LessOrEqual(t, p.root.bytes, poolBytes/2)
+	require.LessOrEqual(t, p.root.Size(), poolBytes/2)
 	err := p.add(unsigned(t, 1, 1000, large), origin{address: "greedy"}, start)
 	var busy *transport.BusyError
 	require.ErrorAs(t, err, &busy)
@@ -186,15 +169,15 @@ func TestThereIsAlwaysRoomForSomebodyElse(t *testing.T) {
 func TestWhenToComeBack(t *testing.T) {
 	p, now := newPool(poolBytes), start
 	in := fill(t, p, origin{address: "greedy"}, 1, 64, large)
-	p.settle(1, in[:1], now)
+	p.ordered(1, in[:1], now)
 	for i, r := range in[1:11] {
 		now = now.Add(250 * time.Millisecond)
-		p.settle(bft.View(i+2), []*request.Request{r}, now)
+		p.ordered(bft.View(i+2), []*request.Request{r}, now)
 	}
 	fill(t, p, origin{address: "greedy"}, 2, 64, large)
 	var busy *transport.BusyError
 	require.ErrorAs(t, p.add(unsigned(t, 2, 1000, large), origin{address: "greedy"}, now), &busy)
-	want := float64(p.root.bytes) / (4 << 20)
+	want := float64(p.root.Size()) / (4 << 20)
 	require.InDelta(t, want, busy.After.Seconds(), want/2)
 }
 
@@ -205,37 +188,37 @@ func TestHandOn(t *testing.T) {
 	small := fill(t, p, origin{address: "a"}, 1, 2, 100)
 	foreign := fill(t, p, origin{peer: 4}, 9, 1, 100)
 	p.begin(1)
-	require.ElementsMatch(t, small, p.hand(1, 2, start))
-	require.Empty(t, p.hand(1, 2, start), "it has them")
+	require.ElementsMatch(t, small, p.handed(1, 2, start))
+	require.Empty(t, p.handed(1, 2, start), "it has them")
 	require.Equal(t, foreign, p.block(5), "what is with another leader is not proposed here; what peers handed on goes no further")
-	p.carried(6, small[:1])
+	p.carried(6, small[:1], start)
 	p.begin(2)
-	require.Equal(t, small[1:], p.hand(2, 3, start), "the next leader gets what is in no block, at once")
-	p.settle(7, foreign, start) // of view 6 nothing became final
-	require.Equal(t, small[:1], p.hand(2, 3, start))
+	require.Equal(t, small[1:], p.handed(2, 3, start), "the next leader gets what is in no block, at once")
+	p.ordered(7, foreign, start) // of view 6 nothing became final
+	require.Equal(t, small[:1], p.handed(2, 3, start))
 	p.begin(3)
-	require.Empty(t, p.hand(3, 2, start), "it was given them before")
+	require.Empty(t, p.handed(3, 2, start), "it was given them before")
 	require.Empty(t, p.block(8))
 	p.begin(4)
 	require.ElementsMatch(t, small, p.block(9), "in this replica's own turn they are proposed here")
 	p.giveBack(small)
 	p.begin(5)
-	require.ElementsMatch(t, small, p.hand(5, 2, start.Add(againAfter)), "who has put them into no block for long may have lost them")
+	require.ElementsMatch(t, small, p.handed(5, 2, start.Add(againAfter)), "who has put them into no block for long may have lost them")
 	p.notGiven(2, small[:1])
 	p.begin(6)
-	require.Equal(t, small[:1], p.hand(6, 2, start.Add(againAfter)), "and who refused one is given it again")
+	require.Equal(t, small[:1], p.handed(6, 2, start.Add(againAfter)), "and who refused one is given it again")
 
 	p = newPool(poolBytes)
 	fill(t, p, origin{address: "a"}, 1, 64, 100<<10)
-	given := p.hand(0, 2, start)
+	given := p.handed(0, 2, start)
 	require.Len(t, given, awayWeight/(100<<10+1<<9+200))
-	require.Empty(t, p.hand(0, 2, start))
-	p.carried(1, given[:3])
-	require.Len(t, p.hand(0, 2, start), 3, "what is seen in a block makes room")
-	require.Empty(t, p.hand(1, 2, start), "the turn has not begun")
+	require.Empty(t, p.handed(0, 2, start))
+	p.carried(1, given[:3], start)
+	require.Len(t, p.handed(0, 2, start), 3, "what is seen in a block makes room")
+	require.Empty(t, p.handed(1, 2, start), "the turn has not begun")
 	fill(t, p, origin{address: "b"}, 2, 1, large)
 	p.begin(1)
-	require.NotEmpty(t, p.hand(1, 2, start))
+	require.NotEmpty(t, p.handed(1, 2, start))
 }
 
 // same compares requests by what names them.
@@ -270,7 +253,7 @@ func TestLargeRequestsRest(t *testing.T) {
 	}
 	done := func(took time.Duration, requests []*request.Request) {
 		pass(took)
-		p.settle(view, requests, now)
+		p.ordered(view, requests, now)
 	}
 	for i := range 3 {
 		block := order()
@@ -298,9 +281,9 @@ func TestLargeRequestsRest(t *testing.T) {
 	pass(time.Millisecond)
 	same(t, big[4:5], order(), "it took 80 ms, and they have passed")
 	view += 2 // that block is given up
-	p.settle(view, nil, now)
+	p.ordered(view, nil, now)
 	same(t, big[4:5], order())
-	pass(lightFor)
+	pass(lately)
 	same(t, big[5:6], order(), "nobody small was served lately: it need not even be final")
 }
 
@@ -311,15 +294,15 @@ func TestALeaderWaitsForWhatRests(t *testing.T) {
 		big := fill(t, p, origin{address: "a"}, 1, 3, large)
 		one := unsigned(t, 2, 1, 100)
 		require.NoError(t, p.add(one, origin{address: "b"}, time.Now()))
-		p.settle(1, nil, time.Now())
+		p.ordered(1, nil, time.Now())
 		block := p.take(t.Context(), 2, 0)
 		<-time.After(60 * time.Millisecond)
-		p.settle(2, append(block, one), time.Now())
+		p.ordered(2, append(block, one), time.Now())
 		before := time.Now()
 		same(t, big[1:2], p.take(t.Context(), 3, time.Second))
 		require.Equal(t, 60*time.Millisecond, time.Since(before))
 		before = time.Now()
-		time.AfterFunc(30*time.Millisecond, func() { p.settle(4, nil, time.Now()) })
+		time.AfterFunc(30*time.Millisecond, func() { p.ordered(4, nil, time.Now()) })
 		same(t, big[1:2], p.take(t.Context(), 5, time.Second), "the block that carried it was given up")
 		require.Equal(t, 30*time.Millisecond, time.Since(before))
 	})
@@ -363,27 +346,31 @@ func TestPoolKeepsWhatItIsGiven(t *testing.T) {
 			},
 			"block":   func(*rapid.T) { view++; p.blockAt(view, now) },
 			"refuse":  func(*rapid.T) { view++; p.giveBack(p.block(view)) },
-			"carried": func(t *rapid.T) { p.carried(view+bft.View(rapid.IntRange(0, 2).Draw(t, "ahead")), some()) },
+			"carried": func(t *rapid.T) { p.carried(view+bft.View(rapid.IntRange(0, 2).Draw(t, "ahead")), some(), now) },
 			"settle": func(t *rapid.T) {
 				now = now.Add(time.Millisecond)
 				final := some()
-				p.settle(view, final, now)
+				results := make([]int, len(final))
+				for i := range results {
+					results[i] = rapid.SampledFrom([]int{0, 1000, bft.MaxResults}).Draw(t, "results")
+				}
+				p.settle(view, final, results, now)
 				for _, r := range final {
 					delete(waiting, r.Digest())
 				}
 			},
 			"begin":   func(*rapid.T) { turn++; p.begin(turn) },
-			"hand":    func(t *rapid.T) { p.hand(turn, bft.ReplicaID(rapid.IntRange(2, 4).Draw(t, "to")), now) },
+			"hand":    func(t *rapid.T) { p.handed(turn, bft.ReplicaID(rapid.IntRange(2, 4).Draw(t, "to")), now) },
 			"release": func(*rapid.T) { p.release() },
 			"": func(t *rapid.T) {
 				bytes, away := 0, 0
 				for _, item := range p.byDigest {
 					bytes += footprint(item.request)
 					if item.away {
-						away += weight(item.request)
+						away += item.cost
 					}
 					places := 0
-					for _, in := range []bool{item.queued != nil, item.view != 0, item.away, item.aside} {
+					for _, in := range []bool{item.queued.Waits(), item.view != 0, item.away, item.aside} {
 						if in {
 							places++
 						}
@@ -392,8 +379,8 @@ func TestPoolKeepsWhatItIsGiven(t *testing.T) {
 						t.Fatalf("a request is in %d places", places)
 					}
 				}
-				if len(p.byDigest) != len(waiting) || p.root.bytes != bytes || p.weight != away {
-					t.Fatalf("%d requests of %d, %d bytes of %d, %d away of %d", len(p.byDigest), len(waiting), p.root.bytes, bytes, p.weight, away)
+				if len(p.byDigest) != len(waiting) || p.root.Size() != bytes || p.given[0]+p.given[1] != away {
+					t.Fatalf("%d requests of %d, %d bytes of %d, %d away of %d", len(p.byDigest), len(waiting), p.root.Size(), bytes, p.given, away)
 				}
 			},
 		})
@@ -406,10 +393,10 @@ func TestPoolKeepsWhatItIsGiven(t *testing.T) {
 			}
 		}
 		for _, r := range waiting {
-			p.settle(0, []*request.Request{r}, now)
+			p.ordered(0, []*request.Request{r}, now)
 		}
-		if p.root.bytes != 0 || len(p.byDigest) != 0 || len(p.keys) != 0 || len(p.mine.children) != 0 || len(p.root.children) != 1 {
-			t.Fatalf("something is left: %d bytes, %d keys", p.root.bytes, len(p.keys))
+		if p.root.Size() != 0 || len(p.byDigest) != 0 || len(p.keys) != 0 || p.mine.Children() != 0 || p.root.Children() != 1 {
+			t.Fatalf("something is left: %d bytes, %d keys", p.root.Size(), len(p.keys))
 		}
 	})
 }

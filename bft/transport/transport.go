@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -139,7 +140,7 @@ func New(cfg Config) (*Transport, error) {
 	if cfg.Identity != nil {
 		t.HandleClient(methodVouch, (&voucher{t: t}).serve)
 	}
-	t.turns, t.twins = newTurns(), newTwins(cfg.Log)
+	t.turns, t.twins = newTurns(max(1, runtime.GOMAXPROCS(0)/2)), newTwins(cfg.Log)
 	t.clients = t.newClientServer()
 	t.calls = newCallers("replicas", 0, peerConnections, cfg.Memory.Calls, cfg.Log)
 	t.server = t.newServer()

@@ -1,147 +1,76 @@
 package transport
 
 import (
-	"container/list"
 	"context"
-	"runtime"
 	"sync"
 	"time"
+
+	"github.com/reseal-bft/reseal/bft/internal/fair"
 )
 
 // turns shares out the work that callers cause: half of the processors at most are at it, so that
 // what is ordered does not wait behind it, and each turn goes to the address that was served least,
-// in time, and there to the connection that was. (Start-time fair queueing: Goyal, Vin, Cheng,
-// SIGCOMM 1996.) Whoever gives up leaves the queue without having cost anything. Safe for concurrent
-// use.
+// in time, and there to the connection that was (see [fair]). Whoever gives up leaves the queue
+// without having cost anything. Safe for concurrent use.
 type turns struct {
 	mu   sync.Mutex
-	free int // turns that nobody has; if there are some, nobody waits
-	root *share
+	free int                       // turns that nobody has; if there are some, nobody waits
+	root *fair.Node[chan struct{}] // of addresses, and these of connections; what waits is closed when its turn has come
 }
 
-func newTurns() *turns {
-	return &turns{free: max(1, runtime.GOMAXPROCS(0)/2), root: newShare(nil, nil)}
-}
-
-// share is what all callers have, or an address, or a connection. It is forgotten when nobody of it
-// works or waits.
-type share struct {
-	parent   *share
-	key      any
-	children map[any]*share
-	queue    list.List     // of chan struct{}, which are closed when the turn has come; only of a connection
-	present  int           // who work or wait here
-	waiting  int           // of these
-	served   time.Duration // a share that comes back after having had nothing starts where the others are
-	begin    time.Duration // what the child had been served that came last: where others start
-}
-
-func newShare(parent *share, key any) *share {
-	return &share{parent: parent, key: key, children: make(map[any]*share)}
-}
-
-func (s *share) child(key any) *share {
-	c := s.children[key]
-	if c == nil {
-		c = newShare(s, key)
-		c.served = s.begin
-		s.children[key] = c
-	}
-	return c
-}
+func newTurns(free int) *turns { return &turns{free: free, root: fair.New[chan struct{}]()} }
 
 // enter waits for a turn, which leave ends. It fails when ctx ends before.
 func (t *turns) enter(ctx context.Context, address, connection any) (leave func(), err error) {
 	t.mu.Lock()
-	s := t.root.child(address).child(connection)
-	for at := s; at != nil; at = at.parent {
-		at.present++
-	}
+	n := t.root.Child(address).Child(connection)
+	n.Hold(0, 1)
 	if t.free > 0 {
 		t.free--
-		s.comes()
+		n.Begin()
 		t.mu.Unlock()
-		return t.leave(s), nil
+		return t.leave(n), nil
 	}
 	turn := make(chan struct{})
-	place := s.queue.PushBack(turn)
-	for at := s; at != nil; at = at.parent {
-		if at.waiting++; at.waiting == 1 && at.parent != nil {
-			at.served = max(at.served, at.parent.begin)
-		}
-	}
+	place := n.Put(turn, nil)
 	t.mu.Unlock()
 	select {
 	case <-turn:
-		return t.leave(s), nil
+		return t.leave(n), nil
 	case <-ctx.Done():
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	select {
-	case <-turn: // it came at the same moment
+	if place.Waits() {
+		place.Remove()
+	} else { // the turn came at the same moment
 		t.pass()
-	default:
-		s.queue.Remove(place)
-		s.waits(-1)
 	}
-	s.goes(0)
+	n.Hold(0, -1)
 	return nil, context.Cause(ctx)
 }
 
 // leave returns what ends a turn.
-func (t *turns) leave(s *share) func() {
+func (t *turns) leave(n *fair.Node[chan struct{}]) func() {
 	began := time.Now()
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		s.goes(time.Since(began))
+		n.Charge(int64(time.Since(began)))
+		n.Hold(0, -1)
 		t.pass()
 	}
 }
 
 // pass gives the turn to who was served least; with nobody there it is free.
 func (t *turns) pass() {
-	s := t.root
-	if s.waiting == 0 {
+	next := t.root.Next()
+	if next == nil {
 		t.free++
 		return
 	}
-	for s.queue.Len() == 0 {
-		var least *share
-		for _, c := range s.children {
-			if c.waiting > 0 && (least == nil || c.served < least.served) {
-				least = c
-			}
-		}
-		s = least
-	}
-	s.waits(-1)
-	s.comes()
-	close(s.queue.Remove(s.queue.Front()).(chan struct{}))
-}
-
-// comes notes that a turn begins.
-func (s *share) comes() {
-	for ; s.parent != nil; s = s.parent {
-		s.parent.begin = max(s.parent.begin, s.served)
-	}
-}
-
-func (s *share) waits(n int) {
-	for ; s != nil; s = s.parent {
-		s.waiting += n
-	}
-}
-
-// goes notes that somebody is here no more, who was served for so long.
-func (s *share) goes(served time.Duration) {
-	for ; s != nil; s = s.parent {
-		s.served += served
-		if s.present--; s.present == 0 && s.parent != nil {
-			delete(s.parent.children, s.key)
-		}
-	}
+	next.Take(0)
+	close(next.Value)
 }
 
 // seat is where a call waits for its turns.

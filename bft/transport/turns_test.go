@@ -35,7 +35,7 @@ func TestWhoeverAsksForLittleHasTheNextTurn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				queue := &turns{free: 1, root: newShare(nil, nil)}
+				queue := newTurns(1)
 				ctx, cancel := context.WithCancel(t.Context())
 				var greedy atomic.Int64
 				for i := range 800 {
@@ -58,7 +58,7 @@ func TestWhoeverAsksForLittleHasTheNextTurn(t *testing.T) {
 				<-time.After(time.Second)
 				synctest.Wait()
 				require.Less(t, greedy.Load(), int64(200), "who gives up leaves the queue")
-				require.Empty(t, queue.root.children, "and nothing behind")
+				require.Zero(t, queue.root.Children(), "and nothing behind")
 				require.Equal(t, 1, queue.free)
 			})
 		})
@@ -68,7 +68,7 @@ func TestWhoeverAsksForLittleHasTheNextTurn(t *testing.T) {
 // Turns are shared in time: one long turn is worth many short ones.
 func TestTurnsAreSharedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		queue := &turns{free: 1, root: newShare(nil, nil)}
+		queue := newTurns(1)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var long, short atomic.Int64
@@ -86,7 +86,7 @@ func TestTurnsAreSharedInTime(t *testing.T) {
 
 // No more are at work than there are turns, also when some give up at the moment that theirs comes.
 func TestTurnsAreBounded(t *testing.T) {
-	queue := &turns{free: 2, root: newShare(nil, nil)}
+	queue := newTurns(2)
 	working, done := make(chan struct{}, 2), make(chan struct{})
 	for i := range 400 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*10*time.Microsecond)
@@ -110,7 +110,7 @@ func TestTurnsAreBounded(t *testing.T) {
 		<-done
 	}
 	require.Equal(t, 2, queue.free)
-	require.Empty(t, queue.root.children)
+	require.Zero(t, queue.root.Children())
 }
 
 // Whoever has calls in flight, whole or not, leaves some to others.
