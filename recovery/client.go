@@ -114,11 +114,35 @@ func (n *Node) Info() Info {
 	}
 }
 
+// infoFor is how long an answer is told to all who ask: making one costs more than asking for it.
+const infoFor = 50 * time.Millisecond
+
+// info is the answer that was made last. Safe for concurrent use.
+type info struct {
+	mu     sync.Mutex
+	at     time.Time
+	answer []byte
+}
+
+// get returns the answer, which is made when it is too old.
+func (i *info) get(now time.Time, made func() ([]byte, error)) ([]byte, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.answer != nil && now.Sub(i.at) < infoFor {
+		return i.answer, nil
+	}
+	answer, err := made()
+	if err == nil {
+		i.answer, i.at = answer, now
+	}
+	return answer, err
+}
+
 func (n *Node) serveInfo(ctx context.Context, _ *transport.Sender, _ []byte) ([]byte, error) {
 	leave, err := transport.Turn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	return json.Marshal(n.Info())
+	return n.info.get(time.Now(), func() ([]byte, error) { return json.Marshal(n.Info()) })
 }

@@ -82,6 +82,7 @@ type Node struct {
 	store     *store.Store
 	transport Network
 	state     *governance.State
+	info      info
 	replica   atomic.Pointer[replica.Replica]
 	client    *submitter
 	keeper    *handoff.Keeper

@@ -19,6 +19,7 @@ import (
 	grpcpeer "google.golang.org/grpc/peer"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/merkle"
 )
 
 // methodVouch has a replica's identity key say, in answer to a nonce, which key the replica shows.
@@ -31,8 +32,6 @@ const methodVouch = "reseal/vouch"
 
 const (
 	nonceSize = 32
-	// maxVouched is the number of nonces that one signature answers.
-	maxVouched = 256
 	// vouchRest is how long the device rests after a signature, in multiples of what that took: so
 	// whoever asks keeps it busy for a third of the time at most.
 	vouchRest = 2
@@ -40,18 +39,20 @@ const (
 
 var errNotVouched = errors.New("it does not prove to be the replica that it was, or is: who answers has a credential that the identity key signed at some time, and no more")
 
-const vouchDomain = "reseal/v1/vouch\x00"
+const vouchDomain = "reseal/v2/vouch\x00"
 
-// vouchDigest is what the identity key signs: the key, for all who have sent a nonce.
-func vouchDigest(cluster bft.ClusterID, id bft.ReplicaID, key ed25519.PublicKey, nonces []byte) []byte {
+// vouchDigest is what the identity key signs: the key, for all who have sent a nonce, by the root of
+// a map that has the nonces' hashes as keys, and nothing under them.
+func vouchDigest(cluster bft.ClusterID, id bft.ReplicaID, key ed25519.PublicKey, nonces bft.Digest) []byte {
 	b := append([]byte(vouchDomain), cluster[:]...)
 	b = binary.BigEndian.AppendUint16(b, uint16(id))
-	digest := sha256.Sum256(append(append(b, key...), nonces...))
+	digest := sha256.Sum256(append(append(b, key...), nonces[:]...))
 	return digest[:]
 }
 
-// voucher has the identity key sign, one signature at a time, for all who asked meanwhile. Safe for
-// concurrent use.
+// voucher has the identity key sign, one signature at a time, for all who asked meanwhile: as many
+// as have calls in flight, of which everybody's share is bounded, so nobody keeps another from being
+// answered by the next signature but one. Safe for concurrent use.
 type voucher struct {
 	t *Transport
 
@@ -60,45 +61,69 @@ type voucher struct {
 	working bool
 }
 
+// vouching is one signature, and those that it is for.
 type vouching struct {
-	nonces []byte
-	done   chan struct{} // closed when answer or err is set
-	answer []byte
-	err    error
+	asked     map[bft.Digest]struct{} // hashes of nonces; guarded by the voucher's mu until it is signed
+	done      chan struct{}           // closed when the rest is set
+	nonces    merkle.Map
+	key       ed25519.PublicKey
+	signature []byte
+	err       error
 }
 
 func (v *voucher) serve(ctx context.Context, _ *Sender, nonce []byte) ([]byte, error) {
 	if len(nonce) != nonceSize {
 		return nil, errors.New("malformed call")
 	}
-	q, err := v.join(nonce)
+	at := bft.Digest(sha256.Sum256(nonce))
+	q := v.join(at)
+	select {
+	case <-q.done:
+	case <-ctx.Done():
+		v.leave(q, at)
+		return nil, ctx.Err()
+	}
+	if q.err != nil {
+		return nil, q.err
+	}
+	return q.answer(at)
+}
+
+// answer is what the one hears that has asked: key, proof and signature.
+func (q *vouching) answer(at bft.Digest) ([]byte, error) {
+	proof, err := q.nonces.Prove(at).MarshalBinary()
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-q.done:
-		return q.answer, q.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+	var b cryptobyte.Builder
+	b.AddBytes(q.key)
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(proof) })
+	b.AddBytes(q.signature)
+	return b.Bytes()
 }
 
-func (v *voucher) join(nonce []byte) (*vouching, error) {
+func (v *voucher) join(at bft.Digest) *vouching {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.next == nil {
-		v.next = &vouching{done: make(chan struct{})}
+		v.next = &vouching{asked: make(map[bft.Digest]struct{}), done: make(chan struct{})}
 	}
 	q := v.next
-	if len(q.nonces) == maxVouched*nonceSize {
-		return nil, &BusyError{After: time.Second, Err: errors.New("too many ask at once")}
-	}
-	q.nonces = append(q.nonces, nonce...)
+	q.asked[at] = struct{}{}
 	if !v.working {
 		v.working = true
 		v.t.done.Go(v.work)
 	}
-	return q, nil
+	return q
+}
+
+// leave forgets who has given up: a device may take long.
+func (v *voucher) leave(q *vouching, at bft.Digest) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if q == v.next {
+		delete(q.asked, at)
+	}
 }
 
 // work signs until nobody waits.
@@ -112,7 +137,7 @@ func (v *voucher) work() {
 			return
 		}
 		start := time.Now()
-		q.answer, q.err = v.sign(q.nonces)
+		q.err = v.sign(q)
 		close(q.done)
 		rest := time.NewTimer(vouchRest * time.Since(start))
 		select {
@@ -123,35 +148,37 @@ func (v *voucher) work() {
 	}
 }
 
-func (v *voucher) sign(nonces []byte) ([]byte, error) {
-	key, ok := v.t.certificate.Load().Leaf.PublicKey.(ed25519.PublicKey)
-	if !ok {
-		return nil, errors.New("its certificate is not over an Ed25519 key")
+func (v *voucher) sign(q *vouching) (err error) {
+	var ok bool
+	if q.key, ok = v.t.certificate.Load().Leaf.PublicKey.(ed25519.PublicKey); !ok {
+		return errors.New("its certificate is not over an Ed25519 key")
 	}
-	signature, err := v.t.cfg.Identity.Sign(rand.Reader, vouchDigest(v.t.cfg.Cluster, v.t.cfg.Self, key, nonces), crypto.SHA256)
+	asked := make([]merkle.Change, 0, len(q.asked))
+	for at := range q.asked {
+		asked = append(asked, merkle.Change{Key: at, Value: []byte{}})
+	}
+	q.nonces, q.asked = merkle.Map{}.Update(asked), nil
+	q.signature, err = v.t.cfg.Identity.Sign(rand.Reader, vouchDigest(v.t.cfg.Cluster, v.t.cfg.Self, q.key, q.nonces.Root()), crypto.SHA256)
 	if err != nil {
-		return nil, fmt.Errorf("identity key: %w", err)
+		return fmt.Errorf("identity key: %w", err)
 	}
-	var b cryptobyte.Builder
-	b.AddBytes(key)
-	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(nonces) })
-	b.AddBytes(signature)
-	return b.Bytes()
+	return nil
 }
 
 // vouched returns the key that an answer to a nonce vouches for.
 func vouched(cluster bft.ClusterID, id bft.ReplicaID, identity *ecdsa.PublicKey, nonce, answer []byte) (ed25519.PublicKey, error) {
 	s := cryptobyte.String(answer)
 	key := make(ed25519.PublicKey, ed25519.PublicKeySize)
-	var nonces cryptobyte.String
-	if !s.CopyBytes(key) || !s.ReadUint16LengthPrefixed(&nonces) || len(nonces)%nonceSize != 0 {
+	var encoded cryptobyte.String
+	if !s.CopyBytes(key) || !s.ReadUint16LengthPrefixed(&encoded) {
 		return nil, errors.New("malformed answer")
 	}
-	asked := false
-	for rest := nonces; len(rest) > 0; rest = rest[nonceSize:] {
-		asked = asked || string(rest[:nonceSize]) == string(nonce)
+	proof, err := merkle.ParseProof(encoded)
+	if err != nil {
+		return nil, err
 	}
-	if !asked || identity == nil || !ecdsa.VerifyASN1(identity, vouchDigest(cluster, id, key, nonces), s) {
+	nonces, err := proof.Root(sha256.Sum256(nonce), nil, true)
+	if err != nil || identity == nil || !ecdsa.VerifyASN1(identity, vouchDigest(cluster, id, key, nonces), s) {
 		return nil, errNotVouched
 	}
 	return key, nil
