@@ -82,12 +82,12 @@ type pooled struct {
 type flow = fair.Node[*pooled]
 
 // pool holds the verified requests that wait to be ordered. Each turn goes to who was served least,
-// in weight, results included: first among the replicas that requests came through, this one being one of them, then
-// among the addresses of its clients, then among the keys at an address. So whoever asks for little
-// is served at once, whatever others have here. What each may keep here is bounded by what is free:
-// an address has at most as much as is left to all, a key at most as much as is left to its
-// address; so there is always room for somebody else. (Dynamic thresholds: Choudhury, Hahne, 1998.)
-// Safe for concurrent use.
+// in weight, results included: first among the replicas that requests came through, this one being
+// one of them, then among the addresses of its clients, then among the keys at an address. So
+// whoever asks for little is served at once, whatever others have here. What each may keep here is
+// bounded by what is free: an address has at most as much as is left to all, a key at most as much
+// as is left to its address; so there is always room for somebody else. (Dynamic thresholds:
+// Choudhury, Hahne, 1998.) Safe for concurrent use.
 type pool struct {
 	limit int // bytes of memory
 
