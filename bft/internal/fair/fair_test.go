@@ -94,7 +94,7 @@ func TestTurnsAreShared(t *testing.T) {
 				all = append(all, l.waiting...)
 			}
 			if len(all) == 0 {
-				t.Skip("nothing waits")
+				return nil, nil
 			}
 			slices.SortFunc(all, func(a, b *Item[int]) int { return a.Value - b.Value })
 			item := rapid.SampledFrom(all).Draw(t, "item")
@@ -144,12 +144,18 @@ func TestTurnsAreShared(t *testing.T) {
 			},
 			"give up": func(t *rapid.T) {
 				l, item := some(t)
+				if item == nil {
+					return
+				}
 				item.Remove()
 				drop(l, item)
 				together()
 			},
 			"put back": func(t *rapid.T) {
 				l, item := some(t)
+				if item == nil {
+					return
+				}
 				item.Remove()
 				at := slices.Index(l.waiting, item)
 				l.waiting[at] = l.node.Put(item.Value, func(other int) bool { return item.Value < other })
