@@ -36,6 +36,7 @@ type attempt struct {
 	credential *tls.Certificate // of epochKey, made when it is needed
 	ackMessage []byte
 	acks       map[bft.ReplicaID][]byte
+	forged     map[bft.ReplicaID]bool // who sent a bad acknowledgement of the dealing: it is not heard again
 	sent       bool
 
 	completed chan struct{} // closed when the keeper has the share
@@ -297,7 +298,7 @@ func (a *attempt) acknowledged(from bft.ReplicaID, ack []byte) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.dealing == nil || a.sent {
+	if a.dealing == nil || a.sent || a.forged[from] {
 		return nil
 	}
 	a.acks[from] = ack
@@ -308,6 +309,7 @@ func (a *attempt) acknowledged(from bft.ReplicaID, ack []byte) error {
 	for _, id := range bad {
 		a.p.cfg.Log.Warn("bad acknowledgement of a dealing", "replica", id)
 		delete(a.acks, id)
+		a.forged[id] = true
 	}
 	if err != nil {
 		return nil // others will acknowledge

@@ -138,7 +138,7 @@ func (p *Party) newAttempt(v *governance.View, from bft.Epoch, round governance.
 		p: p, from: from, to: from + 1, round: round, epochKey: key,
 		params: threshold.Params{N: v.N, T: v.Quorum, F: v.F},
 		dealt:  make(chan struct{}), completed: make(chan struct{}),
-		acks: make(map[bft.ReplicaID][]byte),
+		acks: make(map[bft.ReplicaID][]byte), forged: make(map[bft.ReplicaID]bool),
 	}
 }
 
