@@ -26,11 +26,11 @@ func (r *Replica) serve() {
 // serveSubmit orders a client's request and answers with its proven results. It waits as long as
 // the client does.
 func (r *Replica) serveSubmit(ctx context.Context, _ *transport.Sender, raw []byte) ([]byte, error) {
-	req, err := request.Parse(raw)
+	req, err := r.receive(ctx, func() (*request.Request, error) { return request.Parse(raw) })
 	if err != nil {
 		return nil, err
 	}
-	reply, err := r.Submit(ctx, req)
+	reply, err := r.outcome(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -46,9 +46,14 @@ func (r *Replica) serveSubmit(ctx context.Context, _ *transport.Sender, raw []by
 // context ends. It returns a [transport.BusyError] when too much waits to be ordered, and a
 // [transport.GoneError] when the outcome is not held here and will not be: [ErrStale], [ErrEnded].
 func (r *Replica) Submit(ctx context.Context, req *request.Request) (*request.Reply, error) {
-	if err := r.receive(ctx, req); err != nil {
+	if _, err := r.receive(ctx, func() (*request.Request, error) { return req, nil }); err != nil {
 		return nil, err
 	}
+	return r.outcome(ctx, req)
+}
+
+// outcome waits for what becomes of a request that was received.
+func (r *Replica) outcome(ctx context.Context, req *request.Request) (*request.Reply, error) {
 	key := keyOf(req)
 	ch := r.ledger.await(key)
 	defer r.ledger.forget(key, ch)
@@ -67,19 +72,24 @@ func (r *Replica) Submit(ctx context.Context, req *request.Request) (*request.Re
 }
 
 // receive admits a request, when it is its client's turn, and makes sure that it is the client's.
-func (r *Replica) receive(ctx context.Context, req *request.Request) error {
+// Parsing it is part of the turn: who is refused and comes back at once pays for each time.
+func (r *Replica) receive(ctx context.Context, parse func() (*request.Request, error)) (*request.Request, error) {
 	leave, err := transport.Turn(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer leave()
+	req, err := parse()
+	if err != nil {
+		return nil, err
+	}
 	if err := r.admit(req, origin{address: cmp.Or(transport.Source(ctx), "unknown")}); err != nil {
-		return err
+		return nil, err
 	}
 	if !r.pool.has(req.Digest()) { // it was passed over or executed; the outcome is for its client alone
-		return req.Verify(r.cfg.Cluster)
+		return req, req.Verify(r.cfg.Cluster)
 	}
-	return nil
+	return req, nil
 }
 
 // Enqueue orders a request of this process's own, without waiting for it.
