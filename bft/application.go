@@ -33,6 +33,20 @@ type Application interface {
 	Restore(r io.Reader) error
 }
 
+// Keeper is an [Application] that has its state on a disk of its own. A start then need not restore
+// it: the replica goes on from a state that was kept, and reads no more of its snapshot than the
+// root.
+type Keeper interface {
+	// Keep begins to keep the present state, beside everything else: after a crash it is there in
+	// whole or not at all, and so is the one that was kept before it. It is false while that cannot
+	// begin without waiting; the replica asks again after the next block.
+	Keep() bool
+	// Resume makes the state with a root the present one if it was kept. The content need not have
+	// been read: what turns out not to be what was kept fails as [Application] says, and is then
+	// not found at the next start.
+	Resume(root Digest) bool
+}
+
 // State is an immutable state of an [Application].
 type State interface {
 	// Root is a digest that binds the whole state.

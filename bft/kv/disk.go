@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -15,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/internal/database"
 	"github.com/reseal-bft/reseal/bft/merkle"
 )
 
@@ -35,13 +37,18 @@ type disk struct {
 const (
 	prefixNode  = 'n' // path: an inner node
 	prefixValue = 'v' // key: an entry
+	prefixMark  = 'm' // the tree that was saved last
 )
+
+// separate is the size, in bytes, from which a value goes into a file of values, which compactions
+// leave alone. Nodes of the tree are smaller.
+const separate = 300
 
 func (p *place) openDisk(dir string) (*disk, error) {
 	d := &disk{place: p, dir: dir, users: 1, versions: make(map[*pinned]struct{}), closed: make(chan struct{})}
 	memory := p.opts.Memory / 4
 	opts := &pebble.Options{
-		FS:                          p.opts.FS,
+		FS:                          database.Guard(p.opts.FS, d.damaged),
 		Logger:                      pebbleLog{d},
 		DisableWAL:                  true,
 		FormatMajorVersion:          pebble.FormatNewest,
@@ -52,6 +59,11 @@ func (p *place) openDisk(dir string) (*disk, error) {
 		BytesPerSync:                1 << 20,
 		EventListener:               &pebble.EventListener{BackgroundError: d.backgroundError, DataCorruption: d.corrupted},
 	}
+	opts.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
+		return pebble.ValueSeparationPolicy{
+			Enabled: true, MinimumSize: separate, MaxBlobReferenceDepth: 10, RewriteMinimumAge: time.Minute, TargetGarbageRatio: 0.3,
+		}
+	}
 	opts.TargetFileSizes[0] = 8 << 20
 	for i := range opts.Levels {
 		opts.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
@@ -59,9 +71,20 @@ func (p *place) openDisk(dir string) (*disk, error) {
 			opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		}
 	}
-	var err error
-	if d.db, err = pebble.Open(dir, opts); err != nil {
-		return nil, fmt.Errorf("make a database for the state: %w", advise(err))
+	opened := make(chan error, 1)
+	go func() {
+		opened <- database.Try(func() (err error) {
+			d.db, err = pebble.Open(dir, opts)
+			return err
+		})
+	}()
+	select {
+	case err := <-opened:
+		if err != nil {
+			return nil, fmt.Errorf("open a database for the state: %w", advise(err))
+		}
+	case <-p.broken: // it may hang
+		return nil, p.failed()
 	}
 	p.mu.Lock()
 	p.disks[d] = struct{}{}
@@ -100,9 +123,17 @@ func (d *disk) release() {
 // backgroundError hears of flushes and compactions that failed, and are tried again for ever.
 func (d *disk) backgroundError(err error) { _ = d.place.fail(err) }
 
+// damaged notes that a file does not hold what was written.
+func (d *disk) damaged(file string, cause error) error {
+	return d.place.fail(fmt.Errorf("%w: %s: %w", merkle.ErrDamaged, file, cause))
+}
+
+// missing notes that a file of values is not there.
+func (d *disk) missing() error { return d.damaged(d.dir, errors.New("a file of values is missing")) }
+
 // corrupted hears of files that do not hold what was written, from whoever reads them.
 func (d *disk) corrupted(info pebble.DataCorruptionInfo) {
-	_ = d.place.fail(fmt.Errorf("%w: %s: %w", merkle.ErrDamaged, info.Path, info.Details))
+	_ = d.damaged(info.Path, info.Details)
 }
 
 // pebbleLog passes on what the database reports.
@@ -117,7 +148,13 @@ func (l pebbleLog) Errorf(format string, args ...any) {
 // Fatalf is called where the database cannot go on. Its goroutine stops here for ever; who waits
 // for it hears of the failure.
 func (l pebbleLog) Fatalf(format string, args ...any) {
-	_ = l.d.place.fail(fmt.Errorf(format, args...))
+	err := fmt.Errorf(format, args...)
+	if len(args) == 1 {
+		if cause, ok := args[0].(error); ok { // which the format does not wrap
+			err = cause
+		}
+	}
+	_ = l.d.place.fail(err)
 	select {}
 }
 
@@ -143,6 +180,9 @@ func (d *disk) save(tree merkle.Tree, gone merkle.Gone) (*version, error) {
 		}
 	}
 	err := tree.Save(w)
+	if err == nil {
+		err = w.set(prefixMark, nil, tree.Mark())
+	}
 	if err == nil {
 		err = w.commit()
 	}
@@ -233,7 +273,9 @@ func (p *pinned) release() {
 		p.disk.mu.Lock()
 		delete(p.disk.versions, p)
 		p.disk.mu.Unlock()
-		_ = p.snapshot.Close()
+		if p.disk.place.failed() == nil { // what has failed might hang
+			_ = p.snapshot.Close()
+		}
 		p.disk.leave()
 	}
 }
@@ -254,7 +296,8 @@ func (v *version) usable() error {
 	return v.disk.place.failed()
 }
 
-func (v *version) get(key []byte) ([]byte, error) {
+func (v *version) get(key []byte) (value []byte, err error) {
+	defer database.Recover(&err, v.disk.missing)
 	defer runtime.KeepAlive(v)
 	if err := v.usable(); err != nil {
 		return nil, err
@@ -312,17 +355,18 @@ func (s *scan) ReadValue(key bft.Digest) ([]byte, error) {
 }
 
 // read returns the value of a key that is mostly the next one.
-func (s *scan) read(it *pebble.Iterator, key []byte) ([]byte, error) {
+func (s *scan) read(it *pebble.Iterator, key []byte) (value []byte, err error) {
+	defer database.Recover(&err, s.version.disk.missing)
 	found := it.Valid() && it.Next() && string(it.Key()) == string(key) ||
 		it.SeekGE(key) && string(it.Key()) == string(key)
-	err := it.Error()
+	err = it.Error()
 	if err == nil && !found {
 		err = pebble.ErrNotFound
 	}
 	if err != nil {
 		return nil, s.version.disk.place.fail(err)
 	}
-	value, err := it.ValueAndErr()
+	value, err = it.ValueAndErr()
 	if err != nil {
 		err = s.version.disk.place.fail(err)
 	}

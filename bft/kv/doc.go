@@ -19,14 +19,18 @@
 // are as cheap as ever: each refers to the nodes that were in memory then, and to a snapshot of the
 // database, which Pebble keeps for as long as somebody has the state.
 //
-// The database is scratch: it is made again at each start, from the replica's snapshot and log,
-// which are proven. While the process runs it is no more believed than a peer: every node and every
-// value that is read is compared with the hash that the node above it has, up to the root, which is
-// in memory. Something else, a file that cannot be read and a full disk end the store: it executes
-// and answers nothing more, and [Store.Apply] says why.
+// The database of a process ends with it. What [Store.Keep] keeps stays: the tables that the database
+// had, by hard links, in a directory that is named by the state's root. [Store.Resume] goes on from
+// that without reading it; otherwise the state is restored from the replica's snapshot and log,
+// which are proven. A state on disk is no more believed than a peer: every node and every value that
+// is read is compared with the hash that the node above it has, up to the root, which is in memory.
+// Something else, a file that cannot be read and a full disk end the store: it executes and answers
+// nothing more, and [Store.Apply] says why; after damage what was kept is removed too, so that the
+// next start restores a snapshot.
 //
 // # What it does not promise
 //
-// A start takes as long as it takes to read the snapshot. There are no scans, transactions over
-// several keys, or access control: each client may write each key.
+// A start without a state that was kept takes as long as it takes to read the snapshot. There are no
+// scans, transactions over several keys, or access control: each client may write each key. Where
+// the database meets a directory that cannot be synced in the background, it panics (Pebble 2.1).
 package kv

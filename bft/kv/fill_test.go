@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/budget"
 )
 
 // What `make state` sets.
@@ -31,12 +32,16 @@ var (
 // TestMoreThanMemory fills a store with more than it may have in memory, writes a snapshot of it
 // while it goes on, and restores that. It prints what it took.
 func TestMoreThanMemory(t *testing.T) {
-	opts := Options{}
+	opts, most := Options{}, int64(0)
 	if *memoryMiB > 0 {
-		opts.Memory = *memoryMiB << 20 / 4
-		debug.SetMemoryLimit(*memoryMiB<<20 - opts.Memory/4 - 64<<20) // the database's, and what is no heap
+		table, err := budget.Of(*memoryMiB<<20, bft.Size{F: 1})
+		require.NoError(t, err)
+		opts.Memory = table.State
+		most = table.State + 64<<20 + *memoryMiB<<20/12       // the process, and what the collector has for all
+		debug.SetMemoryLimit(most - table.State/4 - 2*64<<20) // without the database's, and what is no heap
 	}
-	s, err := Open(filepath.Join(t.TempDir(), "state"), opts)
+	dir := filepath.Join(t.TempDir(), "state")
+	s, err := Open(dir, opts)
 	require.NoError(t, err)
 	keys := int(*fillMiB << 20 / int64(*valueSize))
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -50,6 +55,7 @@ func TestMoreThanMemory(t *testing.T) {
 	}
 	height := bft.Height(0)
 	var took []time.Duration
+	written := bytesWritten(t)
 	write := func(n int, key func(i int) uint64, version uint64) {
 		ops := make([]bft.Operation, n)
 		for i := range ops {
@@ -65,10 +71,10 @@ func TestMoreThanMemory(t *testing.T) {
 	const batch = 500
 	report := func(what string, n int, began time.Time) {
 		slices.Sort(took)
-		t.Logf("%-10s %9d keys in %7.1f s: %8.0f a second; a block of %d: median %v, 99%% %v, longest %v; peak memory %d MiB", what, n, time.Since(began).Seconds(),
+		t.Logf("%-10s %9d keys in %7.1f s: %8.0f a second; a block of %d: median %v, 99%% %v, longest %v; written %.1f times; peak memory %d MiB", what, n, time.Since(began).Seconds(),
 			float64(n)/time.Since(began).Seconds(), batch, took[len(took)/2].Round(time.Microsecond), took[len(took)*99/100].Round(time.Microsecond),
-			took[len(took)-1].Round(time.Microsecond), peakMemory(t)>>20)
-		took = took[:0]
+			took[len(took)-1].Round(time.Microsecond), float64(bytesWritten(t)-written)/float64(n**valueSize), peakMemory(t)>>20)
+		took, written = took[:0], bytesWritten(t)
 	}
 	began := time.Now()
 	for from := 0; from < keys; from += batch {
@@ -103,6 +109,7 @@ func TestMoreThanMemory(t *testing.T) {
 	require.NoError(t, err)
 	size, err := file.Seek(0, io.SeekEnd)
 	require.NoError(t, err)
+	written += size
 	report("meanwhile", max(1, wrote), began)
 	t.Logf("snapshot of %d MiB written in %.1f s", size>>20, time.Since(began).Seconds())
 
@@ -120,6 +127,19 @@ func TestMoreThanMemory(t *testing.T) {
 	}
 	t.Logf("%d reads of an old state with proofs, verified: %.0f a second; peak memory %d MiB; on disk %d MiB", reads, reads/time.Since(began).Seconds(),
 		peakMemory(t)>>20, s.disk.db.Metrics().DiskSpaceUsage()>>20)
+
+	began = time.Now()
+	require.NoError(t, s.wait())
+	root := s.State().Root()
+	require.True(t, s.Keep())
+	require.NoError(t, s.wait())
+	t.Logf("kept in %.2f s", time.Since(began).Seconds())
+	require.NoError(t, s.Close())
+	began = time.Now()
+	s, err = Open(dir, opts)
+	require.NoError(t, err)
+	require.True(t, s.Resume(root))
+	t.Logf("went on from what was kept in %.2f s", time.Since(began).Seconds())
 	require.NoError(t, s.Close())
 
 	began = time.Now()
@@ -131,8 +151,8 @@ func TestMoreThanMemory(t *testing.T) {
 	require.Equal(t, old.Root(), restored.State().Root())
 	t.Logf("restored in %.1f s; peak memory %d MiB", time.Since(began).Seconds(), peakMemory(t)>>20)
 	require.NoError(t, errors.Join(restored.Close(), file.Close()))
-	if *memoryMiB > 0 {
-		require.Less(t, peakMemory(t), *memoryMiB<<20)
+	if most > 0 {
+		require.Less(t, peakMemory(t), most)
 	}
 }
 
@@ -143,14 +163,19 @@ func total(times []time.Duration) (sum time.Duration) {
 	return sum
 }
 
+// bytesWritten returns what the process has given the disk to write, in bytes.
+func bytesWritten(t *testing.T) int64 { return read(t, "/proc/self/io", "\nwrite_bytes:") }
+
 // peakMemory returns the most that the process ever had in memory, in bytes.
-func peakMemory(t *testing.T) int64 {
-	status, err := os.ReadFile("/proc/self/status")
+func peakMemory(t *testing.T) int64 { return read(t, "/proc/self/status", "VmHWM:") << 10 }
+
+// read returns the number behind a name in a file of the system's.
+func read(t *testing.T, file, name string) (n int64) {
+	content, err := os.ReadFile(file)
 	require.NoError(t, err)
-	_, rest, found := strings.Cut(string(status), "VmHWM:")
+	_, rest, found := strings.Cut(string(content), name)
 	require.True(t, found)
-	var kib int64
-	_, err = fmt.Sscan(rest, &kib)
+	_, err = fmt.Sscan(rest, &n)
 	require.NoError(t, err)
-	return kib << 10
+	return n
 }

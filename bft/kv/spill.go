@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -38,9 +39,9 @@ const (
 	leastMemory   = 8 << 20
 )
 
-// Open returns an empty store that has in dir what does not fit in memory. What an earlier process
-// left there is removed: a replica restores its state from a snapshot and the log, which are
-// proven. So nothing is synced, and the directory needs no backup.
+// Open returns an empty store that has in dir what does not fit in memory. Of what an earlier process
+// left there nothing remains but the states that it kept, for [Store.Resume]. Without them a replica
+// restores its state from a snapshot and the log, which are proven: the directory needs no backup.
 func Open(dir string, opts Options) (*Store, error) {
 	opts.FS = dbfs.Regular(opts.FS)
 	if opts.Memory == 0 {
@@ -63,8 +64,7 @@ func Open(dir string, opts Options) (*Store, error) {
 
 // open returns an empty store with a database of its own.
 func (p *place) open() (*Store, error) {
-	p.made++
-	d, err := p.openDisk(p.opts.FS.PathJoin(p.dir, strconv.Itoa(p.made)))
+	d, err := p.openDisk(p.path(strconv.Itoa(p.number())))
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (s *Store) relieve() error {
 		}
 	}
 	if s.unsaved() > limit && s.saving == nil {
-		s.save()
+		s.save(false)
 	}
 	return nil
 }
@@ -143,11 +143,15 @@ func (s *Store) unsaved() int64 {
 	return s.content.Unsaved() + note*int64(len(s.gone.Nodes)+len(s.gone.Values))
 }
 
-// save begins to write the content to disk, beside everything else.
-func (s *Store) save() {
+// save begins to write the content to disk, beside everything else, and to keep it there if it is to
+// be kept.
+func (s *Store) save(keep bool) {
 	done := make(chan saved, 1)
 	go func(d *disk, tree merkle.Tree, gone merkle.Gone) {
 		version, err := d.save(tree, gone)
+		if err == nil && keep {
+			err = d.keep(tree.Root())
+		}
 		done <- saved{tree, version, err}
 	}(s.disk, s.content, s.gone)
 	s.saving, s.gone = done, merkle.Gone{}
@@ -204,9 +208,10 @@ type place struct {
 	limit int64 // of what is not on disk yet, in bytes
 	cache *merkle.Cache
 	lock  io.Closer
-	made  int // databases
 
 	mu    sync.Mutex
+	made  int                // the number of the last directory
+	kept  []kept             // the newest last
 	disks map[*disk]struct{} // that are open
 
 	failure atomic.Pointer[error]
@@ -219,6 +224,9 @@ func (p *place) fail(err error) error {
 	err = fmt.Errorf("%s: %w", p.dir, advise(err))
 	if p.failure.CompareAndSwap(nil, &err) {
 		p.opts.Log.Error("the state on disk has failed", "error", err)
+		if errors.Is(err, merkle.ErrDamaged) {
+			p.forget()
+		}
 		close(p.broken)
 	}
 	return p.failed()
@@ -262,23 +270,31 @@ func advise(err error) error {
 
 const lockName = "LOCK"
 
-// claim locks the directory and removes what was left there.
+// claim locks the directory and removes what was left there, but for states that were kept.
 func (p *place) claim() error {
-	if err := p.opts.FS.MkdirAll(p.dir, 0o700); err != nil {
-		return fmt.Errorf("the directory of the state: %w", err)
+	err := p.opts.FS.MkdirAll(p.dir, 0o700)
+	if err == nil {
+		err = p.sync(p.opts.FS.PathDir(p.dir))
 	}
-	names, err := p.opts.FS.List(p.dir)
+	var names []string
+	if err == nil {
+		names, err = p.opts.FS.List(p.dir)
+	}
 	if err != nil {
 		return fmt.Errorf("the directory of the state: %w", err)
 	}
 	var old []string
 	for _, name := range names {
-		if _, err := strconv.ParseUint(name, 10, 63); err == nil {
+		if k, ok := parseKept(name); ok {
+			p.kept = append(p.kept, k)
+			p.made = max(p.made, k.number)
+		} else if _, err := strconv.ParseUint(name, 10, 63); err == nil {
 			old = append(old, name)
 		} else if name != lockName {
 			return fmt.Errorf("%s holds %s, which no store has made there: name an empty directory, or one that does not exist yet", p.dir, name)
 		}
 	}
+	slices.SortFunc(p.kept, func(a, b kept) int { return cmp.Compare(a.number, b.number) })
 	if p.lock, err = p.opts.FS.Lock(p.opts.FS.PathJoin(p.dir, lockName)); err != nil {
 		if errors.Is(err, dbfs.ErrLocked) {
 			return fmt.Errorf("%s is in use: stop the other process, or name another directory: %w", p.dir, err)

@@ -25,7 +25,10 @@ type Store struct {
 // New returns an empty store, all of which is in memory. [Open] makes one that has its data on disk.
 func New() *Store { return &Store{content: merkle.NewTree(nil)} }
 
-var _ bft.Application = (*Store)(nil)
+var (
+	_ bft.Application = (*Store)(nil)
+	_ bft.Keeper      = (*Store)(nil)
+)
 
 const leafDomain = "reseal/v1/kv\x00"
 
@@ -203,6 +206,9 @@ func (s *Store) Restore(r io.Reader) error {
 	})
 	if err == nil {
 		err = fresh.update(changes)
+	}
+	if err == nil {
+		err = fresh.wait() // so that it can be kept at once
 	}
 	if err != nil {
 		return errors.Join(err, fresh.retire())

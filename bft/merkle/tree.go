@@ -1,8 +1,11 @@
 package merkle
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/reseal-bft/reseal/bft"
 )
@@ -43,6 +46,26 @@ type Gone struct {
 
 // NewTree returns an empty tree. Nodes that are read are kept in the cache, which others may share.
 func NewTree(cache *Cache) Tree { return Tree{storage: &storage{cache: cache}} }
+
+// Stored returns a tree that was saved, from what [Tree.Mark] said of it. Nothing else is read yet:
+// the mark names the root, to which everything is held as it is read. It is false for what is no
+// mark.
+func Stored(cache *Cache, r Reader, mark []byte) (Tree, bool) {
+	if len(mark) < 8 {
+		return Tree{}, false
+	}
+	size, encoded := binary.BigEndian.Uint64(mark), mark[8:]
+	top, ok := decodeNode(encoded)
+	if !ok || !bytes.Equal(encodeNode(&inner{top[0]}), encoded) || top[0].empty() != (size == 0) || size > math.MaxInt {
+		return Tree{}, false
+	}
+	return Tree{root: top[0], size: int(size), storage: &storage{cache: cache, reader: r}}, true
+}
+
+// Mark says which tree this is, for [Stored].
+func (t Tree) Mark() []byte {
+	return append(binary.BigEndian.AppendUint64(nil, uint64(t.size)), encodeNode(&inner{t.root})...)
+}
 
 // Root returns the digest of the whole content; zero for the empty map.
 func (t Tree) Root() bft.Digest { return t.root.hash }
@@ -185,7 +208,15 @@ func release(at, saved *ref, depth int, unsaved *int64) ref {
 func (t Tree) WriteTo(w io.Writer, r Reader) (int64, error) {
 	s := &storage{reader: r}
 	return writeSnapshot(w, t.size, func(yield func(bft.Digest, []byte) error) error {
-		return s.walk(&t.root, make([]byte, 0, maxDepth), yield)
+		keys := 0
+		err := s.walk(&t.root, make([]byte, 0, maxDepth), func(key bft.Digest, value []byte) error {
+			keys++
+			return yield(key, value)
+		})
+		if err == nil && keys != t.size { // the one thing of a mark that the root does not bind
+			err = fmt.Errorf("%w: it has %d keys and not %d", ErrDamaged, keys, t.size)
+		}
+		return err
 	})
 }
 

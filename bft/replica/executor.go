@@ -49,6 +49,9 @@ func (r *Replica) executeParsed(block *bft.Block, digest bft.Digest, requests []
 		return nil, err
 	}
 	r.snapshots.logged.Add(int64(len(block.Payload)))
+	if r.keeper != nil {
+		r.snapshots.executed(s.height, r.keeper)
+	}
 	if last {
 		if err := r.noteBaseRoot(r.cfg.System.Membership()); err != nil {
 			return nil, err
@@ -64,7 +67,7 @@ func (r *Replica) executeParsed(block *bft.Block, digest bft.Digest, requests []
 // certified takes note of a certified state, and keeps a snapshot of one now and then.
 func (r *Replica) certified(header bft.Header, certificate bft.Certificate) {
 	if c := r.ledger.certify(header, certificate); c != nil {
-		r.snapshots.consider(c)
+		r.snapshots.consider(c, r.keeper != nil)
 	}
 }
 

@@ -84,6 +84,7 @@ type Replica struct {
 	cfg    Config
 	memory *budget.Table
 	ledger *ledger
+	keeper bft.Keeper // the application, if it is one
 	pool   *pool
 	log    *slog.Logger
 
@@ -130,6 +131,7 @@ func New(cfg Config) (*Replica, error) {
 		rekey: make(chan struct{}, 1), behind: make(chan bft.ReplicaID, 1),
 		logShare: newShare(), blockShare: newShare(),
 	}
+	r.keeper, _ = cfg.Application.(bft.Keeper)
 	r.snapshots.wanted = make(chan *certifiedState, 1)
 	r.early.limit, r.parsed.limit = cfg.Memory.Early, cfg.Memory.Parsed
 	r.ledger = newLedger(cfg.Cluster, cfg.Application, cfg.System, cfg.Memory.Results)

@@ -26,6 +26,11 @@ const (
 	farthestSnapshot = 1 << 16
 )
 
+// mostMissed is how often a state is kept in vain, because certificates pass over its height, as
+// they do while the replica catches up, before a snapshot of any other is written: a start then
+// restores that.
+const mostMissed = 3
+
 // Retention says how much of the log a replica keeps, and from where on it fetches a snapshot
 // rather than the log, in blocks. The zero value stands for what is in use; a simulator has less of
 // both, so that minutes show what otherwise takes days.
@@ -50,24 +55,49 @@ type snapshots struct {
 	at     time.Time
 	bytes  int64 // of the log, since the last one
 
+	keep    atomic.Bool   // the application is to keep a state, of which a snapshot is then written
+	keeping atomic.Uint64 // the height of the state that it has begun to keep; 0 while there is none
+	missed  int           // of those, since the last snapshot, of how many no certificate was
+
 	again  atomic.Bool  // the last one could not be written yet
 	logged atomic.Int64 // bytes of the log since the start
 	size   atomic.Int64 // of the last one
 }
 
 // consider has a snapshot of a certified state written if the last one is far behind, or was to be
-// written and could not be. It is called by one goroutine at a time.
-func (s *snapshots) consider(c *certifiedState) {
+// written and could not be. If the application keeps states, it is of one that it keeps: that is
+// asked for here, and the certificate of one awaited. It is called by one goroutine at a time.
+func (s *snapshots) consider(c *certifiedState, keeps bool) {
 	s.bytes += s.logged.Swap(0)
 	again := s.again.Swap(false)
 	if !again && !s.due(c.height, time.Now()) {
 		return
 	}
+	if keeping := bft.Height(s.keeping.Load()); keeps && keeping != c.height && s.missed < mostMissed {
+		if keeping < c.height { // none is kept, or no certificate was of its height
+			if keeping > 0 {
+				s.missed++
+			}
+			s.keeping.Store(0)
+			s.keep.Store(true)
+		}
+		s.again.CompareAndSwap(false, again)
+		return
+	}
 	select {
 	case s.wanted <- c:
-		s.height, s.at, s.bytes = c.height, time.Now(), 0
+		s.height, s.at, s.bytes, s.missed = c.height, time.Now(), 0, 0
+		s.keeping.Store(0)
 	default: // the one before is still being written
 		s.again.CompareAndSwap(false, again)
+	}
+}
+
+// executed has the state after a block kept if one is to be.
+func (s *snapshots) executed(height bft.Height, keeper bft.Keeper) {
+	if s.keep.Load() && keeper.Keep() {
+		s.keep.Store(false)
+		s.keeping.Store(uint64(height))
 	}
 }
 

@@ -199,7 +199,7 @@ func (r *Replica) fetchSnapshot(ctx context.Context, o *offer, limit time.Durati
 		return err
 	}
 	defer file.Discard()
-	content := io.TeeReader(&remote{ctx: ctx, r: r, offer: o, patience: newPatience(limit)}, file)
+	content := io.TeeReader(&progress{Reader: &remote{ctx: ctx, r: r, offer: o, patience: newPatience(limit)}, log: r.log}, file)
 	raw, err := readPart(content, maxHead)
 	if err != nil {
 		return err
@@ -207,7 +207,7 @@ func (r *Replica) fetchSnapshot(ctx context.Context, o *offer, limit time.Durati
 	if want, err := o.marshal(); err != nil || string(want) != string(raw) {
 		return errors.Join(errors.New("its content begins with another head"), err)
 	}
-	if err := r.adopt(o.head, content); err != nil {
+	if err := r.adopt(o.head, content, r.restoreApplication); err != nil {
 		return err
 	}
 	if err := file.Commit(); err != nil {

@@ -550,14 +550,13 @@ func TestASnapshotThatCouldNotBeWrittenIsTriedAgain(t *testing.T) {
 		ahead.header.Parent = bft.Digest{1}
 		ahead.header.Height++
 
-		<-r.snapshots.wanted // what catching up has asked for
 		ctx, cancel := context.WithCancel(t.Context())
 		go r.snapshotLoop(ctx)
 		r.snapshots.height, r.snapshots.at = 0, time.Now().Add(-snapshotPause)
-		r.snapshots.consider(&ahead)
+		r.snapshots.consider(&ahead, false)
 		synctest.Wait()
 		requireSnapshot(t, r, 0)
-		r.snapshots.consider(certified)
+		r.snapshots.consider(certified, false)
 		synctest.Wait()
 		requireSnapshot(t, r, certified.height)
 		require.False(t, r.snapshots.again.Load())

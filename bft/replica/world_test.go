@@ -177,9 +177,13 @@ func (w *world) piece(from bft.Height, limit int) *piece {
 
 // replica starts the replica that is tested, from a store.
 func (w *world) replica(s *store.Store, network Network) (*Replica, error) {
+	return w.replicaOf(kv.New(), s, network)
+}
+
+func (w *world) replicaOf(application bft.Application, s *store.Store, network Network) (*Replica, error) {
 	first := w.system.history[0]
 	return New(Config{
-		Cluster: w.id, Self: 1, Store: s, Network: network, Application: kv.New(), System: newEpochs(first, w.system.readyAt), Window: worldWindow,
+		Cluster: w.id, Self: 1, Store: s, Network: network, Application: application, System: newEpochs(first, w.system.readyAt), Window: worldWindow,
 		Verifier: func(m *Membership) (bft.Scheme, error) { return saysGood{string(m.GroupKey)}, nil }, Log: slog.New(slog.DiscardHandler),
 	})
 }

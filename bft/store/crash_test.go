@@ -166,7 +166,7 @@ func TestSnapshots(t *testing.T) {
 	for h := bft.Height(1); h <= 4; h++ {
 		require.NoError(t, s.SaveSnapshot(h*100, stateOf(strings.Repeat("x", int(h)))))
 	}
-	heights, err := s.heights()
+	heights, err := s.Snapshots()
 	require.NoError(t, err)
 	require.Equal(t, []bft.Height{400, 300}, heights)
 
@@ -242,7 +242,7 @@ func TestPlantedSnapshotsKeepNoPlace(t *testing.T) {
 		require.Equal(t, h, found)
 		require.NoError(t, r.Close())
 	}
-	heights, err := s.heights()
+	heights, err := s.Snapshots()
 	require.NoError(t, err)
 	require.Equal(t, []bft.Height{12, 9}, heights)
 }

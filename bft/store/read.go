@@ -8,11 +8,12 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/internal/database"
 )
 
 // get returns a copy of the value of a key; nil when there is none.
 func (s *Store) get(key []byte) (out []byte, err error) {
-	defer s.missing(&err)
+	defer database.Recover(&err, s.missing)
 	value, closer, err := s.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil
@@ -44,7 +45,7 @@ func (s *Store) Block(digest bft.Digest) (*bft.Block, error) {
 }
 
 func (s *Store) blockAt(h bft.Height, digest bft.Digest) (block *bft.Block, err error) {
-	defer s.missing(&err)
+	defer database.Recover(&err, s.missing)
 	value, closer, err := s.db.Get(blockKey(h, digest))
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, nil
@@ -207,7 +208,7 @@ func (s *Store) EachMeta(prefix string, f func(name string, value []byte) error)
 
 // scan runs f on an iterator over the keys from lower up to but without upper.
 func (s *Store) scan(lower, upper []byte, f func(*pebble.Iterator) error) (err error) {
-	defer s.missing(&err)
+	defer database.Recover(&err, s.missing)
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return s.readError(err)

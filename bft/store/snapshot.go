@@ -161,8 +161,8 @@ func (s *Store) snapshotHead(h bft.Height) []byte {
 	return binary.BigEndian.AppendUint64(head, uint64(h))
 }
 
-// heights returns the heights of the snapshots, the newest first.
-func (s *Store) heights() ([]bft.Height, error) {
+// Snapshots returns the heights of the snapshots, the newest first.
+func (s *Store) Snapshots() ([]bft.Height, error) {
 	names, err := s.fs.List(s.path(snapshotDir))
 	if err != nil {
 		return nil, explain(s.dir, err)
@@ -182,7 +182,7 @@ func (s *Store) heights() ([]bft.Height, error) {
 // OldestSnapshot returns the height of the oldest snapshot, from which a start may have to go on,
 // and the size of the newest in bytes; both are 0 without two of them.
 func (s *Store) OldestSnapshot() (oldest bft.Height, size int64, err error) {
-	heights, err := s.heights()
+	heights, err := s.Snapshots()
 	if err != nil || len(heights) < keptSnapshots {
 		return 0, 0, err
 	}
@@ -197,7 +197,7 @@ func (s *Store) OldestSnapshot() (oldest bft.Height, size int64, err error) {
 // above it is of another life of this disk, or somebody put it there, and would take the place of
 // one that is good.
 func (s *Store) dropSnapshots(last bft.Height) error {
-	heights, err := s.heights()
+	heights, err := s.Snapshots()
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (s *Store) dropSnapshots(last bft.Height) error {
 // LatestSnapshot opens the newest snapshot that is whole; the reader is nil when there is none. A
 // damaged one is passed over.
 func (s *Store) LatestSnapshot() (bft.Height, io.ReadCloser, error) {
-	heights, err := s.heights()
+	heights, err := s.Snapshots()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -236,7 +236,12 @@ func (s *Store) LatestSnapshot() (bft.Height, io.ReadCloser, error) {
 }
 
 // openSnapshot checks a snapshot's sum and opens its content.
-func (s *Store) openSnapshot(h bft.Height) (io.ReadCloser, error) {
+func (s *Store) openSnapshot(h bft.Height) (io.ReadCloser, error) { return s.readSnapshot(h, true) }
+
+// OpenSnapshot opens the content of a snapshot, unchecked, for who has proof of what is read.
+func (s *Store) OpenSnapshot(h bft.Height) (io.ReadCloser, error) { return s.readSnapshot(h, false) }
+
+func (s *Store) readSnapshot(h bft.Height, check bool) (io.ReadCloser, error) {
 	path := s.path(snapshotDir, snapshotName(h))
 	info, err := s.fs.Stat(path)
 	if err != nil {
@@ -247,8 +252,10 @@ func (s *Store) openSnapshot(h bft.Height) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, explain(s.dir, err)
 	}
-	if err := s.checkSum(f, h, size); err != nil {
-		return nil, errors.Join(err, f.Close())
+	if check {
+		if err := s.checkSum(f, h, size); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
 	}
 	return struct {
 		io.Reader
@@ -261,7 +268,7 @@ func (s *Store) openSnapshot(h bft.Height) (io.ReadCloser, error) {
 // there is none. The sum is checked by who has fetched it all.
 func (s *Store) ReadSnapshot(h bft.Height, offset int64, part []byte) (found bft.Height, size int64, n int, err error) {
 	if h == 0 {
-		heights, err := s.heights()
+		heights, err := s.Snapshots()
 		if err != nil || len(heights) == 0 {
 			return 0, 0, 0, err
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/budget"
+	"github.com/reseal-bft/reseal/bft/internal/database"
 	"github.com/reseal-bft/reseal/internal/files/dbfs"
 )
 
@@ -94,9 +95,10 @@ func (s *Store) openDB() error {
 	}
 	opened := make(chan error, 1)
 	go func() {
-		var err error
-		s.db, err = pebble.Open(s.path(dbName), s.pebbleOptions())
-		opened <- err
+		opened <- database.Try(func() (err error) {
+			s.db, err = pebble.Open(s.path(dbName), s.pebbleOptions())
+			return err
+		})
 	}()
 	select {
 	case err := <-opened:
@@ -150,7 +152,7 @@ const separate = 1 << 10
 // compression of what is mostly signatures and hashes.
 func (s *Store) pebbleOptions() *pebble.Options {
 	opts := &pebble.Options{
-		FS:                          guardedFS{s.fs, s},
+		FS:                          database.Guard(s.fs, s.damagedFile),
 		Logger:                      pebbleLog{s},
 		CacheSize:                   s.opts.CacheBytes,
 		FormatMajorVersion:          pebble.FormatNewest,
