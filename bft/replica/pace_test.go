@@ -180,3 +180,36 @@ func TestOthersHardlyWait(t *testing.T) {
 		})
 	}
 }
+
+// What rests, or waits until the leader has put another large request into a block, keeps nobody
+// busy: nothing says that there is something to hand on until there is.
+func TestWhatRestsIsNotLookedAtAgain(t *testing.T) {
+	p, now := newPool(poolBytes), start
+	big := fill(t, p, origin{address: "a"}, 1, 4, large)
+	small := fill(t, p, origin{address: "b"}, 2, 2, 100)
+	p.ordered(1, nil, now)
+	now = now.Add(80 * time.Millisecond)
+	p.ordered(2, []*request.Request{big[0], small[0]}, now)
+	hand := func() (out []*request.Request, rested time.Time) {
+		select {
+		case <-p.free:
+		default:
+		}
+		out, rested = p.hand(0, 2, now)
+		require.Empty(t, p.free)
+		return out, rested
+	}
+	out, rested := hand()
+	same(t, small[1:], out)
+	require.Equal(t, 80*time.Millisecond, rested.Sub(now))
+	out, _ = hand()
+	require.Empty(t, out)
+	now = rested
+	out, rested = hand()
+	same(t, big[1:2], out, "the others wait until it is in a block")
+	require.Zero(t, rested)
+	out, _ = hand()
+	require.Empty(t, out)
+	p.carried(3, big[1:2], now)
+	require.Len(t, p.free, 1, "it is")
+}
