@@ -57,6 +57,9 @@ func (s *Store) claim() error {
 		if errors.Is(err, dbfs.ErrLocked) {
 			return fmt.Errorf("%w: %s: stop the other process, or name another directory: %w", ErrLocked, s.dir, err)
 		}
+		if errors.Is(err, files.ErrNotRegular) {
+			return fmt.Errorf("%w: remove it and start again", err)
+		}
 		return explain(s.path(lockName), err)
 	}
 	if err := s.checkMarker(); err != nil {

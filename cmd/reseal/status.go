@@ -115,7 +115,7 @@ func memberStatus(state *cluster.State, answer cluster.Member, twice []bft.Repli
 		}
 	}
 	if len(twice) > 0 {
-		text += fmt.Sprintf("; two processes run as it, say %v: stop both, and start the one that is meant to run", twice)
+		text += fmt.Sprintf("; two processes ran as it within the last minute, say %v: stop both, and start the one that is meant to run", twice)
 	}
 	switch {
 	case answer.Info == nil:

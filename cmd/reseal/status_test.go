@@ -27,5 +27,5 @@ func TestStatusOfAReplicaThatRunsTwice(t *testing.T) {
 	}
 	require.Equal(t, []bft.ReplicaID{1, 2}, cluster.Twice(answers, 3))
 	require.Empty(t, cluster.Twice(answers, 1))
-	require.Contains(t, memberStatus(nil, answers[2], cluster.Twice(answers, 3)), "two processes run as it, say [1 2]: stop both")
+	require.Contains(t, memberStatus(nil, answers[2], cluster.Twice(answers, 3)), "two processes ran as it within the last minute, say [1 2]: stop both")
 }

@@ -147,7 +147,7 @@ func Twice(members []Member, id bft.ReplicaID) (by []bft.ReplicaID) {
 func (m *Members) Single(members []Member) error {
 	for _, peer := range m.peers {
 		if by := Twice(members, peer.ID); len(by) > m.genesis.F {
-			return fmt.Errorf("two processes run as replica %d, and may vote against each other: stop both, and start the one that is meant to run", peer.ID)
+			return fmt.Errorf("two processes ran as replica %d within the last minute, and may vote against each other: stop both, and start the one that is meant to run", peer.ID)
 		}
 	}
 	return nil

@@ -64,7 +64,7 @@ func Check(path string, info fs.FileInfo) error {
 	if info.Mode().IsRegular() {
 		return nil
 	}
-	return fmt.Errorf("%s is %s, %w: remove it, and put the file in its place", path, kind(info.Mode()), ErrNotRegular)
+	return fmt.Errorf("%s is %s, %w", path, kind(info.Mode()), ErrNotRegular)
 }
 
 func kind(mode fs.FileMode) string {
@@ -87,14 +87,16 @@ func kind(mode fs.FileMode) string {
 // that the file system tells is not believed: files of the kernel have none.
 func Read(path string, limit int64) ([]byte, error) {
 	file, err := Open(path)
+	if errors.Is(err, ErrNotRegular) {
+		return nil, fmt.Errorf("%w: remove it, and put the file in its place", err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return ReadOpen(file, limit)
+	return readOpen(file, limit)
 }
 
-// ReadOpen is Read of a file that is open, and closes it.
-func ReadOpen(file *os.File, limit int64) ([]byte, error) {
+func readOpen(file *os.File, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err = errors.Join(err, file.Close()); err != nil {
 		return nil, err
