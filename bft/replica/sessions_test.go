@@ -3,6 +3,7 @@ package replica
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"testing"
@@ -196,6 +197,32 @@ func TestOneShotClients(t *testing.T) {
 	c.execute(late)
 	require.Nil(t, <-told)
 	require.Zero(t, c.count(late))
+}
+
+// Who opens sessions without end drives out the records of others, but what these have sent again at
+// whatever moment is not executed twice, and what they send anew is executed.
+func TestAFloodOfSessionsRepeatsNobodysRequest(t *testing.T) {
+	const blocks, records, flood = 64, 40, 15
+	c := newChain(t, blocks, records)
+	rng := rand.New(rand.NewPCG(1, 2))
+	var sent []*request.Request
+	driven := 0
+	for i := range uint64(30) {
+		own := bound(t, 7, 0, i%64, c.height())
+		block := append([]*request.Request{}, sent...) // all again, before and behind what is to drive them out
+		for range flood {
+			block = append(block, bound(t, rng.Uint64(), 0, 0, c.height()))
+		}
+		c.execute(append(append(block, own), sent...)...)
+		sent = append(sent, own)
+		for _, r := range sent {
+			require.Equal(t, 1, c.count(r))
+			if _, why := c.ledger.passed(r); errors.Is(why, ErrEnded) {
+				driven++
+			}
+		}
+	}
+	require.Greater(t, driven, 100, "the flood has ended sessions")
 }
 
 // A session's number says at which height it begins, and rises: from one request to the next, and
