@@ -385,3 +385,14 @@ func TestOutlawedReplicasAreNoQuorum(t *testing.T) {
 	require.True(t, c.device(5).Outlawed)
 	require.Contains(t, c.refused(attest.ReasonOrder, c.order(c.revoke("v2"))), "only 3 replicas")
 }
+
+// Who has no share counts for no quorum either, whatever state it runs in.
+func TestReplicasWithoutAShareAreNoQuorum(t *testing.T) {
+	c := upgraded(t) // 1 to 4 run v2; 5 and 6 run v1
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{1}}))
+	c.wait(10 * time.Second)
+	c.handoff()
+	require.NotContains(t, c.holders(), bft.ReplicaID(1))
+	require.Equal(t, "v2", c.device(1).Running)
+	require.Contains(t, c.refused(attest.ReasonOrder, c.order(c.revoke("v1"))), "only 3 replicas")
+}

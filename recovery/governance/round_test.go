@@ -182,3 +182,39 @@ func TestRoundWithTooFewReceiversIsAbandoned(t *testing.T) {
 	require.Equal(t, everybody, c.holders())
 	require.Empty(t, c.state.View().Note)
 }
+
+// The time for a dealing doubles with each attempt that fails, 16 times at most: a cluster whose
+// replicas come back late is not made to wait for hours.
+func TestTheTimeForADealingIsBounded(t *testing.T) {
+	c := inEpoch1(t)
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{6}}))
+	c.accepted(c.reboot(6))
+	for _, seconds := range []int64{10, 20, 40, 80, 160, 160, 160} {
+		require.Equal(t, PhaseDealing, c.phase())
+		left := c.state.View().Deadline - c.tip.Time
+		require.Equal(t, 1000*seconds, left)
+		c.wait(time.Duration(left) * time.Millisecond)
+	}
+}
+
+// An urgent round that was abandoned opens again when a deadline's time has passed, and not at once:
+// with too few receivers rounds would follow each other block by block.
+func TestAnUrgentRoundThatWasAbandonedWaits(t *testing.T) {
+	c := inEpoch1(t)
+	for _, id := range []bft.ReplicaID{1, 2} {
+		c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{id}}))
+		c.wait(10 * time.Second)
+		c.handoff()
+	}
+	require.Len(t, c.holders(), 4, "a quorum")
+	c.accepted(c.equivocate(4))
+	require.Equal(t, PhaseAttesting, c.phase())
+	c.wait(10 * time.Second)
+	require.Equal(t, PhaseIdle, c.phase(), "3 could receive a share")
+	round := c.state.View().Round
+	c.wait(9 * time.Second)
+	require.Equal(t, PhaseIdle, c.phase())
+	c.wait(time.Second)
+	require.Equal(t, PhaseAttesting, c.phase())
+	require.Equal(t, round+1, c.state.View().Round)
+}
