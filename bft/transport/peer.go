@@ -37,8 +37,10 @@ type peer struct {
 	queue     *queue
 	cancel    context.CancelFunc // ends run
 	calls     atomic.Pointer[grpc.ClientConn]
-	connected atomic.Bool   // frames flow
-	again     chan struct{} // holds one signal when the connections are to be made anew
+	connected atomic.Bool // frames flow
+	// sender is who answered on the connection of frames, and callee on that of calls.
+	sender, callee atomic.Pointer[Sender]
+	again          chan struct{} // holds one signal when the connections are to be made anew
 }
 
 func (t *Transport) startPeer(to Peer) *peer {
@@ -59,7 +61,9 @@ func (p *peer) redial() {
 // run keeps connections to the peer until ctx ends.
 func (p *peer) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		calls, err := dial(p.tls(), p.Address)
+		p.sender.Store(nil)
+		p.callee.Store(nil)
+		calls, err := dial(p.tls(&p.callee), p.Address)
 		if err != nil {
 			p.t.cfg.Log.Error("cannot dial", "replica", p.ID, "address", p.Address, "error", err)
 			return // the address is malformed: another one makes another peer
@@ -70,12 +74,39 @@ func (p *peer) run(ctx context.Context) {
 	}
 }
 
-func (p *peer) tls() *tls.Config {
-	return dialTLS(p.t.cfg.Cluster, p.Peer, p.t.certificate.Load, p.t.cfg.Admit)
+// tls is the configuration of a connection; who answers on it is put down.
+func (p *peer) tls(who *atomic.Pointer[Sender]) *tls.Config {
+	return dialTLS(p.t.cfg.Cluster, p.Peer, p.t.certificate.Load, func(s Sender) error {
+		if p.t.cfg.Admit != nil {
+			if err := p.t.cfg.Admit(s); err != nil {
+				return err
+			}
+		}
+		who.Store(&s)
+		return nil
+	})
 }
 
-// errAnew ends a connection because another one is to be made.
-var errAnew = errors.New("the certificate has changed")
+// errAnew ends a connection because another one is to be made, and errOver because who answered on
+// it counts no more.
+var (
+	errAnew = errors.New("the certificate has changed")
+	errOver = errors.New("the credential that was shown counts no more")
+)
+
+// review is how long a connection outlives what it was admitted for: its epoch may be over, or the
+// key replaced. A peer that is a little late puts on its new key meanwhile, and is not cut off.
+const review = 5 * time.Second
+
+// over says whether who answered, on either connection, counts no more.
+func (p *peer) over() bool {
+	for _, who := range []*Sender{p.sender.Load(), p.callee.Load()} {
+		if who != nil && p.t.cfg.Admit != nil && p.t.cfg.Admit(*who) != nil {
+			return true
+		}
+	}
+	return false
+}
 
 // keepStream keeps a connection of frames until ctx ends or the connections are to be made anew.
 func (p *peer) keepStream(ctx context.Context) {
@@ -90,7 +121,7 @@ func (p *peer) keepStream(ctx context.Context) {
 		} else if ctx.Err() == nil {
 			p.t.cfg.Log.Debug("cannot connect", "replica", p.ID, "address", p.Address, "error", err)
 		}
-		if errors.Is(err, errAnew) {
+		if errors.Is(err, errAnew) || p.over() {
 			return
 		}
 		if errors.Is(err, syscall.ECONNREFUSED) && p.t.cfg.OnLost != nil && !p.t.hears(p.ID) {
@@ -140,7 +171,7 @@ func (p *peer) connect(ctx context.Context) (*bufferedConn, *tls.Conn, error) {
 	}
 	wire := newBufferedConn(raw)
 	stop := context.AfterFunc(ctx, func() { _ = wire.Close() })
-	config := p.tls()
+	config := p.tls(&p.sender)
 	config.NextProtos = []string{protocol}
 	secure := tls.Client(wire, config)
 	if err = secure.Handshake(); err == nil {
@@ -160,8 +191,11 @@ func (p *peer) connect(ctx context.Context) (*bufferedConn, *tls.Conn, error) {
 	return wire, secure, nil
 }
 
-// pump sends what is queued, as it comes. Broken ends it, also when the peer is removed.
+// pump sends what is queued, as it comes. Broken ends it, also when the peer is removed, and so does
+// the end of what admitted the peer.
 func (p *peer) pump(w *frameWriter, broken <-chan error) error {
+	reviewed := time.NewTicker(p.t.review)
+	defer reviewed.Stop()
 	for {
 		for batch := p.queue.take(batchBytes); len(batch) > 0; batch = p.queue.take(batchBytes) {
 			if err := w.write(batch); err != nil {
@@ -174,6 +208,10 @@ func (p *peer) pump(w *frameWriter, broken <-chan error) error {
 			return err
 		case <-p.again:
 			return errAnew
+		case <-reviewed.C:
+			if p.over() {
+				return errOver
+			}
 		}
 	}
 }

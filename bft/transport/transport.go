@@ -58,7 +58,8 @@ type Config struct {
 	// changed.
 	Handler func(from Sender, frame []byte)
 	// Admit says whether a peer whose credential is good counts now: its epoch may be over, or its
-	// key replaced. It is asked at each connection and call, in both directions, but for calls as a
+	// key replaced. It is asked at each connection, in both directions, and again every five seconds
+	// about those that this replica has made, and at each call that comes in; not for calls as a
 	// client. It must not block. Nil admits all.
 	Admit func(Sender) error
 	// Named says whether the key of a peer is the one that counts for it now. Frames under another
@@ -91,6 +92,7 @@ type Transport struct {
 	turns       *turns
 	twins       *twins
 	certificate atomic.Pointer[tls.Certificate]
+	review      time.Duration // see the constant
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -129,7 +131,7 @@ func New(cfg Config) (*Transport, error) {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
 	}
 	t := &Transport{
-		cfg: cfg, listener: listener,
+		cfg: cfg, listener: listener, review: review,
 		peers:    make(map[bft.ReplicaID]*peer),
 		methods:  make(map[string]method),
 		incoming: make(map[bft.ReplicaID]*incoming),
