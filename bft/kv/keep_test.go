@@ -64,7 +64,7 @@ func TestKeptStatesSurviveACrash(t *testing.T) {
 		}
 		return nil
 	})), 4<<10)
-	g, content := &traffic{rng: rng, keys: 60}, make(keptContent)
+	g, content := &traffic{rng: rand.New(rand.NewPCG(3, 4)), keys: 60}, make(keptContent) // rng is of those who crash
 	for height := range bft.Height(24) {
 		apply(s, height+1, g.block(t, 10))
 		if height%6 == 5 {
