@@ -211,7 +211,7 @@ func (s *Store) load() error {
 	err := s.dir.ReadJSON(configFile, &c)
 	const advice = "put the file back from a copy, or make a new directory for the identity (reseal keystore init --adopt)"
 	if errors.Is(err, fs.ErrNotExist) {
-		return s.dir.Missing(configFile, advice)
+		return s.dir.Missing(statedir.KindPKCS11, configFile, advice)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, advice)

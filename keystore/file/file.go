@@ -97,7 +97,7 @@ func initialize(dir *statedir.Dir, o keystore.Options) (*Store, error) {
 	if _, err := dir.Read(containerFile); !errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", dir.Path(), keystore.ErrExists), err)
 	}
-	if err := dir.Missing(containerFile, restoreHelp); !errors.Is(err, keystore.ErrNoKeystore) {
+	if err := dir.Missing(statedir.KindFile, containerFile, restoreHelp); !errors.Is(err, keystore.ErrNoKeystore) {
 		return nil, err // a new one would replace what a copy of the container still opens
 	}
 	if o.WorkFactor < minWorkFactor || o.WorkFactor > maxWorkFactor {
@@ -157,7 +157,7 @@ func Open(_ context.Context, uri string, o keystore.Options) (*Store, error) {
 func open(dir *statedir.Dir, o keystore.Options) (*Store, error) {
 	container, err := dir.Read(containerFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, dir.Missing(containerFile, restoreHelp)
+		return nil, dir.Missing(statedir.KindFile, containerFile, restoreHelp)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", err, restoreHelp)

@@ -199,10 +199,16 @@ func (d *Dir) Held(from uint64, open func(epoch uint64) error) ([]keystore.Held,
 	return held, nil
 }
 
-// Missing is the error for a directory without the file that a keystore is opened by: there is no
-// keystore, or, where something is sealed, it has lost that file, and help says what to do.
-func (d *Dir) Missing(name, help string) error {
+// Missing is the error for a directory without the file that a keystore of a kind is opened by:
+// there is no keystore, or one of another kind, or, where something is sealed, it has lost that file,
+// and help says what to do.
+func (d *Dir) Missing(kind Kind, name, help string) error {
 	if epochs, err := d.Epochs(); err == nil && len(epochs) > 0 {
+		if data, err := d.Read(sealedName(epochs[0])); err == nil {
+			if s, err := ParseSealed(data); err == nil && s.Kind != kind {
+				return fmt.Errorf("%s holds a keystore of another kind, which has no %s: name it by its own URI, or name another directory", d.path, name)
+			}
+		}
 		return fmt.Errorf("%s: %w: it is gone, and what is sealed beside it opens by nothing else: %s", d.file(name), keystore.ErrCorrupt, help)
 	}
 	return fmt.Errorf("%s: %w", d.path, keystore.ErrNoKeystore)

@@ -234,3 +234,21 @@ func TestHeldHasABound(t *testing.T) {
 	_, err = d.Sealed(statedir.KindFile, 4)
 	require.ErrorIs(t, err, keystore.ErrCorrupt, "another epoch's")
 }
+
+// TestWhatOpensAKeystoreIsMissing: none, one that has lost it, and one of another kind are told apart.
+func TestWhatOpensAKeystoreIsMissing(t *testing.T) {
+	d, err := statedir.New(filepath.Join(t.TempDir(), "d"))
+	require.NoError(t, err)
+	require.ErrorIs(t, d.Missing(statedir.KindFile, "name", "help"), keystore.ErrNoKeystore)
+	require.NoError(t, d.Make())
+	require.ErrorIs(t, d.Missing(statedir.KindFile, "name", "help"), keystore.ErrNoKeystore)
+	sealed, err := statedir.Seal(rand.Reader, statedir.Sealed{Kind: statedir.KindFile, Epoch: 1}, []byte("secret"), clearly)
+	require.NoError(t, err)
+	require.NoError(t, d.PutSealed(sealed))
+	err = d.Missing(statedir.KindFile, "name", "help")
+	require.ErrorIs(t, err, keystore.ErrCorrupt)
+	require.ErrorContains(t, err, "help")
+	err = d.Missing(statedir.KindTPM, "name", "help")
+	require.ErrorContains(t, err, "another kind")
+	require.NotErrorIs(t, err, keystore.ErrNoKeystore)
+}

@@ -91,7 +91,7 @@ func readConfig(dir *statedir.Dir) (*config, error) {
 	var c config
 	err := dir.ReadJSON(configFile, &c)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, dir.Missing(configFile, restoreHelp)
+		return nil, dir.Missing(statedir.KindTPM, configFile, restoreHelp)
 	}
 	if errors.Is(err, keystore.ErrCorrupt) {
 		return nil, fmt.Errorf("%w (%s)", err, restoreHelp)
