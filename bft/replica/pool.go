@@ -20,8 +20,9 @@ const (
 	// blockWeight bounds what one block carries, in the measure of [weight]: large enough to spread
 	// the cost of a block's votes, small enough to travel and to be executed within a fraction of a
 	// view.
-	blockWeight = 1 << 20 // awayWeight bounds what another leader was given and has not put into a block yet: one block
-	// of his, and as much that is large, which nothing else waits for.
+	blockWeight = 1 << 20
+	// awayWeight bounds what another leader was given and has not put into a block yet: one block of
+	// his, and as much that is large, which nothing else waits for.
 	awayWeight = blockWeight
 )
 
