@@ -97,6 +97,7 @@ type Node struct {
 	done    chan struct{}
 	failure error
 	failing atomic.Pointer[error] // why the node ends itself
+	serving atomic.Bool           // the state is there, and calls are served
 	// broken is closed when the disk has failed beneath the store, after lost says why. Whoever is
 	// just writing may then hang for ever.
 	broken  chan struct{}
@@ -233,6 +234,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	n.transport.HandleClient(methodEpoch, n.serveEpoch)
 	n.transport.HandleClient(methodEvidence, n.serveEvidence)
 	n.transport.HandleClient(methodApprovals, n.serveApprovals)
+	n.serving.Store(true)
 	n.wake()
 	for _, m := range n.cfg.Genesis.Members {
 		if m.ID != n.cfg.Self {
@@ -285,7 +287,7 @@ func (n *Node) listen() error {
 	}
 	n.transport, err = n.cfg.Network(transport.Config{
 		Cluster: n.cluster, Self: n.cfg.Self, Listen: listen, Certificate: certificate, Identity: n.cfg.Keystore.Identity(), Memory: n.cfg.Memory, Log: n.log,
-		Handler: n.receive, Admit: n.admit, Named: n.named, OnLost: n.miss,
+		Handler: n.receive, Admit: n.admit, Named: n.named, OnLost: n.miss, Starting: func() bool { return !n.serving.Load() },
 	})
 	return err
 }

@@ -107,7 +107,7 @@ func (s *clientServer) serve(_ any, stream grpc.ServerStream) error {
 	m, ok := s.t.methods[name]
 	s.t.mu.RUnlock()
 	if !ok || !m.clients {
-		return errNoMethod
+		return s.t.noMethod()
 	}
 	ctx := seat{s.t.turns, k.address, k}.in(stream.Context())
 	return k.exchange(stream, func(request []byte) ([]byte, error) { return m.serve(ctx, nil, request) })

@@ -201,10 +201,24 @@ func (t *Transport) serve(_ any, stream grpc.ServerStream) error {
 	m, ok := t.methods[name]
 	t.mu.RUnlock()
 	if !ok {
-		return errNoMethod
+		return t.noMethod()
 	}
 	ctx := seat{t.turns, k.address, k}.in(stream.Context())
 	return k.exchange(stream, func(request []byte) ([]byte, error) { return m.serve(ctx, from, request) })
 }
 
-var errNoMethod = status.Error(codes.Unimplemented, "there is no such method for this caller")
+var (
+	errNoMethod = status.Error(codes.Unimplemented, "there is no such method for this caller")
+	errStarting = errors.New("the replica is starting: it restores its state or executes its log again, and its log says how far it has come")
+)
+
+// startingAway is when to come back to a replica that is starting.
+const startingAway = time.Second
+
+// noMethod is the answer to who calls what is not known here.
+func (t *Transport) noMethod() error {
+	if t.cfg.Starting != nil && t.cfg.Starting() {
+		return refusal(&BusyError{After: startingAway, Err: errStarting})
+	}
+	return errNoMethod
+}

@@ -72,6 +72,9 @@ type Config struct {
 	// OnLost is called when a peer has ended: no frames come from it, and its machine refuses a
 	// connection; again with each attempt. It must not block. May be nil.
 	OnLost func(id bft.ReplicaID)
+	// Starting says whether methods are still to be registered: who calls one that is not known is
+	// told to come again. It must not block. Nil: never.
+	Starting func() bool
 	// Log may be nil.
 	Log *slog.Logger
 	// Memory has the budgets of what waits; nil stands for those of [budget.Default] and a cluster

@@ -134,31 +134,6 @@ func (m *member) next(t testing.TB) frame {
 	}
 }
 
-// A peer that has ended is noticed; one that hears nothing, and is heard, is not taken for it.
-func TestAPeerThatEndsIsNoticed(t *testing.T) {
-	members, lost := newMembers(t, 3), make(chan bft.ReplicaID, 1024)
-	for i, m := range members {
-		cfg := m.config(t, peersOf(members))
-		if i == 0 {
-			cfg.Peers[2].Address = reserve(t) // where nobody listens
-			cfg.OnLost = func(id bft.ReplicaID) { lost <- id }
-		}
-		m.start(t, cfg)
-	}
-	eventually(t, func() bool { return members[0].hears(3) && len(members[0].Connected()) == 1 }, "the replicas connect")
-	for len(lost) > 0 {
-		<-lost // before they had started
-	}
-	require.NoError(t, members[1].Close())
-	require.EqualValues(t, 2, <-lost)
-	require.NoError(t, members[2].Close())
-	for id := range lost {
-		if id == 3 {
-			return
-		}
-	}
-}
-
 func TestFramesArriveInOrder(t *testing.T) {
 	members := startAll(t, 3)
 	const count = 500
