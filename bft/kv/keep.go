@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/internal/database"
 	"github.com/reseal-bft/reseal/bft/merkle"
+	"github.com/reseal-bft/reseal/internal/files"
 )
 
 // kept is a directory with a state that outlives the process: the tables that the database had when
@@ -25,6 +27,10 @@ type kept struct {
 // keptStates is the number of states that are kept: the newest may be of a snapshot that a crash
 // left unfinished, and then the one before counts.
 const keptStates = 2
+
+// mostNumber is above all numbers that are reached by counting. Whoever puts a state of that number
+// or more there has all of them removed: it would leave no numbers for those to come.
+const mostNumber = math.MaxInt / 2
 
 func (k kept) name() string { return fmt.Sprintf("%d.%x", k.number, k.root[:]) }
 
@@ -145,7 +151,7 @@ func (s *Store) Resume(root bft.Digest) bool {
 func (p *place) resume(k kept) (*Store, error) {
 	dir := p.path(strconv.Itoa(p.number()))
 	if err := p.link(p.path(k.name()), dir); err != nil {
-		return nil, err
+		return nil, errors.Join(err, p.opts.FS.RemoveAll(dir)) // else it takes its room until the next start
 	}
 	d, err := p.openDisk(dir)
 	if err != nil {
@@ -164,6 +170,10 @@ func (p *place) resume(k kept) (*Store, error) {
 	return nil, err
 }
 
+// copied bounds what is copied of a kept state, in bytes: its list of tables, which a database lets
+// grow to half of that, and some small files. Whoever writes there could leave what fills the disk.
+const copied = 256 << 20
+
 // link makes a directory with the same tables and values, which never change, and copies of all
 // other files.
 func (p *place) link(from, to string) error {
@@ -172,15 +182,24 @@ func (p *place) link(from, to string) error {
 	if err == nil {
 		err = fs.MkdirAll(to, 0o700)
 	}
+	left := int64(copied)
 	for _, name := range names {
 		if err != nil {
 			break
 		}
-		make := vfs.Copy
-		if strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob") {
-			make = vfs.LinkOrCopy
+		old, made := fs.PathJoin(from, name), fs.PathJoin(to, name)
+		table := strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
+		if table && fs.Link(old, made) == nil {
+			continue
 		}
-		err = make(fs, fs.PathJoin(from, name), fs.PathJoin(to, name))
+		var info vfs.FileInfo
+		if info, err = fs.Stat(old); err != nil {
+			break
+		}
+		if left -= info.Size(); left < 0 {
+			return fmt.Errorf("%s: %w: more than %d MiB would have to be copied", from, files.ErrTooLarge, copied>>20)
+		}
+		err = vfs.LimitedCopy(fs, old, made, info.Size())
 	}
 	return err
 }

@@ -294,6 +294,12 @@ func (p *place) claim() error {
 			return fmt.Errorf("%s holds %s, which no store has made there: name an empty directory, or one that does not exist yet", p.dir, name)
 		}
 	}
+	if p.made >= mostNumber {
+		for _, k := range p.kept {
+			old = append(old, k.name())
+		}
+		p.made, p.kept = 0, nil
+	}
 	slices.SortFunc(p.kept, func(a, b kept) int { return cmp.Compare(a.number, b.number) })
 	if p.lock, err = p.opts.FS.Lock(p.opts.FS.PathJoin(p.dir, lockName)); err != nil {
 		if errors.Is(err, dbfs.ErrLocked) {

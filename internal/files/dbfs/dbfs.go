@@ -45,6 +45,29 @@ func (r regular) check(name string) error {
 	return files.Check(name, info)
 }
 
+// List and OpenDir open what they are given, too.
+func (r regular) List(dir string) ([]string, error) {
+	if err := r.checkDir(dir); err != nil {
+		return nil, err
+	}
+	return r.FS.List(dir)
+}
+
+func (r regular) OpenDir(name string) (vfs.File, error) {
+	if err := r.checkDir(name); err != nil {
+		return nil, err
+	}
+	return r.FS.OpenDir(name)
+}
+
+func (r regular) checkDir(name string) error {
+	info, err := r.Stat(name)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s: %w", name, syscall.ENOTDIR)
+	}
+	return err
+}
+
 func (r regular) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	if err := r.check(name); err != nil {
 		return nil, err
