@@ -93,12 +93,17 @@ func (l *life) check() {
 	case PhaseDealing:
 		require.GreaterOrEqual(l.t, len(v.Eligible), quorum)
 		require.Positive(l.t, v.Deadline)
+		certify := 0
 		for _, id := range v.Eligible {
 			m := v.Member(id)
+			if m.HoldsShare {
+				certify++
+			}
 			require.False(l.t, m.Quarantined)
 			require.True(l.t, m.HoldsShare && !m.Due || contains(v.Attested, id), "replica %d is eligible", id)
 			require.NotContains(l.t, v.Refused, id)
 		}
+		require.GreaterOrEqual(l.t, certify, quorum, "dealings can be certified")
 	}
 }
 

@@ -44,6 +44,16 @@ func TestPlantedBugsAreFound(t *testing.T) {
 			c.wait(10 * time.Second)
 			return c.state.members[4].recovery.eligible
 		}},
+		{"certifiers-not-counted", func(t *testing.T) bool { // see TestRoundWithTooFewToCertifyIsAbandoned
+			c := inEpoch1(t, size(1, 0))
+			c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{1}}))
+			c.wait(10 * time.Second)
+			c.handoff()
+			c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{1, 2}}))
+			c.accepted(c.reboot(1))
+			c.wait(10 * time.Second)
+			return c.phase() == PhaseDealing
+		}},
 	} {
 		t.Run(test.bug, func(t *testing.T) {
 			require.False(t, test.lets(t), "without the bug")

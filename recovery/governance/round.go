@@ -10,6 +10,7 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/replica"
 	"github.com/reseal-bft/reseal/recovery/attest"
+	"github.com/reseal-bft/reseal/recovery/internal/plant"
 	"github.com/reseal-bft/reseal/threshold"
 )
 
@@ -131,6 +132,8 @@ func (s *State) passTime(block replica.BlockInfo) bool {
 		s.startDealing(block)
 	case r.phase == PhaseDealing && r.deadline == 0: // the first block of all
 		r.deadline = block.Time + s.genesis.RoundDeadline.milliseconds()
+	case r.phase == PhaseDealing && block.Time >= r.deadline && s.isLeftOut():
+		s.abandon(block, fmt.Sprintf("round %d was abandoned: its dealing did not end in time, and replicas that hold a share were left out", r.number))
 	case r.phase == PhaseDealing && block.Time >= r.deadline:
 		s.restartDealing(block)
 	default:
@@ -186,23 +189,36 @@ func (s *State) settle(block replica.BlockInfo) {
 }
 
 // startDealing closes phase Attesting. Too few receivers would leave the next epoch without a
-// quorum: then the round is abandoned and this epoch, with its shares, stays in force.
+// quorum, and when too few of them hold a share of this one no dealing can be certified: then the
+// round is abandoned and this epoch, with its shares, stays in force.
 func (s *State) startDealing(block replica.BlockInfo) {
-	if n := s.chooseReceivers(); n < s.size.Quorum() {
-		s.abandon(block, fmt.Sprintf("round %d was abandoned: %d replicas could receive a share, and %d are needed", s.round.number, n, s.size.Quorum()))
+	s.chooseReceivers()
+	receivers := s.count(func(m *member) bool { return m.recovery.eligible })
+	certify := s.count(func(m *member) bool { return m.recovery.eligible && m.holdsShare })
+	switch q := s.size.Quorum(); {
+	case receivers < q:
+		s.abandon(block, fmt.Sprintf("round %d was abandoned: %d replicas could receive a share, and %d are needed", s.round.number, receivers, q))
+		return
+	case certify < q && !plant.Bug("certifiers-not-counted"):
+		s.abandon(block, fmt.Sprintf("round %d was abandoned: of those that could receive a share %d hold one now, and %d are needed to certify dealings", s.round.number, certify, q))
 		return
 	}
 	s.round.phase, s.round.dealings = PhaseDealing, nil
 	s.round.deadline = block.Time + s.genesis.RoundDeadline.milliseconds()<<s.round.attempts
 }
 
-// chooseReceivers fixes who receives a share, and counts them.
-func (s *State) chooseReceivers() int {
+// chooseReceivers fixes who receives a share.
+func (s *State) chooseReceivers() {
 	for i := range s.members {
 		m := &s.members[i]
 		m.recovery.eligible = m.mayReceive()
 	}
-	return s.count(func(m *member) bool { return m.recovery.eligible })
+}
+
+// isLeftOut: the longest dealing may have failed for want of somebody who holds a share and was late
+// to attest. Receivers may be a quorum with whoever is faulty; a new round lets the late one in.
+func (s *State) isLeftOut() bool {
+	return s.round.attempts == maxBackoff && s.count(func(m *member) bool { return m.holdsShare && !m.quarantined && !m.recovery.eligible }) > 0
 }
 
 // restartDealing begins the dealing again under a new number. An attempt that failed, for whatever

@@ -183,6 +183,47 @@ func TestRoundWithTooFewReceiversIsAbandoned(t *testing.T) {
 	require.Empty(t, c.state.View().Note)
 }
 
+// A dealing is certified by q receivers that hold a share of this epoch: those that only get one
+// cannot sign. Such a dealing used to begin again for ever, and whoever was late to attest could not.
+func TestRoundWithTooFewToCertifyIsAbandoned(t *testing.T) {
+	c := inEpoch1(t, size(1, 0))
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{1}}))
+	c.wait(10 * time.Second)
+	c.handoff()
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{1, 2}}))
+	c.accepted(c.reboot(1))
+	c.wait(10 * time.Second)
+	v := c.state.View()
+	require.Equal(t, PhaseIdle, v.Phase)
+	require.Equal(t, "round 3 was abandoned: of those that could receive a share 2 hold one now, and 3 are needed to certify dealings", v.Note)
+
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{1, 2}}))
+	c.accepted(c.reboot(1), c.reboot(2))
+	c.handoff()
+	require.Len(t, c.holders(), 4)
+}
+
+// Of four replicas one was late to attest, and is back. Of the three that receive, one is faulty:
+// with the one that was late there are enough.
+func TestADealingThatFailsWithoutALateReplicaIsAbandoned(t *testing.T) {
+	c := inEpoch1(t, size(1, 0))
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{2}}))
+	c.wait(10 * time.Second)
+	for _, seconds := range []time.Duration{10, 20, 40, 80, 160} {
+		require.Equal(t, PhaseDealing, c.phase())
+		require.Equal(t, without(everybody[:4], 2), c.state.View().Eligible)
+		c.refused(attest.ReasonPhase, c.reboot(2))
+		c.wait(seconds * time.Second)
+	}
+	require.Equal(t, PhaseIdle, c.phase())
+	require.Contains(t, c.state.View().Note, "round 6 was abandoned")
+
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{2}}))
+	c.accepted(c.reboot(2))
+	c.handoff()
+	require.Len(t, c.holders(), 4)
+}
+
 // The time for a dealing doubles with each attempt that fails, 16 times at most: a cluster whose
 // replicas come back late is not made to wait for hours.
 func TestTheTimeForADealingIsBounded(t *testing.T) {
