@@ -192,7 +192,7 @@ func (e *epochRun) stepLoop() error {
 			now := e.now()
 			e.perform(now, event, e.core.Step(now, event))
 			if x, ok := event.(bft.Receive); ok {
-				e.meter.seen(x.From, messageSize(x.Message))
+				e.meter.seen(x.From, x.Message)
 			}
 		}
 		if view := uint64(e.core.View()); e.view.Swap(view) != view {

@@ -85,7 +85,7 @@ func (r *Replica) receiveMessage(sender transport.Sender, frame []byte) error {
 	if status, ok := message.(bft.Status); ok && status.FinalHeight > bft.Height(run.final.Load())+littleBehind {
 		r.fallenBehind(from)
 	}
-	run.meter.await(from, messageSize(message))
+	run.meter.await(from, message)
 	run.events.put(bft.Receive{From: from, Message: message})
 	return nil
 }
@@ -190,7 +190,7 @@ func (e *epochRun) hearEarly() {
 			if vote, ok := m.(bft.Vote); ok {
 				e.r.recall.note(from.id, vote)
 			}
-			e.meter.count(from.id, messageSize(m))
+			e.meter.count(from.id, m)
 			e.events.put(bft.Receive{From: from.id, Message: m})
 		}
 	}

@@ -23,12 +23,16 @@ func messageSize(m bft.Message) int {
 	}
 }
 
+// mostQueued is how many messages of a peer the core has yet to see at most: all peers' wait in one
+// queue, so that each is time which the others' wait.
+const mostQueued = 256
+
 // meter bounds in bytes what has come in and is not done with. What a peer has sent, and the core
 // has not seen, has a budget of the peer's own: it is slowed by its own connection, and slows nobody
-// else. What the core has decided, and is not written or executed, has one too: while it is used up
-// nobody is heard, since a disk that is slower than the cluster would let it grow for ever; who falls
-// behind by that catches up over the log. Neither queue waits for what a peer says, so both get
-// shorter.
+// else; a message counts as a mostQueued-th of it at least. What the core has decided, and is not
+// written or executed, has one too: while it is used up nobody is heard, since a disk that is slower
+// than the cluster would let it grow for ever; who falls behind by that catches up over the log.
+// Neither queue waits for what a peer says, so both get shorter.
 type meter struct {
 	each, decisions int // budgets
 
@@ -44,9 +48,15 @@ func (m *meter) init(each, decisions int) {
 	m.room.L = &m.mu
 }
 
+// charge is what a message counts as, in bytes.
+func (m *meter) charge(message bft.Message) int {
+	return max(messageSize(message), m.each/mostQueued)
+}
+
 // await waits until there is room for what a peer sent, and counts it. Something of each peer there
 // is always room for.
-func (m *meter) await(from bft.ReplicaID, bytes int) {
+func (m *meter) await(from bft.ReplicaID, message bft.Message) {
+	bytes := m.charge(message)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for !m.done && (m.sent[from] > 0 && m.sent[from]+bytes > m.each || m.decided > m.decisions) {
@@ -56,17 +66,17 @@ func (m *meter) await(from bft.ReplicaID, bytes int) {
 }
 
 // count counts what there was room for elsewhere before.
-func (m *meter) count(from bft.ReplicaID, bytes int) {
+func (m *meter) count(from bft.ReplicaID, message bft.Message) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.sent[from] += bytes
+	m.sent[from] += m.charge(message)
 }
 
 // seen says that the core has seen something of a peer's.
-func (m *meter) seen(from bft.ReplicaID, bytes int) {
+func (m *meter) seen(from bft.ReplicaID, message bft.Message) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.sent[from] -= bytes
+	m.sent[from] -= m.charge(message)
 	m.room.Broadcast()
 }
 

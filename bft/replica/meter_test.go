@@ -15,27 +15,29 @@ import (
 func TestAPeerIsSlowedByItsOwnBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m meter
-		m.init(1000, 500)
-		m.await(2, 5000) // one message there is always room for
-		let := func(from bft.ReplicaID, bytes int) chan struct{} {
+		m.init(1000*messageBytes, 500)
+		large := &bft.Block{Payload: make([]byte, 5000*messageBytes)}
+		m.await(2, large) // one message there is always room for
+		let := func(from bft.ReplicaID, message bft.Message) chan struct{} {
 			in := make(chan struct{})
-			go func() { m.await(from, bytes); close(in) }()
+			go func() { m.await(from, message); close(in) }()
 			synctest.Wait()
 			return in
 		}
-		waits := let(2, 1)
-		require.NotPanics(t, func() { <-let(3, 600) }, "another peer is heard")
+		small := bft.Status{}
+		waits := let(2, small)
+		require.NotPanics(t, func() { <-let(3, &bft.Block{Payload: make([]byte, 600*messageBytes)}) }, "another peer is heard")
 		select {
 		case <-waits:
 			t.Fatal("the budget is not kept")
 		default:
 		}
-		m.seen(2, 5000)
+		m.seen(2, large)
 		<-waits
 
 		// Nobody is heard while much is decided and not carried out; then everybody is.
 		m.decide(501)
-		waits = let(4, 1)
+		waits = let(4, small)
 		select {
 		case <-waits:
 			t.Fatal("what is decided grows without bound")
@@ -44,9 +46,35 @@ func TestAPeerIsSlowedByItsOwnBudget(t *testing.T) {
 		m.decide(-1)
 		<-waits
 		m.decide(100)
-		waits = let(4, 1)
+		waits = let(4, small)
 		m.close()
 		<-waits
+	})
+}
+
+// However small what a peer says is, the others' waits behind no more than 256 of its messages.
+func TestSmallMessagesOfAPeerAreFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m meter
+		m.init(5<<20, 5<<20)
+		small := bft.Vote{Partial: make([]byte, 48)}
+		taken, sent := make(chan struct{}, 1000), bft.ReplicaID(2)
+		go func() {
+			for range cap(taken) {
+				m.await(sent, small)
+				taken <- struct{}{}
+			}
+		}()
+		synctest.Wait()
+		require.Len(t, taken, 256)
+		m.await(3, small) // another peer is heard
+		m.count(4, small) // what was said early counts the same
+		require.Equal(t, m.sent[3], m.sent[4])
+		for n := 257; n <= cap(taken); n++ {
+			m.seen(sent, small)
+			synctest.Wait()
+			require.Len(t, taken, n, "one more for each that the core has seen")
+		}
 	})
 }
 
