@@ -151,7 +151,7 @@ func TestAnswersForOthersAreThrownAway(t *testing.T) {
 			}
 			return answer, err
 		}
-		points := mine.fetchPoints(t.Context(), digest)
+		points := mine.fetchPoints(t.Context(), digest, func([]threshold.Point) bool { return false })
 		require.Len(t, points, 1, name)
 		require.Equal(t, 2, points[0].From, name)
 	}

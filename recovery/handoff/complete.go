@@ -89,8 +89,13 @@ func (a *attempt) obtain(ctx context.Context, c governance.ChosenDealing) (*thre
 	if err != nil {
 		return nil, err
 	}
-	points := a.fetchPoints(ctx, c.Commitment)
-	part, bad, err := commitment.Complete(int(a.p.cfg.Self), points)
+	var part *threshold.Part
+	var bad []int
+	err = errNotHere
+	points := a.fetchPoints(ctx, c.Commitment, func(points []threshold.Point) bool {
+		part, bad, err = commitment.Complete(int(a.p.cfg.Self), points)
+		return err == nil
+	})
 	for i := range points {
 		points[i].Wipe()
 	}

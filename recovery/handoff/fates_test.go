@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/transport"
 	"github.com/reseal-bft/reseal/keystore"
 	"github.com/reseal-bft/reseal/recovery/governance"
 	"github.com/reseal-bft/reseal/threshold"
@@ -234,6 +236,31 @@ func TestAShareIsNewsWhicheverAttemptBringsIt(t *testing.T) {
 	case <-slow.news:
 	case <-time.After(time.Minute):
 		t.Fatal("nobody is told that the share is there")
+	}
+}
+
+// A replica that is late needs f + 1 points of each dealing. One that takes the call, and is silent,
+// made each wait for ten seconds, one dealing after the other.
+func TestWhoIsSilentKeepsNobodyFromItsShare(t *testing.T) {
+	x := newCluster(t, 1, 0)
+	slow := x.machines[3]
+	x.open(nil)
+	x.follow(x.machines[:3]...)
+	next := x.begin()
+	x.learn()
+	left := make(chan error, 100)
+	x.mu.Lock()
+	x.methods[1][methodPoint] = func(ctx context.Context, _ *transport.Sender, _ []byte) ([]byte, error) {
+		<-ctx.Done()
+		left <- ctx.Err()
+		return nil, ctx.Err()
+	}
+	x.mu.Unlock()
+	slow.party.Follow(slow.ctx, x.View())
+	x.await(slow)
+	require.NotNil(t, slow.keeper.Keys(next))
+	for range params.T { // one call for each dealing
+		require.ErrorIs(t, <-left, context.Canceled, "it is not waited for")
 	}
 }
 

@@ -284,9 +284,11 @@ func (p *Party) fetchCommitment(ctx context.Context, c governance.ChosenDealing)
 	return nil, fmt.Errorf("nobody has the commitment: %w", err)
 }
 
-// fetchPoints asks all others for this replica's points of a dealing. The commitment tells the good
-// ones. The caller wipes them.
-func (a *attempt) fetchPoints(ctx context.Context, commitment bft.Digest) []threshold.Point {
+// fetchPoints asks all others for this replica's points of a dealing, until it has enough: one that
+// does not answer is not waited for. The commitment tells the good ones. The caller wipes them.
+func (a *attempt) fetchPoints(ctx context.Context, commitment bft.Digest, enough func([]threshold.Point) bool) []threshold.Point {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	answers := make(chan threshold.Point)
 	peers := a.p.others()
 	for _, peer := range peers {
@@ -303,8 +305,16 @@ func (a *attempt) fetchPoints(ctx context.Context, commitment bft.Digest) []thre
 	}
 	var points []threshold.Point
 	for range peers {
-		if point := <-answers; point.From != 0 {
-			points = append(points, point)
+		point := <-answers
+		if ctx.Err() != nil {
+			point.Wipe()
+			continue
+		}
+		if point.From == 0 {
+			continue
+		}
+		if points = append(points, point); enough(points) {
+			cancel()
 		}
 	}
 	return points
