@@ -101,6 +101,8 @@ type Info struct {
 	Connected []bft.ReplicaID `json:"connected"`
 	// Twice are the replicas as which this one has seen two processes run within the last minute.
 	Twice []bft.ReplicaID `json:"twice,omitempty"`
+	// Clock is the machine's wall clock, in milliseconds since 1970.
+	Clock int64 `json:"clock_ms"`
 	// Goroutines are those of the process: flat while the load is.
 	Goroutines int              `json:"goroutines"`
 	View       *governance.View `json:"state"`
@@ -110,7 +112,8 @@ type Info struct {
 func (n *Node) Info() Info {
 	return Info{
 		Replica: n.cfg.Self, Status: n.replica.Load().Status(), Keystore: n.keystoreKind, Holds: n.keeper.Holding(),
-		Connected: n.transport.Connected(), Twice: n.transport.Twice(), Goroutines: runtime.NumGoroutine(), View: n.state.View(),
+		Connected: n.transport.Connected(), Twice: n.transport.Twice(), Clock: n.cfg.Clock().UnixMilli(),
+		Goroutines: runtime.NumGoroutine(), View: n.state.View(),
 	}
 }
 

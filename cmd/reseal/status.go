@@ -58,7 +58,7 @@ func status(ctx context.Context, members *cluster.Members, out io.Writer, asJSON
 			Replicas []cluster.Member `json:"replicas"`
 		}{state, answers})
 	} else {
-		err = writeStatus(out, state, answers)
+		err = writeStatus(out, state, answers, members.ClocksOff(answers))
 	}
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func status(ctx context.Context, members *cluster.Members, out io.Writer, asJSON
 	return errors.Join(members.Serves(answers), members.Single(answers))
 }
 
-func writeStatus(out io.Writer, state *cluster.State, answers []cluster.Member) error {
+func writeStatus(out io.Writer, state *cluster.State, answers []cluster.Member, clocks map[bft.ReplicaID]time.Duration) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	if state != nil {
 		fmt.Fprintf(w, "epoch\t%d\n", state.Epoch)
@@ -93,13 +93,13 @@ func writeStatus(out io.Writer, state *cluster.State, answers []cluster.Member) 
 		if info := answer.Info; info != nil {
 			said = fmt.Sprintf("%d\t%d\t%v", info.Epoch, info.Height, info.Voter)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\n", answer.ID, said, memberStatus(state, answer, cluster.Twice(answers, answer.ID)))
+		fmt.Fprintf(w, "%d\t%s\t%s\n", answer.ID, said, memberStatus(state, answer, cluster.Twice(answers, answer.ID), clocks[answer.ID]))
 	}
 	return w.Flush()
 }
 
 // memberStatus says what the log knows of a member, and what is wrong now.
-func memberStatus(state *cluster.State, answer cluster.Member, twice []bft.ReplicaID) string {
+func memberStatus(state *cluster.State, answer cluster.Member, twice []bft.ReplicaID, clock time.Duration) string {
 	var text string
 	if state != nil {
 		m := state.Member(answer.ID)
@@ -116,6 +116,13 @@ func memberStatus(state *cluster.State, answer cluster.Member, twice []bft.Repli
 	}
 	if len(twice) > 0 {
 		text += fmt.Sprintf("; two processes ran as it within the last minute, say %v: stop both, and start the one that is meant to run", twice)
+	}
+	if clock != 0 {
+		side := "ahead of"
+		if clock < 0 {
+			side = "behind"
+		}
+		text += fmt.Sprintf("; its clock is %v %s the others', and slows all: set it, and look after its time synchronization", clock.Abs().Round(time.Second), side)
 	}
 	switch {
 	case answer.Info == nil:

@@ -28,6 +28,8 @@ type Info struct {
 	Goroutines      int        `json:"goroutines"`
 	// Twice are the replicas as which it has seen two processes run.
 	Twice []bft.ReplicaID `json:"twice"`
+	// Clock is its wall clock, in milliseconds since 1970; 0: it does not say.
+	Clock int64 `json:"clock_ms"`
 	// State is the replicated state of the cluster: the same bytes from every replica that has come
 	// as far.
 	State json.RawMessage `json:"state"`

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
@@ -29,6 +30,8 @@ type Member struct {
 	Err  string        `json:"error,omitempty"`
 	// Unproven is why it is not known to be the replica's own word, as of now; empty when it is.
 	Unproven string `json:"unproven,omitempty"`
+
+	asked, heard time.Time // by the clock of who asks
 }
 
 // Dial prepares connections to the replicas of the genesis, whose identities it pins. It does not
@@ -90,6 +93,7 @@ const vouchedWithin = time.Minute
 // ask asks one replica. One that cannot prove itself, as its device does not answer, is heard all
 // the same, by people.
 func (m *Member) ask(ctx context.Context, conn *transport.Client) {
+	m.asked = time.Now()
 	answer, err := conn.CallVouched(ctx, vouchedWithin, methodInfo, nil)
 	if err != nil {
 		m.Unproven = err.Error()
@@ -98,6 +102,7 @@ func (m *Member) ask(ctx context.Context, conn *transport.Client) {
 	if err == nil {
 		m.Info, err = parseInfo(answer)
 	}
+	m.heard = time.Now()
 	if err != nil {
 		m.Err, m.Unproven = err.Error(), ""
 	}
@@ -151,6 +156,38 @@ func (m *Members) Single(members []Member) error {
 		}
 	}
 	return nil
+}
+
+// ClocksOff returns by how much clocks are ahead of most others' (negative: behind), of those for
+// which that is more than the genesis allows, whatever the clock of who asks says. Such a replica
+// proposes what the others refuse, or refuses what they propose, and need not notice.
+func (m *Members) ClocksOff(members []Member) map[bft.ReplicaID]time.Duration {
+	const most = 100 * 365 * 24 * time.Hour // differences of durations do not overflow
+	type reading struct {
+		id            bft.ReplicaID
+		ahead, within time.Duration
+	}
+	var readings []reading
+	for _, member := range members {
+		if member.Info == nil || member.Info.Clock == 0 {
+			continue
+		}
+		within := member.heard.Sub(member.asked) / 2 // it was read some time between
+		ahead := time.UnixMilli(member.Info.Clock).Sub(member.asked.Add(within))
+		readings = append(readings, reading{member.ID, max(-most, min(ahead, most)), within})
+	}
+	off := make(map[bft.ReplicaID]time.Duration)
+	if len(readings) <= 2*m.genesis.F { // too few for the one in the middle to be between correct ones
+		return off
+	}
+	slices.SortFunc(readings, func(a, b reading) int { return cmp.Compare(a.ahead, b.ahead) })
+	middle := readings[len(readings)/2]
+	for _, r := range readings {
+		if ahead := r.ahead - middle.ahead; ahead.Abs() > time.Duration(m.genesis.Timeouts.Ahead)+r.within+middle.within {
+			off[r.id] = ahead
+		}
+	}
+	return off
 }
 
 // Serves says why the service stands still: by what the replicas say, fewer vote than a quorum. What

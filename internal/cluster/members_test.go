@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -105,4 +106,29 @@ func TestTheServiceStandsStillWithoutAQuorumOfVoters(t *testing.T) {
 		answers[2].Info = info
 		require.ErrorContains(t, members.Serves(answers), "2 replicas vote, and it takes 3", name)
 	}
+}
+
+func TestClocksThatAreOff(t *testing.T) {
+	members := &Members{genesis: &governance.Genesis{F: 1, Timeouts: governance.Timeouts{Ahead: governance.Duration(5 * time.Second)}}}
+	now := time.Unix(1_800_000_000, 0)
+	off := func(took time.Duration, ahead ...time.Duration) map[bft.ReplicaID]time.Duration {
+		var answers []Member
+		for i, a := range ahead {
+			answers = append(answers, Member{ID: bft.ReplicaID(i + 1), Info: &Info{Clock: now.Add(a).UnixMilli()}, asked: now.Add(-took), heard: now.Add(took)})
+		}
+		return members.ClocksOff(append(answers, Member{ID: 9, Err: "down"}, Member{ID: 8, Info: &Info{}}))
+	}
+	type found = map[bft.ReplicaID]time.Duration
+	require.Equal(t, found{2: time.Hour}, off(0, 0, time.Hour, 0, 0))
+	require.Equal(t, found{1: -time.Hour}, off(0, -time.Hour, 0, 0))
+	require.Equal(t, found{4: -time.Hour}, off(0, time.Hour, time.Hour, time.Hour, 0), "the clock of who asks is the wrong one")
+	require.Empty(t, off(0, 0, 4*time.Second, 0, -4*time.Second), "as much as the genesis allows")
+	require.Empty(t, off(time.Second, 0, 6*time.Second, 0, 0), "the answers were long in coming")
+	require.Empty(t, off(0, 0, time.Hour), "too few to tell who is wrong")
+
+	far := []Member{{ID: 1, Info: &Info{Clock: math.MaxInt64}}, {ID: 2, Info: &Info{Clock: math.MinInt64}}, {ID: 3, Info: &Info{Clock: now.UnixMilli()}}}
+	for i := range far {
+		far[i].asked, far[i].heard = now, now
+	}
+	require.Len(t, members.ClocksOff(far), 2)
 }
