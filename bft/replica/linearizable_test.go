@@ -38,7 +38,7 @@ func TestReadsAreLinearizableWhileReplicasComeAndGo(t *testing.T) {
 		c.start(i)
 		peers = append(peers, transport.Peer{ID: m.ID, Address: m.Address, Identity: m.Identity})
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	verifier := client.NewVerifier(c.sharing.GroupKey())
 	done := make(chan struct{})
