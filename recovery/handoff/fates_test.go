@@ -250,16 +250,18 @@ func TestWhoIsSilentKeepsNobodyFromItsShare(t *testing.T) {
 	x.learn()
 	left := make(chan error, 100)
 	x.mu.Lock()
-	x.methods[1][methodPoint] = func(ctx context.Context, _ *transport.Sender, _ []byte) ([]byte, error) {
-		<-ctx.Done()
-		left <- ctx.Err()
-		return nil, ctx.Err()
+	for _, method := range []string{methodCommitment, methodPoint} {
+		x.methods[1][method] = func(ctx context.Context, _ *transport.Sender, _ []byte) ([]byte, error) {
+			<-ctx.Done()
+			left <- ctx.Err()
+			return nil, ctx.Err()
+		}
 	}
 	x.mu.Unlock()
 	slow.party.Follow(slow.ctx, x.View())
 	x.await(slow)
 	require.NotNil(t, slow.keeper.Keys(next))
-	for range params.T { // one call for each dealing
+	for range 2 * params.T { // of each method, one call for each dealing
 		require.ErrorIs(t, <-left, context.Canceled, "it is not waited for")
 	}
 }

@@ -270,18 +270,47 @@ func (p *Party) servePoint(ctx context.Context, from *transport.Sender, digest [
 
 // fetchCommitment gets a chosen dealing's commitment from whoever has it.
 func (p *Party) fetchCommitment(ctx context.Context, c governance.ChosenDealing) (*threshold.Commitment, error) {
-	err := errNotHere
-	for _, peer := range p.others() {
-		var raw []byte
-		if raw, err = p.call(ctx, peer, methodCommitment, c.Commitment[:]); err != nil {
-			continue
+	var found *threshold.Commitment
+	err := p.ask(ctx, methodCommitment, c.Commitment[:], func(raw []byte) bool {
+		commitment, err := threshold.ParseCommitment(raw)
+		if err != nil || commitment.Digest() != c.Commitment {
+			return false
 		}
-		var commitment *threshold.Commitment
-		if commitment, err = threshold.ParseCommitment(raw); err == nil && commitment.Digest() == c.Commitment {
-			return commitment, nil
+		found = commitment
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("nobody has the commitment: %w", err)
+	}
+	return found, nil
+}
+
+// ask asks all others at once, and hands on what they answer, as it comes, until something is taken:
+// one that does not answer is not waited for.
+func (p *Party) ask(ctx context.Context, method string, request []byte, take func(raw []byte) bool) error {
+	type answer struct {
+		raw []byte
+		err error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	peers := p.others()
+	answers := make(chan answer, len(peers))
+	for _, peer := range peers {
+		go func() {
+			raw, err := p.call(ctx, peer, method, request)
+			answers <- answer{raw, err}
+		}()
+	}
+	err := errNotHere
+	for range peers {
+		if a := <-answers; a.err != nil {
+			err = a.err
+		} else if take(a.raw) {
+			return nil
 		}
 	}
-	return nil, fmt.Errorf("nobody has the commitment: %w", err)
+	return err
 }
 
 // fetchPoints asks all others for this replica's points of a dealing, until it has enough: one that
@@ -341,22 +370,24 @@ func (p *Party) transitionByOthers(ctx context.Context, epoch bft.Epoch, dealing
 	groupKey := p.cfg.State.Membership().GroupKey
 	var b cryptobyte.Builder
 	b.AddUint64(uint64(epoch))
-	err := errNotHere
-	for _, peer := range p.others() {
-		var raw []byte
-		if raw, err = p.call(ctx, peer, methodSharing, b.BytesOrPanic()); err != nil {
-			continue
+	var transition *threshold.Transition
+	err := p.ask(ctx, methodSharing, b.BytesOrPanic(), func(raw []byte) bool {
+		sharing, err := threshold.ParseSharing(raw)
+		if err != nil || !bytes.Equal(sharing.GroupKey().Bytes(), groupKey) {
+			return false
 		}
-		sharing, bad := threshold.ParseSharing(raw)
-		if bad != nil || !bytes.Equal(sharing.GroupKey().Bytes(), groupKey) {
-			continue
+		t, err := threshold.Resharing(sharing, dealings...)
+		if err != nil {
+			return false
 		}
-		if t, bad := threshold.Resharing(sharing, dealings...); bad == nil {
-			if err := p.cfg.Keeper.disk.storeSharing(epoch, sharing); err != nil { // a restart needs it again
-				p.cfg.Log.Warn("the sharing of the epoch before is not on disk", "error", err)
-			}
-			return t, nil
+		if err := p.cfg.Keeper.disk.storeSharing(epoch, sharing); err != nil { // a restart needs it again
+			p.cfg.Log.Warn("the sharing of the epoch before is not on disk", "error", err)
 		}
+		transition = t
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("nobody has the sharing of epoch %d: %w", epoch, err)
 	}
-	return nil, fmt.Errorf("nobody has the sharing of epoch %d: %w", epoch, err)
+	return transition, nil
 }
