@@ -54,7 +54,8 @@ func (s *Store) admitted(c *conn) (set uint32, err error) {
 	} {
 		if set&h.bit != 0 && h.given == "" {
 			return 0, fmt.Errorf("%w: its %s hierarchy has an authorization, by the machine's owner or by a keystore that was made on it (%s): "+
-				"give it by %s=file:/path or env:NAME in the URI, or clear the TPM in the firmware's setup, which ends whatever is in it",
+				"give it by %s=file:/path or env:NAME in the URI; if a replica's directory was lost, make it again with --backup FILE instead; "+
+				"or clear the TPM in the firmware's setup, which ends whatever is in it, and a replica's seat for good",
 				keystore.ErrOwned, h.name, HierarchiesFile, h.attribute)
 		}
 	}
