@@ -172,3 +172,18 @@ func TestClocksPutRightUnderABlock(t *testing.T) {
 		}
 	}
 }
+
+// Who gives a sign of life gets a leader's full time from when the view began, and so no more than
+// any other; who is lost gets what is left of the little.
+func TestALeadersTimeCountsFromTheViewsBegin(t *testing.T) {
+	core, _ := restarted(t, keptConfig(), Restored{})
+	full, now := labTimeouts.View.Milliseconds(), core.clock.entered
+	little := milliseconds(labTimeouts.View / suspectedShare)
+	core.clock.suspect(core, 1)
+	require.Equal(t, now+little, core.clock.deadline[TimerView])
+	core.Step(Now{now + little - 1, 1}, Receive{1, Status{Epoch: 3}})
+	require.Equal(t, now+full, core.clock.deadline[TimerView])
+	core.Step(Now{now + full/2, 1}, Expired{})
+	core.clock.suspect(core, 1)
+	require.Equal(t, now+full/2, core.clock.deadline[TimerView], "at once")
+}

@@ -139,6 +139,12 @@ func TestWhatALeaderCertifies(t *testing.T) {
 	require.Equal(t, Height(2), core.claim(parent).Height, "no state above the parent")
 	parent.StateHeight, parent.StateRoot = 2, Digest{7}
 	require.Equal(t, inherited(parent), core.claim(parent), "the parent's, as it certified it")
+
+	// A filler ends the epoch as its parent does, or every voter refuses it.
+	filler := &node{Block: &Block{Header: Header{Height: 4, StateHeight: 1, StateRoot: labRoot(1)}}, last: parent}
+	require.Equal(t, inherited(filler), core.claim(filler), "no state that ends nothing")
+	core.executed[3].HandoffReady = true
+	require.Equal(t, core.executed[3], core.claim(filler))
 }
 
 // A leader does not wait for operations when its block is what a client's proof waits for.

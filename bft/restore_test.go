@@ -67,6 +67,9 @@ func TestRestoredOfAnotherEpoch(t *testing.T) {
 	require.Zero(t, core.proof.View)
 	height, _ := core.Final()
 	require.Zero(t, height)
+	effects := core.Step(Now{1, 1}, Receive{1, emptyBlocks(cfg, 1)[0]})
+	require.Empty(t, those[Accuse](effects), "a leader made a block of this view in another epoch")
+	require.Len(t, those[Sign](effects), 1)
 }
 
 // A replica stopped when it had stored a finalization, and had not executed the block: it becomes
