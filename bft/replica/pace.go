@@ -104,13 +104,15 @@ func (p *pace) carries(view bft.View, now time.Time) {
 	}
 }
 
-// took takes note of a final block, what it weighed in all, and when there was the one before.
-func (p *pace) took(view bft.View, total int, before, now time.Time) {
+// took takes note of a final block, whether it carried a large request, and when there was the one
+// before. Blocks that only turned out to be heavy let nothing rest: a steady stream of them, of keys
+// that nobody knows, would let large requests rest for ever.
+func (p *pace) took(view bft.View, large bool, before, now time.Time) {
 	p.final = max(p.final, view)
 	if view == p.heavy && p.began.After(before) {
 		before = p.began
 	}
-	if total > largeWeight {
+	if large {
 		p.rest = now.Add(min(now.Sub(before), mostRest)) // for as long as others waited for this block
 	}
 }

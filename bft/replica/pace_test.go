@@ -18,7 +18,7 @@ type service struct {
 	p       *pool
 	now     time.Time
 	view    bft.View
-	results func(client uint64) int // bytes that a request of a client comes to
+	results func(client uint64) int // bytes that a request of a client comes to; fresh clients are counted above 16 bits
 	came    map[bft.Digest]time.Time
 	next    map[uint64]uint64 // sequence number of each client
 	pairs   []pair
@@ -92,7 +92,7 @@ func (s *service) run(span time.Duration) {
 		}
 		results, total, left := make([]int, len(block)), 0, bft.MaxBlockResults
 		for i, r := range block {
-			results[i] = min(s.results(binary.BigEndian.Uint64(r.Client)&0xffff), left)
+			results[i] = min(s.results(binary.BigEndian.Uint64(r.Client)), left)
 			left -= results[i]
 			total += weight(r) + resultWeight(results[i])
 		}
@@ -154,7 +154,7 @@ func TestOthersHardlyWait(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			run := func(pairs ...pair) *service {
 				s := &service{p: newPool(poolBytes), now: start, pairs: pairs, results: func(client uint64) int {
-					if client == greedy {
+					if client&0xffff == greedy {
 						return c.results
 					}
 					return 100
@@ -178,6 +178,30 @@ func TestOthersHardlyWait(t *testing.T) {
 			require.LessOrEqual(t, percentile(waited, 90), c.within, seen)
 			require.GreaterOrEqual(t, float64(len(both.pairs[4].waited)), c.keeps*float64(len(alone.pairs[0].waited)), seen)
 		})
+	}
+}
+
+// Who asks for large requests has their turns beside somebody whose requests turn out to be heavy:
+// blocks with these let nothing rest, however steadily they come.
+func TestALargeRequestHasItsTurnBesideOthersLargeResults(t *testing.T) {
+	const one, often = 1, 20 // of so many fresh keys has large results, which nobody knows before
+	run := func(results int) int {
+		s := &service{p: newPool(poolBytes), now: start, pairs: []pair{
+			{client: 5, o: origin{address: "large"}, flight: 1, size: 500_000},
+			{client: one, o: origin{address: "heavy"}, flight: 64, size: 128, fresh: true},
+		}}
+		s.results = func(client uint64) int {
+			if client&0xffff == one && (client>>16)%often == 0 {
+				return results
+			}
+			return 0
+		}
+		s.run(10 * time.Second)
+		return len(s.pairs[0].waited)
+	}
+	beside := run(0)
+	for _, results := range []int{4 << 20, bft.MaxResults} {
+		require.GreaterOrEqual(t, run(results), beside/2, "%d bytes", results)
 	}
 }
 

@@ -379,11 +379,12 @@ func (p *pool) giveBack(requests []*request.Request) {
 func (p *pool) settle(view bft.View, requests []*request.Request, results []int, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ordered, total := 0, 0
+	ordered, total, large := 0, 0, false
 	keys, addresses := make(map[[32]byte]int), make(map[string]int) // what each had of the block
 	for i, r := range requests {
 		client, made := [32]byte(r.Client), resultWeight(results[i])
 		cost := weight(r) + made
+		large = large || p.pace.cost(r) > largeWeight // as it was taken to be before
 		p.pace.learn(client, made)
 		ordered, total = ordered+weight(r), total+cost
 		keys[client] += cost
@@ -397,7 +398,7 @@ func (p *pool) settle(view bft.View, requests []*request.Request, results []int,
 	}
 	p.pace.keys.note(keys, now)
 	p.pace.addresses.note(addresses, now)
-	p.pace.took(view, total, p.settled, now)
+	p.pace.took(view, large && total > largeWeight, p.settled, now)
 	if len(p.aside) > 0 { // they may know now until when they rest
 		p.news()
 		signal(p.free)
