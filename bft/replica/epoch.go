@@ -42,7 +42,9 @@ type epochRun struct {
 	proposed atomic.Uint64 // the latest view that a block was seen of
 	turned   chan struct{} // holds a token when another leader's turn may have begun
 	final    atomic.Uint64 // height of the last block that the core has announced
-	behind   atomic.Int64  // by how much the wall clock is behind the chain, in nanoseconds
+	// finalView is that block's view.
+	finalView atomic.Uint64
+	behind    atomic.Int64 // by how much the wall clock is behind the chain, in nanoseconds
 	// What the store holds, for the mark: the last final height, and the highest view voted in, by kind.
 	written  atomic.Uint64
 	voted    [bft.Finalize + 1]atomic.Uint64
@@ -133,6 +135,7 @@ func (r *Replica) newRun(ctx context.Context, m *Membership, keys EpochKeys) (*e
 		restored.Final, restored.FinalView = m.Base, 0
 	}
 	e.final.Store(uint64(restored.Final.Height))
+	e.finalView.Store(uint64(restored.FinalView))
 	e.written.Store(uint64(restored.Final.Height))
 	restored.Executed = r.ledger.recent()
 	for _, b := range restored.Blocks {
@@ -258,6 +261,7 @@ func (e *epochRun) dispatch(effects []bft.Effect) {
 			e.clockOff(x)
 		case bft.Finalized:
 			e.final.Store(uint64(x.Block.Height))
+			e.finalView.Store(uint64(x.Block.View))
 			e.meter.decide(decisionSize(x)) // in two queues
 			e.writes.put(effect)
 			e.finals.put(x)

@@ -79,6 +79,9 @@ func (r *Replica) receiveMessage(sender transport.Sender, frame []byte) error {
 		}
 		return nil
 	}
+	if run.isOver(message) {
+		return nil
+	}
 	if err := run.validate(message); err != nil {
 		return err
 	}
@@ -196,6 +199,20 @@ func (e *epochRun) hearEarly() {
 	}
 }
 
+// isOver reports whether a message is a leader's word on a view that is over, which the core drops.
+// Who is late does no wrong, but such signatures are not worth a look: a leader could have any number
+// of them verified, by blocks that are no evidence.
+func (e *epochRun) isOver(m bft.Message) bool {
+	final := bft.View(e.finalView.Load())
+	switch x := m.(type) {
+	case *bft.Block:
+		return x.View <= final
+	case bft.SignedHeader:
+		return x.View <= final
+	}
+	return false
+}
+
 // validate checks what the core relies on and cannot check itself.
 func (e *epochRun) validate(m bft.Message) error {
 	if err := e.config.Check(m); err != nil {
@@ -220,12 +237,13 @@ func (e *epochRun) validate(m bft.Message) error {
 // kept parsed.
 const parsedAhead = 8
 
-// leftTo reports whether what a block of a view carries is left to it: it is of the current view or
-// the next, or of the same leader's window. A leader whose views come later would keep requests from
-// those before, and where it leads again before long, for ever.
+// leftTo reports whether what a block of a view carries is left to it: it is above the final block,
+// and of the current view or the next, or of the same leader's window. A leader whose views come later
+// would keep requests from those before, and where it leads again before long, for ever; and one that
+// has led, likewise, by blocks that nobody looks at any more and that are no evidence.
 func (e *epochRun) leftTo(view bft.View) bool {
 	current, window := max(1, bft.View(e.view.Load())), bft.View(e.config.Window)
-	return view <= current+1 || (view-1)/window == (current-1)/window
+	return view > bft.View(e.finalView.Load()) && (view <= current+1 || (view-1)/window == (current-1)/window)
 }
 
 // validateBlock checks a block's leader, its signature, the form of its payload, and the signatures

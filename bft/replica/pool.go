@@ -352,12 +352,13 @@ func (p *pool) tryTake(view bft.View, now time.Time) (taken []*request.Request, 
 }
 
 // carried notes that a block of a view carries these requests, so that they are not proposed again
-// meanwhile.
+// meanwhile. What a block of a later view carries stays with that: if it were taken for that of an
+// earlier one, it would be proposed again as soon as the earlier one is over.
 func (p *pool) carried(view bft.View, requests []*request.Request, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range requests {
-		if item := p.byDigest[r.Digest()]; item != nil && item.view != view {
+		if item := p.byDigest[r.Digest()]; item != nil && item.view < view {
 			p.carry(item, view, now)
 		}
 	}
