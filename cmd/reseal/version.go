@@ -1,17 +1,15 @@
 package main
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
-	"github.com/reseal-bft/reseal/internal/files"
+	"github.com/reseal-bft/reseal/internal/boot"
 )
 
 // version says what this program is: what it was built from, and its own bytes, as boot chains
@@ -68,15 +66,10 @@ func readVersion() (*version, error) {
 	}
 	v.Commit, v.Modified = settings["vcs.revision"], settings["vcs.modified"] == "true"
 	v.Platform = settings["GOOS"] + "/" + settings["GOARCH"]
-	self, err := files.Open("/proc/self/exe")
+	self, err := boot.Measure("/proc/self/exe")
 	if err != nil {
 		return nil, err
 	}
-	defer self.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, self); err != nil {
-		return nil, err
-	}
-	v.SHA256 = hex.EncodeToString(sum.Sum(nil))
+	v.SHA256 = hex.EncodeToString(self[0].Digest[:])
 	return v, nil
 }
