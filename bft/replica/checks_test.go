@@ -150,6 +150,30 @@ func TestWhatIsServedIsProven(t *testing.T) {
 	}
 }
 
+// Where execution lags behind, the newest notarization may prove nothing of what is asked for.
+func TestALaggingStateProvesNothingAboveIt(t *testing.T) {
+	w := newWorld(t, bft.Size{F: 1}, 1)
+	for range 3 {
+		w.order(10)
+	}
+	third := w.blocks[2].Header
+	w.view++
+	newest := w.sign(w.headerOn(nil, third.StateHeight, third.StateRoot, false), nil)
+	require.NoError(t, w.tip.Follows(&newest.Header))
+	s := w.store()
+	keep(t, s, append(w.blocks, newest))
+	batch := s.NewBatch()
+	require.NoError(t, batch.PutCertificate(certificate(bft.Notarize, &newest.Header)))
+	require.NoError(t, batch.Commit(true))
+	r, err := w.replica(s, &peers{})
+	require.NoError(t, err)
+	for from, blocks := range map[bft.Height]int{1: 2, 2: 1, 3: 0, 4: 0} { // 2 is the state's height
+		p, err := r.provenLog(from)
+		require.NoError(t, err)
+		require.Len(t, p.blocks, blocks, "from block %d", from)
+	}
+}
+
 // keep puts final blocks on a disk.
 func keep(t *testing.T, s *store.Store, blocks []*bft.Block) {
 	batch := s.NewBatch()

@@ -200,6 +200,7 @@ var snapshotLies = []snapshotLie{
 	{name: "something behind the end", do: onContent(func(*head, *state) {}, 0)},
 	{name: "another group key before the honest state", do: onContent(func(h *head, _ *state) { h.groupKey = []byte("evil") })},
 	{name: "a part in the middle with a bit flipped", do: onPart(snapshotPart, func(p []byte) []byte { p[1<<20] ^= 1; return p })},
+	{name: "the first part with a bit flipped in its head", do: onPart(0, func(p []byte) []byte { p[200] ^= 1; return p })},
 	{name: "the first part with a bit flipped in the block", do: onPart(0, func(p []byte) []byte { p[700] ^= 1; return p })},
 	{name: "a part cut short", do: onPart(snapshotPart, func(p []byte) []byte { return p[:len(p)-1] })},
 	{name: "a part of nothing", do: onPart(snapshotPart, func(p []byte) []byte { return nil })},
