@@ -123,6 +123,37 @@ func TestASnapshotIsOfTheHeightThatItsNameSays(t *testing.T) {
 	}
 }
 
+// A snapshot on the disk is believed no more than one of a peer: its certificate is verified, and its
+// block is the one of the head, before anything is restored.
+func TestASnapshotOnTheDiskIsProven(t *testing.T) {
+	w := newWorld(t, bft.Size{F: 1}, 1)
+	for range 3 {
+		w.order(10)
+	}
+	honest := follower(t, w)
+	c := honest.ledger.certified.Load()
+	for name, change := range map[string]func(h *head, block **bft.Block){
+		"":                     func(*head, **bft.Block) {},
+		"a forged certificate": func(h *head, _ **bft.Block) { h.proof.Certificate.Signature = []byte("forged") },
+		"another block":        func(_ *head, block **bft.Block) { *block = w.blocks[c.height-2] },
+	} {
+		h, err := honest.headOf(c)
+		require.NoError(t, err)
+		block, err := honest.cfg.Store.BlockAt(c.height)
+		require.NoError(t, err)
+		change(h, &block)
+		var content bytes.Buffer
+		_, err = snapshotOf{t.Context(), c.state, h, block}.WriteTo(&content)
+		require.NoError(t, err)
+		app := &restorations{Store: kv.New()}
+		r, err := w.replicaOf(app, w.store(), &peers{})
+		require.NoError(t, err)
+		err = r.restore(c.height, &content, r.restoreApplication)
+		require.Equal(t, name == "", err == nil, "%s: %v", name, err)
+		require.Equal(t, name == "", app.n == 1, name)
+	}
+}
+
 // Epoch 0 has no group key: whoever says that it certifies a state may have made the key himself.
 func TestEpoch0CertifiesNoSnapshot(t *testing.T) {
 	for _, epoch := range []bft.Epoch{0, 1} {
