@@ -78,28 +78,34 @@ func until(ctx context.Context, try func() error) error {
 	}
 }
 
+// saying has an error said, unless it is the one that was said last: what is tried again and again
+// fails for the same reason.
+func saying(ctx context.Context, try func() error, say func(error)) func() error {
+	said := ""
+	return func() error {
+		err := try()
+		if err != nil && ctx.Err() == nil && err.Error() != said {
+			said = err.Error()
+			say(err)
+		}
+		return err
+	}
+}
+
 // run takes part in the handoff to its end.
 func (a *attempt) run(ctx context.Context, v *governance.View) {
 	log, keeper := a.p.cfg.Log, a.p.cfg.Keeper
-	err := until(ctx, func() error {
-		err := keeper.Prepare(a.to, a.round, a.epochKey)
-		if err != nil && ctx.Err() == nil {
-			log.Error("the handoff cannot begin here", "round", a.round, "error", err)
-		}
-		return err
-	})
+	err := until(ctx, saying(ctx, func() error { return keeper.Prepare(a.to, a.round, a.epochKey) }, func(err error) {
+		log.Error("the handoff cannot begin here", "round", a.round, "error", err)
+	}))
 	if err != nil {
 		return
 	}
 	chosen, err := a.takePart(ctx, v)
 	if err == nil {
-		err = until(ctx, func() error {
-			err := a.complete(ctx, chosen)
-			if err != nil && ctx.Err() == nil {
-				log.Warn("the share is not complete yet", "epoch", a.to, "error", err)
-			}
-			return err
-		})
+		err = until(ctx, saying(ctx, func() error { return a.complete(ctx, chosen) }, func(err error) {
+			log.Warn("the share is not complete yet", "epoch", a.to, "error", err)
+		}))
 	}
 	if err != nil {
 		if ctx.Err() == nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -234,4 +235,19 @@ func TestPartsBelongToOneAttempt(t *testing.T) {
 	late, err := threshold.ParsePart(h.parts[0].part.SecretBytes())
 	require.NoError(t, err)
 	require.ErrorIs(t, m.keeper.keep(&held{to: 1, round: h.round, commitment: old.commitment, part: late}), errEpochOver)
+}
+
+// What fails again and again for the same reason is said once, and another reason too.
+func TestTheSameErrorIsSaidOnce(t *testing.T) {
+	reasons := []string{"a", "a", "b", "b", "a"}
+	var said []string
+	try := saying(t.Context(), func() error {
+		err := errors.New(reasons[0])
+		reasons = reasons[1:]
+		return err
+	}, func(err error) { said = append(said, err.Error()) })
+	for len(reasons) > 0 {
+		require.Error(t, try())
+	}
+	require.Equal(t, []string{"a", "b", "a"}, said)
 }
