@@ -42,7 +42,7 @@ func TestHeadsOfAnotherGroupStopNobody(t *testing.T) {
 			}
 		}
 		r, err := New(Config{
-			Cluster: f.id, Self: 1, Store: f.store(), Network: &peers{serve: serve}, Application: kv.New(), System: newEpochs(&m, f.system.readyAt), Window: worldWindow,
+			Cluster: f.id, Self: 1, Store: f.store(), Network: &peers{serve: serve}, Application: kv.New(), System: newEpochs(&m, f.system.readyAt), Window: worldWindow, Retention: worldRetention,
 			Verifier: func(m *Membership) (bft.Scheme, error) { return saysGood{string(m.GroupKey)}, nil }, Log: slog.New(slog.DiscardHandler),
 		})
 		require.NoError(t, err)

@@ -33,7 +33,7 @@ func newFar(t testing.TB) *far {
 	for range 3 {
 		w.order(1 << 19)
 	}
-	for range leapBlocks + 50 {
+	for range worldRetention.Leap + 50 {
 		w.order(0)
 	}
 	w.orderKey("first", 3<<18)

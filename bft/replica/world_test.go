@@ -185,8 +185,12 @@ func (w *world) replicaOf(application bft.Application, s *store.Store, network N
 	return New(Config{
 		Cluster: w.id, Self: 1, Store: s, Network: network, Application: application, System: newEpochs(first, w.system.readyAt), Window: worldWindow,
 		Verifier: func(m *Membership) (bft.Scheme, error) { return saysGood{string(m.GroupKey)}, nil }, Log: slog.New(slog.DiscardHandler),
+		Retention: worldRetention,
 	})
 }
+
+// worldRetention has a leap that is soon made: thousands of blocks take minutes under the race detector.
+var worldRetention = Retention{Kept: keptBlocks, Leap: 1 << 9}
 
 func (w *world) store() *store.Store {
 	s, err := store.Open(w.t.TempDir(), w.id, store.Options{})
