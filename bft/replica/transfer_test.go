@@ -249,7 +249,7 @@ func checkDrips(f *far) error {
 	}
 	began := time.Now()
 	agreed, err := r.catchUp(context.Background())
-	if took := time.Since(began); err != nil || !agreed || took > time.Minute || r.ledger.latest.Load().height != f.ledger.latest.Load().height {
+	if took := time.Since(began); err != nil || !agreed || took > 30*time.Second || r.ledger.latest.Load().height != f.ledger.latest.Load().height {
 		return fmt.Errorf("agreed: %t after %s, at height %d: %w", agreed, took, r.ledger.latest.Load().height, err)
 	}
 	return nil
