@@ -88,6 +88,9 @@ func (x *intruder) enter(ctx context.Context, id bft.ReplicaID, plants bool) err
 		return fmt.Errorf("the intruder is in %d replicas: the cluster does not follow the plan", len(x.at))
 	}
 	node := x.c.nodes[id-1]
+	if node == nil { // the play was broken off
+		return fmt.Errorf("replica %d is down when the intruder comes", id)
+	}
 	v := node.State()
 	x.judge.enter(v.Epoch, id)
 	m, err := readMemory(node)
