@@ -91,7 +91,7 @@ intruder: ## Play SEEDS seeds of an intruder, from SEED on, on KEYSTORE (file, s
 INTRUDER := go test -count=1 -timeout 20m -tags checksums ./recovery/recoverytest -run Intruder -v
 .PHONY: intruder-ci
 intruder-ci: ## Play the seeds of the intruder that every submission has to hold against; votes are checksums, which halves the cost
-	$(INTRUDER) -seeds 200 -at-once 16
+	$(INTRUDER) -seeds 200 -at-once 8
 	$(INTRUDER) -seeds 20 -keystore softhsm
 	$(INTRUDER) -seeds 8 -keystore swtpm
 
