@@ -32,7 +32,8 @@
 //
 // On two cores about 5000 seeds an hour on files (with votes as checksums, tag "checksums", which
 // halves the cost), 2400 on SoftHSM, 650 on software TPMs. A seed spends its time on dealings and
-// handshakes, and on waiting for rounds: so many are played at once.
+// handshakes, and on waiting for rounds: so many are played at once. One that came to no end among
+// many is played again, alone: what is judged is what the intruder has, and not the machine.
 //
 // # What it does not promise
 //
