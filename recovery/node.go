@@ -286,7 +286,7 @@ func (n *Node) listen() error {
 		listen = n.cfg.Genesis.Members[n.cfg.Self-1].Address
 	}
 	n.transport, err = n.cfg.Network(transport.Config{
-		Cluster: n.cluster, Self: n.cfg.Self, Listen: listen, Certificate: certificate, Identity: n.cfg.Keystore.Identity(), Memory: n.cfg.Memory, Log: n.log,
+		Cluster: n.cluster, Self: n.cfg.Self, Listen: listen, Certificate: certificate, Identity: n.cfg.Keystore.Identity(), Memory: n.cfg.Memory, Log: n.log, F: n.cfg.Genesis.F,
 		Handler: n.receive, Admit: n.admit, Named: n.named, OnLost: n.miss, Starting: func() bool { return !n.serving.Load() },
 	})
 	return err

@@ -33,7 +33,7 @@ func TestANewConnectionTakesOverInOrder(t *testing.T) {
 				}
 			}},
 			peers: map[bft.ReplicaID]*peer{2: {Peer: members[1].peer}}, incoming: make(map[bft.ReplicaID]*incoming),
-			handling: make(map[bft.ReplicaID]chan struct{}), twins: newTwins(slog.New(slog.DiscardHandler)), ctx: context.Background(),
+			handling: make(map[bft.ReplicaID]chan struct{}), twins: newTwins(slog.New(slog.DiscardHandler), 1), ctx: context.Background(),
 		}
 		state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{certificate.Leaf}}
 		frames := func(data ...string) (conn net.Conn) {

@@ -51,8 +51,9 @@ type Config struct {
 	// Identity signs for those who ask whether the certificate's key is the replica's now, see
 	// [Client.CallVouched]. Nil: nobody is told.
 	Identity crypto.Signer
-	// Peers are the other replicas.
+	// Peers are the other replicas, F of which may be Byzantine.
 	Peers []Peer
+	F     int
 	// Handler is called with each frame that arrives: those of one peer in order, of different ones
 	// at once. While it blocks, nothing more is read from that peer. The frame may be kept but not
 	// changed.
@@ -145,7 +146,7 @@ func New(cfg Config) (*Transport, error) {
 	if cfg.Identity != nil {
 		t.HandleClient(methodVouch, (&voucher{t: t}).serve)
 	}
-	t.turns, t.twins = newTurns(max(1, runtime.GOMAXPROCS(0)/2)), newTwins(cfg.Log)
+	t.turns, t.twins = newTurns(max(1, runtime.GOMAXPROCS(0)/2)), newTwins(cfg.Log, cfg.F)
 	t.clients = t.newClientServer()
 	t.calls = newCallers("replicas", 0, peerConnections, cfg.Memory.Calls, cfg.Log)
 	t.server = t.newServer()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -32,10 +33,12 @@ var errTwin = errors.New("another process that runs as this replica is connected
 
 // twins notices replicas that run twice, this one included. Safe for concurrent use.
 type twins struct {
-	log *slog.Logger
+	log    *slog.Logger
+	faulty int // f: whom that many accuse may be accused by liars alone
 
-	mu    sync.Mutex
-	peers map[bft.ReplicaID]*appearances
+	mu     sync.Mutex
+	peers  map[bft.ReplicaID]*appearances
+	accuse map[bft.ReplicaID]time.Time // the peers that say it of this replica, and when they last did
 }
 
 // appearances are how a replica has shown itself.
@@ -47,8 +50,8 @@ type appearances struct {
 	told    time.Time           // when the log was last told
 }
 
-func newTwins(log *slog.Logger) *twins {
-	return &twins{log: log, peers: make(map[bft.ReplicaID]*appearances)}
+func newTwins(log *slog.Logger, faulty int) *twins {
+	return &twins{log: log, faulty: faulty, peers: make(map[bft.ReplicaID]*appearances), accuse: make(map[bft.ReplicaID]time.Time)}
 }
 
 func (t *twins) of(id bft.ReplicaID) *appearances {
@@ -79,11 +82,18 @@ func (t *twins) appears(id bft.ReplicaID, certificate []byte) bool {
 	return a.runsTwice(now)
 }
 
-// told takes a peer's word that two processes run as this replica.
+// told takes a peer's word that two processes run as this replica. It is believed, and said on, when
+// f + 1 peers have said so within twinSeen, one of which has seen it: f of them may lie, and this
+// replica's own word would make their lie the word of f + 1.
 func (t *twins) told(self, by bft.ReplicaID) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.found(self, t.of(self), time.Now(), "says", by)
+	now := time.Now()
+	t.accuse[by] = now
+	maps.DeleteFunc(t.accuse, func(_ bft.ReplicaID, said time.Time) bool { return now.Sub(said) >= twinSeen })
+	if len(t.accuse) > t.faulty {
+		t.found(self, t.of(self), now, "say", slices.Sorted(maps.Keys(t.accuse)))
+	}
 	return fmt.Errorf("replica %d: %w", by, errTwin)
 }
 
@@ -103,7 +113,7 @@ func (a *appearances) runsTwice(now time.Time) bool {
 }
 
 // Twice returns the replicas as which two processes were seen to run within the last minute; of this
-// replica, by what peers have told it.
+// replica, by what F + 1 peers have told it.
 func (t *Transport) Twice() []bft.ReplicaID {
 	t.twins.mu.Lock()
 	defer t.twins.mu.Unlock()

@@ -148,10 +148,14 @@ func Twice(members []Member, id bft.ReplicaID) (by []bft.ReplicaID) {
 	return by
 }
 
-// Single fails when f + 1 replicas say that two processes run as one replica: both vote.
+// Single fails when f + 1 replicas say that two processes run as one replica, each of which has
+// proved that it has its identity key: both vote. Liars alone cannot make it fail. A Byzantine
+// replica that shows certificates in turn can, of itself: it is not to be told from two processes,
+// and what is to be done is the same.
 func (m *Members) Single(members []Member) error {
+	proven := slices.DeleteFunc(slices.Clone(members), func(member Member) bool { return member.Unproven != "" })
 	for _, peer := range m.peers {
-		if by := Twice(members, peer.ID); len(by) > m.genesis.F {
+		if by := Twice(proven, peer.ID); len(by) > m.genesis.F {
 			return fmt.Errorf("two processes ran as replica %d within the last minute, and may vote against each other: stop both, and start the one that is meant to run", peer.ID)
 		}
 	}

@@ -132,3 +132,22 @@ func TestClocksThatAreOff(t *testing.T) {
 	}
 	require.Len(t, members.ClocksOff(far), 2)
 }
+
+// A replica runs twice if f + 1 say so that have proved who they are: f liars do not make `status`
+// fail, nor does one who has an old key of several replicas.
+func TestSingleIsNotForLiarsToSay(t *testing.T) {
+	genesis, err := Create(t.Context(), plan(t, File))
+	require.NoError(t, err)
+	members, err := Dial(genesis)
+	require.NoError(t, err)
+	defer members.Close()
+	require.Equal(t, 1, genesis.F)
+	state := stateText(1, 1)
+	answers := told(t, state, state, state, state)
+	answers[0].Info.Twice = []bft.ReplicaID{1, 2, 3, 4}
+	require.NoError(t, members.Single(answers))
+	answers[2].Info.Twice, answers[2].Unproven = []bft.ReplicaID{3}, "no vouching"
+	require.NoError(t, members.Single(answers))
+	answers[3].Info.Twice = []bft.ReplicaID{3}
+	require.ErrorContains(t, members.Single(answers), "two processes ran as replica 3")
+}
