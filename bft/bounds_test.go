@@ -184,7 +184,7 @@ func TestBoundOfViews(t *testing.T) {
 	}
 	require.Equal(t, View(maxViews), core.View())
 	views, blocks := core.Held()
-	require.LessOrEqual(t, views, maxViews+votesAhead)
+	require.LessOrEqual(t, views, maxViews+VotesAhead)
 	require.LessOrEqual(t, blocks, 2)
 
 	again, err := New(cfg, kept)

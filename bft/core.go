@@ -7,10 +7,10 @@ import (
 
 // Bounds on what a core holds and says.
 const (
-	// votesAhead is how far above its own view a replica counts votes.
-	votesAhead = 64
-	// blocksAhead is how far above its own view it keeps blocks.
-	blocksAhead = 8
+	// VotesAhead is how far above its own view a replica counts votes.
+	VotesAhead = 64
+	// BlocksAhead is how far above its own view it keeps blocks.
+	BlocksAhead = 8
 	// viewsBehind is how far below the final block's view it remembers what was voted.
 	viewsBehind = 32
 	// maxViews bounds the views that may pass without a final block. The time for a view and the
@@ -217,7 +217,7 @@ func (c *Core) receive(ev Receive) {
 
 // onBlock takes in a proposal of the view's leader.
 func (c *Core) onBlock(b *Block) {
-	if b.View <= c.finalView || b.View > c.view+blocksAhead || b.Proposer != c.cfg.LeaderOf(b.View) {
+	if b.View <= c.finalView || b.View > c.view+BlocksAhead || b.Proposer != c.cfg.LeaderOf(b.View) {
 		return
 	}
 	r := c.ensure(b.View)
@@ -261,7 +261,7 @@ func (c *Core) advance(r *round) {
 
 // onHeader takes in the header that a peer has from the view's leader.
 func (c *Core) onHeader(h SignedHeader) {
-	if h.View <= c.finalView || h.View > c.view+blocksAhead || h.Proposer != c.cfg.LeaderOf(h.View) {
+	if h.View <= c.finalView || h.View > c.view+BlocksAhead || h.Proposer != c.cfg.LeaderOf(h.View) {
 		return
 	}
 	if r := c.ensure(h.View); r != nil {
@@ -271,7 +271,7 @@ func (c *Core) onHeader(h SignedHeader) {
 
 // onEvidence takes in a peer's proof that the leader of a view is Byzantine.
 func (c *Core) onEvidence(e Evidence) {
-	if e.Validate() != nil || e.A.View > c.view+votesAhead || e.A.Proposer != c.cfg.LeaderOf(e.A.View) {
+	if e.Validate() != nil || e.A.View > c.view+VotesAhead || e.A.Proposer != c.cfg.LeaderOf(e.A.View) {
 		return
 	}
 	if e.A.View < c.views.low {

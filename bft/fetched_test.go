@@ -77,9 +77,9 @@ func TestOrphansAreLetGoOf(t *testing.T) {
 		core.Step(Now{}, Receive{2, b})
 		core.enter(v + 1)
 	}
-	require.Greater(t, len(core.tree), blocksAhead)
-	require.LessOrEqual(t, len(core.tree), 2*blocksAhead+2)
-	require.LessOrEqual(t, len(core.orphans), 2*blocksAhead+2)
+	require.Greater(t, len(core.tree), BlocksAhead)
+	require.LessOrEqual(t, len(core.tree), 2*BlocksAhead+2)
+	require.LessOrEqual(t, len(core.orphans), 2*BlocksAhead+2)
 }
 
 // A block that was asked for because of a vote is taken in its view only; when it turns out to be

@@ -169,7 +169,7 @@ func (c *Core) onExecuted(ev Executed) {
 	for i := range claims {
 		c.checkClaim(&claims[i])
 	}
-	c.eachRound(max(c.finalView+1, c.view-min(c.view, votesAhead)), func(r *round) {
+	c.eachRound(max(c.finalView+1, c.view-min(c.view, VotesAhead)), func(r *round) {
 		if r.view < c.view {
 			c.tryFirst(r)
 		}
@@ -268,7 +268,7 @@ func (c *Core) isCertified(v View, block Digest) bool {
 // ones, since what is lower and of use is among their ancestors.
 func (c *Core) seek() {
 	sought := 0
-	for v := c.view + votesAhead; v > c.finalView && sought < maxMissing; v-- {
+	for v := c.view + VotesAhead; v > c.finalView && sought < maxMissing; v-- {
 		r := c.at(v)
 		if r == nil {
 			continue

@@ -67,22 +67,22 @@ func TestHowFarAheadPeersMaySpeak(t *testing.T) {
 		b.View, b.Proposer = v, core.cfg.LeaderOf(v)
 		return b
 	}
-	for _, ahead := range []View{blocksAhead, blocksAhead + 1} {
+	for _, ahead := range []View{BlocksAhead, BlocksAhead + 1} {
 		v := core.View() + ahead
 		b := at(v)
 		say(b.Proposer, b)
 		say(b.Proposer, SignedHeader{b.Header, b.Signature})
 		r := core.at(v)
-		require.Equal(t, ahead == blocksAhead, r != nil && r.heard && len(r.nodes) == 1, "a block %d views ahead", ahead)
+		require.Equal(t, ahead == BlocksAhead, r != nil && r.heard && len(r.nodes) == 1, "a block %d views ahead", ahead)
 	}
-	for _, ahead := range []View{votesAhead, votesAhead + 1} {
+	for _, ahead := range []View{VotesAhead, VotesAhead + 1} {
 		v := core.View() + ahead
 		say(1, Vote{Statement{3, v, Nullify, Digest{}}, true, []byte{1}})
 		b := at(v)
 		say(1, newEvidence(SignedHeader{b.Header, b.Signature}, SignedHeader{another(b, 1).Header, b.Signature}))
 		r := core.at(v)
-		require.Equal(t, ahead == votesAhead, r != nil && r.seen == 1, "a vote %d views ahead", ahead)
-		require.Equal(t, ahead == votesAhead, r != nil && r.convicted, "evidence %d views ahead", ahead)
+		require.Equal(t, ahead == VotesAhead, r != nil && r.seen == 1, "a vote %d views ahead", ahead)
+		require.Equal(t, ahead == VotesAhead, r != nil && r.convicted, "evidence %d views ahead", ahead)
 	}
 	_, views := core.Held()
 	require.LessOrEqual(t, views, 2)

@@ -23,8 +23,8 @@ func (cfg *Config) Validate() error {
 			return fmt.Errorf("leader %d is not one of 1 to %d", id, n)
 		}
 	}
-	if cfg.Window < 1 || cfg.Window > votesAhead {
-		return fmt.Errorf("leader window %d: need 1 to %d views", cfg.Window, votesAhead)
+	if cfg.Window < 1 || cfg.Window > VotesAhead {
+		return fmt.Errorf("leader window %d: need 1 to %d views", cfg.Window, VotesAhead)
 	}
 	return cfg.Timeouts.Validate()
 }

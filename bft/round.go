@@ -130,7 +130,7 @@ func (c *Core) at(v View) *round {
 // ensure returns the round of a view, made when there is none. It is nil for views out of bounds.
 func (c *Core) ensure(v View) *round {
 	s := &c.views
-	if v < s.low || v > c.lastView()+votesAhead {
+	if v < s.low || v > c.lastView()+VotesAhead {
 		return nil
 	}
 	for View(len(s.list)) <= v-s.low {
@@ -157,7 +157,7 @@ func (c *Core) lastView() View { return c.finalView + maxViews }
 // shutBelow shuts the views that lie so far below the current one that no vote in them changes what
 // may be built upon.
 func (c *Core) shutBelow() {
-	for ; c.shut+blocksAhead < c.view; c.shut++ {
+	for ; c.shut+BlocksAhead < c.view; c.shut++ {
 		if r := c.at(c.shut); r != nil {
 			c.close(r)
 		}

@@ -9,7 +9,7 @@ const (
 	MaxFetch = 512
 	// maxNodes bounds the blocks held above the final one: those that are notarized, one in a view,
 	// and few others.
-	maxNodes = maxViews + 2*votesAhead
+	maxNodes = maxViews + 2*VotesAhead
 )
 
 var emptyPayload = PayloadDigest(nil)

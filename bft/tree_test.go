@@ -69,7 +69,7 @@ func TestABlockThatIsFetchedAgainKeepsItsChildren(t *testing.T) {
 	say(1, blocks[0])
 	say(1, blocks[1])
 	feed(core, proves(core, about(Notarize, blocks[1])))
-	for v := View(3); v <= 3+blocksAhead; v++ {
+	for v := View(3); v <= 3+BlocksAhead; v++ {
 		feed(core, proves(core, nullification(3, v)))
 	}
 	require.NotContains(t, core.tree, blocks[0].Digest())

@@ -5,7 +5,7 @@ import "slices"
 // onVote counts a vote that came on its sender's own channel. Nothing else attributes a vote: any q
 // partial signatures on a statement yield everybody's.
 func (c *Core) onVote(from ReplicaID, v Vote) {
-	if v.View < c.views.low || v.View > c.view+votesAhead || len(v.Partial) == 0 {
+	if v.View < c.views.low || v.View > c.view+VotesAhead || len(v.Partial) == 0 {
 		return
 	}
 	r := c.ensure(v.View)

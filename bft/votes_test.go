@@ -30,7 +30,7 @@ func TestVotesInAViewThatIsShut(t *testing.T) {
 		hand(core, notarize(b), true, 1)
 	}
 	proves(core, about(Notarize, blocks[1]))
-	for v := View(3); v <= 3+blocksAhead; v++ {
+	for v := View(3); v <= 3+BlocksAhead; v++ {
 		proves(core, nullification(3, v))
 	}
 	for v, b := range blocks {

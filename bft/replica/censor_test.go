@@ -76,9 +76,9 @@ func TestBlocksOfEarlierViewsKeepNoRequests(t *testing.T) {
 	}
 
 	settle(18)
-	require.True(t, e.isOver(&bft.Block{Header: bft.Header{View: 18}}))
-	require.True(t, e.isOver(bft.SignedHeader{Header: bft.Header{View: 18}}))
-	require.False(t, e.isOver(&bft.Block{Header: bft.Header{View: 19}}))
+	require.True(t, e.ignores(&bft.Block{Header: bft.Header{View: 18}}))
+	require.True(t, e.ignores(bft.SignedHeader{Header: bft.Header{View: 18}}))
+	require.False(t, e.ignores(&bft.Block{Header: bft.Header{View: 19}}))
 	require.NoError(t, r.Enqueue(requests[0]))
 	block(4, 1)
 	require.Equal(t, 1, took(), "a block of a view below the final one keeps it")

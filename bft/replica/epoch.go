@@ -53,6 +53,7 @@ type epochRun struct {
 	timers   map[bft.TimerKind]*time.Timer
 	headers  headerCache
 	fetches  fetches
+	scrutiny scrutiny
 
 	group       *errgroup.Group
 	ctx         context.Context
@@ -145,6 +146,7 @@ func (r *Replica) newRun(ctx context.Context, m *Membership, keys EpochKeys) (*e
 	if e.core, err = bft.New(e.config, restored); err != nil {
 		return nil, fmt.Errorf("start the core of epoch %d: %w", m.Epoch, err)
 	}
+	e.view.Store(uint64(e.core.View()))
 	if r.cfg.Observe != nil {
 		e.observe = r.cfg.Observe(e.config, restored)
 	}

@@ -79,10 +79,10 @@ func (r *Replica) receiveMessage(sender transport.Sender, frame []byte) error {
 		}
 		return nil
 	}
-	if run.isOver(message) {
+	if run.ignores(message) {
 		return nil
 	}
-	if err := run.validate(message); err != nil {
+	if err := run.examine(sender, message); err != nil {
 		return err
 	}
 	if status, ok := message.(bft.Status); ok && status.FinalHeight > bft.Height(run.final.Load())+littleBehind {
@@ -186,8 +186,9 @@ func (e *epochRun) hearEarly() {
 		if member := e.membership.Member(from.id); member == nil || !member.Accepts(ed25519.PublicKey(from.key)) {
 			continue
 		}
+		sender := transport.Sender{ID: from.id, EpochKey: ed25519.PublicKey(from.key)}
 		for _, m := range peer.messages {
-			if e.validate(m) != nil {
+			if e.ignores(m) || e.examine(sender, m) != nil {
 				continue
 			}
 			if vote, ok := m.(bft.Vote); ok {
@@ -199,21 +200,32 @@ func (e *epochRun) hearEarly() {
 	}
 }
 
-// isOver reports whether a message is a leader's word on a view that is over, which the core drops.
-// Who is late does no wrong, but such signatures are not worth a look: a leader could have any number
-// of them verified, by blocks that are no evidence.
-func (e *epochRun) isOver(m bft.Message) bool {
-	final := bft.View(e.finalView.Load())
+// ignores reports whether a message is a leader's word on a view that is over, or on one so far ahead
+// that it does not count yet: the core drops it. Who is late, or has gone on, does no wrong, but such
+// signatures are not worth a look: a leader could have any number of them verified, by blocks that
+// are no evidence.
+func (e *epochRun) ignores(m bft.Message) bool {
+	final, view := bft.View(e.finalView.Load()), max(1, bft.View(e.view.Load()))
+	if broken("words-of-any-view") {
+		return false
+	}
 	switch x := m.(type) {
 	case *bft.Block:
-		return x.View <= final
+		return x.View <= final || x.View > view+wordsAhead
 	case bft.SignedHeader:
-		return x.View <= final
+		return x.View <= final || x.View > view+wordsAhead
+	case bft.Evidence:
+		return x.A.View > view+bft.VotesAhead
 	}
 	return false
 }
 
-// validate checks what the core relies on and cannot check itself.
+// wordsAhead is how many views ahead of this replica's a leader's word is looked at: more than the
+// core keeps, as what waits before it may bring the core to later views.
+const wordsAhead = 2 * bft.BlocksAhead
+
+// validate checks what the core relies on and cannot check itself. What a peer sends unasked is
+// examined instead.
 func (e *epochRun) validate(m bft.Message) error {
 	if err := e.config.Check(m); err != nil {
 		return err
