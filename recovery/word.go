@@ -16,6 +16,7 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/replica"
 	"github.com/reseal-bft/reseal/bft/transport"
+	"github.com/reseal-bft/reseal/recovery/internal/plant"
 )
 
 // The log names the keys of others, and a replica that is behind has an old log: whoever was in the
@@ -137,7 +138,7 @@ func (n *Node) present(ctx context.Context, last bft.Epoch) error {
 		switch {
 		case m.Epoch > last:
 			return fmt.Errorf("epoch %d is over", last)
-		case count+1 >= m.Size.Quorum():
+		case count+1 >= m.Size.Quorum(), plant.Bug("nobody-vouches"), plant.Bug("few-vouch") && count >= m.Size.F:
 			return nil
 		}
 		select {

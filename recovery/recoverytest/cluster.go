@@ -56,6 +56,11 @@ type cluster struct {
 	// skews are how far clocks are off, and cut whom the network brings nothing; by replica.
 	skews []atomic.Int64
 	cut   []atomic.Bool
+	// taken are those where the intruder is; behind is one that is cut off for several epochs, and
+	// hears there what it said itself.
+	taken  []atomic.Bool
+	behind bft.ReplicaID
+	echo   atomic.Pointer[echo]
 }
 
 func newCluster(ctx context.Context, plan Plan, fleet Fleet, log *slog.Logger) (*cluster, error) {
@@ -69,7 +74,7 @@ func newCluster(ctx context.Context, plan Plan, fleet Fleet, log *slog.Logger) (
 	}
 	n := bft.Size{F: plan.F, C: plan.C}.N()
 	ms := func(n int) governance.Duration { return governance.Duration(time.Duration(n) * time.Millisecond) }
-	c := &cluster{patience: plan.patience(), operator: operator, client: own, log: log, fleet: fleet, skews: make([]atomic.Int64, n), cut: make([]atomic.Bool, n), genesis: &governance.Genesis{
+	c := &cluster{patience: plan.patience(), operator: operator, client: own, log: log, fleet: fleet, skews: make([]atomic.Int64, n), cut: make([]atomic.Bool, n), taken: make([]atomic.Bool, n), genesis: &governance.Genesis{
 		Name: "intruder", Created: time.Now().UTC().Truncate(time.Second), F: plan.F, C: plan.C,
 		Operators: []ed25519.PublicKey{public}, OperatorQuorum: 1, RoundDeadline: governance.Duration(deadline), Window: 4,
 		Timeouts: governance.Timeouts{View: ms(800), ViewMax: ms(1600), Finalize: ms(50), Idle: ms(100), Resend: ms(300), Ahead: ms(10000)},
@@ -329,7 +334,7 @@ func (l line) CallUnder(ctx context.Context, as tls.Certificate, to bft.ReplicaI
 // CallVouched implements [recovery.Network].
 func (l line) CallVouched(ctx context.Context, to bft.ReplicaID, method string, request []byte) ([]byte, ed25519.PublicKey, error) {
 	if l.down(to) {
-		return nil, nil, errCut
+		return l.c.says(l.self, to, method)
 	}
 	return l.Transport.CallVouched(ctx, to, method, request)
 }
@@ -370,7 +375,7 @@ func (c *cluster) describe() string {
 func (c *cluster) settle(ctx context.Context, epoch bft.Epoch) error {
 	return c.await(ctx, fmt.Sprintf("epoch %d has begun everywhere", epoch), func() bool {
 		for id := range c.ids() {
-			if node := c.nodes[id-1]; node != nil {
+			if node := c.nodes[id-1]; node != nil && id != c.behind {
 				info := node.Info()
 				h := info.Holds
 				if h.Epoch != epoch || h.Waiting || h.Sealed != epoch || info.View.Epoch != epoch || h.Share != info.View.Member(id).HoldsShare {

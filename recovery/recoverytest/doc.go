@@ -9,7 +9,9 @@
 // ahead, keys in the token, files in the keystore's directory, a share of no worth), sets clocks,
 // cuts the network, and leaves when the replica reboots in a round in which it is due. Other
 // replicas are quarantined, miss their deadlines, crash in the middle of a handoff, or come back
-// late. In every epoch the judge then tries, with all that was ever taken:
+// late; or one is cut off for several epochs, and is then asked for all that it gives under the keys
+// that its log names, which the intruder has found since, in one after the other. In every epoch the
+// judge then tries, with all that was ever taken:
 //
 //   - the group secret, and any share of an epoch in which its replica was clean. What was taken
 //     are values of unknown polynomials, so whether they determine a secret is a matter of linear
@@ -24,7 +26,7 @@
 //   - whether a replica signs by what was planted.
 //
 // A [Report] without findings says that all of it failed. With the build tag "mutants" the tests
-// plant again the eight faults by which it once did not (devices.Faults), and the judge finds each.
+// plant again the faults by which it once did not (devices.Faults), and the judge finds each.
 //
 // The command to play seeds, and to play one again, is
 //

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/store"
@@ -38,6 +39,8 @@ type intruder struct {
 	loot  loot
 	at    map[bft.ReplicaID]bool
 	draw  *rand.Rand
+	// left is when it last left a replica, or cut one off.
+	left time.Time
 	// revoked: the log has revoked a boot state.
 	revoked bool
 	// unsettled is what the cluster did not do in time.
@@ -93,6 +96,7 @@ func (x *intruder) enter(ctx context.Context, id bft.ReplicaID, plants bool) err
 	}
 	v := node.State()
 	x.judge.enter(v.Epoch, id)
+	x.c.taken[id-1].Store(true)
 	m, err := readMemory(node)
 	if err != nil {
 		return err
@@ -114,21 +118,39 @@ func (x *intruder) enter(ctx context.Context, id bft.ReplicaID, plants bool) err
 			return err
 		}
 	}
-	base, err := x.c.base(ctx, id) // of this epoch; of those to come nobody knows it
+	terms, err := x.terms(ctx, id)
 	if err != nil {
 		return err
 	}
 	slices.SortFunc(keys, func(a, b ed25519.PrivateKey) int { return bytes.Compare(a, b) })
 	for _, key := range slices.CompactFunc(keys, func(a, b ed25519.PrivateKey) bool { return bytes.Equal(a, b) }) {
-		for e := v.Epoch; e <= v.Epoch+ahead; e++ {
-			certificate, err := transport.Credential(x.c.keystores[id-1].Identity(), x.c.genesis.ClusterID(), id, transport.Term{Epoch: e, Base: base}, key)
+		for _, term := range terms {
+			certificate, err := transport.Credential(x.c.keystores[id-1].Identity(), x.c.genesis.ClusterID(), id, term, key)
 			if err != nil {
 				return err
 			}
-			x.loot.credentials = append(x.loot.credentials, credential{id, v.Epoch, e, certificate})
+			x.loot.credentials = append(x.loot.credentials, credential{id, v.Epoch, term.Epoch, certificate})
 		}
 	}
 	return nil
+}
+
+// terms are what the intruder has credentials say of their epoch: this one, those to come, whose
+// base nobody knows, and that of one that is left behind.
+func (x *intruder) terms(ctx context.Context, id bft.ReplicaID) ([]transport.Term, error) {
+	now, err := x.c.term(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	terms := []transport.Term{now}
+	for e := now.Epoch + 1; e <= now.Epoch+ahead; e++ {
+		terms = append(terms, transport.Term{Epoch: e, Base: now.Base})
+	}
+	if x.c.behind == 0 {
+		return terms, nil
+	}
+	then, err := x.c.term(ctx, x.c.behind)
+	return append(terms, then), err
 }
 
 // plant leaves in the device what the fleet knows of, and a secret for the next epoch, with an

@@ -24,6 +24,7 @@ const scalarLen = 32
 type loot struct {
 	shares      [][]byte
 	parts       []takenPart
+	points      []takenPoint
 	keys        map[[32]byte]bool
 	records     map[string][]byte // of disks; the name begins with the replica
 	credentials []credential
@@ -220,7 +221,24 @@ func (j *judge) equations(l *loot, findings *[]string) *System {
 			j.knowPart(p, know)
 		}
 	}
+	for _, p := range l.points {
+		know(j.point(p), p.secret[5:])
+	}
 	return system
+}
+
+// point is phi(to, from) of a dealing.
+func (j *judge) point(p takenPoint) Form {
+	form, x := Form{}, big.NewInt(1)
+	for k := range j.params.T {
+		y := new(big.Int).Set(x)
+		for l := range j.params.F + 1 {
+			form.Add(j.unknown(p.dealing, k, l), y)
+			y = new(big.Int).Mul(y, big.NewInt(int64(p.from)))
+		}
+		x = new(big.Int).Mul(x, big.NewInt(int64(p.to)))
+	}
+	return form
 }
 
 // genuine: the part is of its commitment.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"unsafe"
 
+	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/store"
 	"github.com/reseal-bft/reseal/recovery"
 	"github.com/reseal-bft/reseal/threshold"
@@ -54,6 +55,13 @@ func readMemory(node *recovery.Node) (*memory, error) {
 type takenPart struct {
 	commitment *threshold.Commitment
 	secret     []byte
+}
+
+// takenPoint is one that its receiver was given, phi(to, from) of a dealing.
+type takenPoint struct {
+	dealing  bft.Digest
+	from, to bft.ReplicaID
+	secret   []byte
 }
 
 type reader struct {

@@ -48,6 +48,11 @@ type Turn struct {
 	Recovers bft.ReplicaID
 	Mishap   Mishap
 	Whom     bft.ReplicaID
+	// Behind is one to which the network brings nothing any more, in turns on end, but what the
+	// intruder says where it is. Before it hears of the others again it is asked for what it gives
+	// under the keys that its log names. HasDealt: it is cut off in the middle of the first handoff.
+	Behind   bft.ReplicaID
+	HasDealt bool
 	// Revokes: the operator revokes a boot state, on machines that have TPMs.
 	Revokes bool
 }
@@ -72,6 +77,9 @@ func NewPlan(seed uint64) Plan {
 		d.size.F = 2
 	case 1:
 		d.size.C = 1
+	case 5, 6, 7:
+		d.size.F += d.IntN(8) / 7
+		return Plan{Seed: seed, F: d.size.F, Turns: d.leftBehind()}
 	}
 	p := Plan{Seed: seed, F: d.size.F, C: d.size.C}
 	turns := 3 + d.IntN(2)
@@ -90,6 +98,35 @@ type drawing struct {
 	size   bft.Size
 	inside []bft.ReplicaID
 	lapsed bft.ReplicaID // without a share: due in the next turn
+}
+
+// leftBehind draws turns in which one is cut off, while the intruder goes from one of the others to
+// the next, each before it recovers.
+func (d *drawing) leftBehind() (turns []Turn) {
+	left := d.other()
+	met := []bft.ReplicaID{left}
+	move := func(behind bft.ReplicaID) {
+		t := Turn{Plants: d.IntN(3) > 0, Behind: behind}
+		for len(d.inside) < d.size.F && len(met) < d.size.N() {
+			id := d.other(met...)
+			t.Enter, d.inside, met = append(t.Enter, id), append(d.inside, id), append(met, id)
+		}
+		if t.Recovers = d.other(left); len(d.inside) > 0 {
+			t.Recovers = d.inside[0]
+		}
+		d.inside = without(d.inside, t.Recovers)
+		turns = append(turns, t)
+	}
+	first := d.IntN(2)
+	if first == 1 {
+		turns = append(turns, Turn{Recovers: d.other(left)})
+	}
+	for range d.size.F + 1 + d.IntN(2) {
+		move(left)
+	}
+	turns[first].HasDealt = d.IntN(2) == 0
+	move(0)
+	return turns
 }
 
 func (d *drawing) turn() Turn {
@@ -156,6 +193,11 @@ func without(ids []bft.ReplicaID, but ...bft.ReplicaID) []bft.ReplicaID {
 	return slices.DeleteFunc(slices.Clone(ids), func(id bft.ReplicaID) bool { return slices.Contains(but, id) })
 }
 
+// LeavesBehind says whether one is cut off in it for several epochs.
+func (p Plan) LeavesBehind() bool {
+	return slices.ContainsFunc(p.Turns, func(t Turn) bool { return t.Behind != 0 })
+}
+
 // String tells the plan in words.
 func (p Plan) String() string {
 	var b strings.Builder
@@ -173,6 +215,13 @@ func (p Plan) String() string {
 		}
 		if t.Revokes {
 			b.WriteString(" a boot state is revoked;")
+		}
+		if t.Behind != 0 {
+			fmt.Fprintf(&b, " replica %d is cut off", t.Behind)
+			if t.HasDealt {
+				b.WriteString(" when it has dealt")
+			}
+			b.WriteString(";")
 		}
 		if t.Mishap != NoMishap {
 			fmt.Fprintf(&b, " replica %d %v;", t.Whom, t.Mishap)

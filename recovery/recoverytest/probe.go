@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
 
@@ -63,32 +62,11 @@ func (x *intruder) usable(v *governance.View, epoch bft.Epoch) []credential {
 	return out
 }
 
-// base is the block on which a replica's epoch builds, as it tells anybody.
-func (c *cluster) base(ctx context.Context, id bft.ReplicaID) (base bft.Digest, err error) {
-	peers, err := c.peers(0)
-	if err != nil {
-		return base, err
-	}
-	conn, err := transport.Dial(c.genesis.ClusterID(), peers[id-1])
-	if err != nil {
-		return base, err
-	}
-	defer conn.Close()
-	answer, err := conn.Call(ctx, "reseal/epoch", nil)
-	if err == nil && len(answer) < 8+len(base) { // behind it is the group key
-		err = errors.New("a replica does not tell its epoch")
-	}
-	if err != nil {
-		return base, err
-	}
-	return bft.Digest(answer[8 : 8+len(base)]), nil
-}
-
 // someone draws a replica that is up, besides the owner of a credential; 0 for none.
 func (x *intruder) someone(as credential, fits func(*governance.MemberView) bool) bft.ReplicaID {
 	var ids []bft.ReplicaID
 	for _, m := range x.c.view().Members {
-		if m.ID != as.owner && x.c.nodes[m.ID-1] != nil && fits(&m) {
+		if m.ID != as.owner && m.ID != x.c.behind && x.c.nodes[m.ID-1] != nil && fits(&m) {
 			ids = append(ids, m.ID)
 		}
 	}
@@ -179,14 +157,22 @@ func (x *intruder) fetch(ctx context.Context, v *governance.View) {
 		}
 		answer, err := c.call(ctx, "part", name)
 		_ = c.Close()
-		s := cryptobyte.String(answer)
-		var raw cryptobyte.String
-		if err != nil || !s.ReadUint24LengthPrefixed(&raw) {
-			continue
-		}
-		x.findings[fmt.Sprintf("epoch %d: the part of replica %d of a dealing is given under a key that was taken in epoch %d", v.Epoch, as.owner, as.made)] = true
-		if commitment, err := threshold.ParseCommitment(raw); err == nil {
-			x.loot.parts = append(x.loot.parts, takenPart{commitment, s})
+		if err == nil && x.given(answer) {
+			x.findings[fmt.Sprintf("epoch %d: the part of replica %d of a dealing is given under a key that was taken in epoch %d", v.Epoch, as.owner, as.made)] = true
 		}
 	}
+}
+
+// given takes a part that a dealer gave.
+func (x *intruder) given(answer []byte) bool {
+	s := cryptobyte.String(answer)
+	var raw cryptobyte.String
+	if !s.ReadUint24LengthPrefixed(&raw) {
+		return false
+	}
+	if commitment, err := threshold.ParseCommitment(raw); err == nil {
+		x.loot.parts = append(x.loot.parts, takenPart{commitment, s})
+		x.judge.commitments[commitment.Digest()] = commitment
+	}
+	return true
 }

@@ -75,6 +75,9 @@ func (x *intruder) turn(ctx context.Context, t Turn) error {
 	for id := range x.at {
 		c.skews[id-1].Store(int64(t.Skew))
 	}
+	if err := x.meet(ctx, t); err != nil {
+		return err
+	}
 	if err := x.prepare(ctx, t); err != nil {
 		return err
 	}
@@ -101,6 +104,8 @@ func (x *intruder) turn(ctx context.Context, t Turn) error {
 		// machine, and only the time tells of the cluster.
 		t.Mishap = NoMishap
 		c.cut[max(t.Whom, 1)-1].Store(false)
+		t.Behind = 0
+		c.reunite()
 	}
 }
 
@@ -114,6 +119,11 @@ func (x *intruder) handoff(ctx context.Context, t Turn, due, reboot []bft.Replic
 	}
 	for _, id := range reboot {
 		if err := x.leave(ctx, id); err != nil {
+			return err
+		}
+	}
+	if t.HasDealt && t.Behind != 0 {
+		if err := x.leaveBehindInDealing(ctx, t.Behind, before); err != nil {
 			return err
 		}
 	}
@@ -156,6 +166,9 @@ func (x *intruder) prepare(ctx context.Context, t Turn) error {
 	case CutOff:
 		c.cut[t.Whom-1].Store(true)
 	}
+	if t.Behind != 0 && !t.HasDealt {
+		return x.leaveBehind(ctx, t.Behind)
+	}
 	return nil
 }
 
@@ -171,7 +184,13 @@ func (x *intruder) leave(ctx context.Context, id bft.ReplicaID) error {
 			return err // else its TPM does not refuse what was revoked, which the intruder finds out
 		}
 	}
-	if err := c.reboot(ctx, id, false, func() error { return x.misboot(ctx, id) }); err != nil {
+	off := func() error {
+		if c.taken[id-1].Swap(false) {
+			x.left = time.Now()
+		}
+		return x.misboot(ctx, id)
+	}
+	if err := c.reboot(ctx, id, false, off); err != nil {
 		return err
 	}
 	delete(x.at, id)
