@@ -108,6 +108,7 @@ type Replica struct {
 	run    atomic.Pointer[epochRun] // the current epoch's; nil between epochs
 	rekey  chan struct{}
 	behind chan bft.ReplicaID
+	heard  atomic.Pointer[heard]
 	jumped atomic.Int64 // by how much the wall clock last jumped, in nanoseconds
 }
 

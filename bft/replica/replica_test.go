@@ -55,6 +55,8 @@ type cluster struct {
 	nodes      []*node
 	// prepare is called with each replica before it runs; it may be nil.
 	prepare func(*replica.Replica)
+	// ahead is by how much each replica's wall clock is ahead.
+	ahead []atomic.Int64
 	// lost is told of each peer that a replica's core is told to be lost; it may be nil.
 	lost chan bft.ReplicaID
 }
@@ -69,7 +71,7 @@ type node struct {
 }
 
 func newCluster(t testing.TB, size bft.Size) *cluster {
-	c := &cluster{t: t, id: bft.Digest{7}, dir: t.TempDir(), nodes: make([]*node, size.N())}
+	c := &cluster{t: t, id: bft.Digest{7}, dir: t.TempDir(), nodes: make([]*node, size.N()), ahead: make([]atomic.Int64, size.N())}
 	c.sharing, c.shares = deal(t, size)
 	c.membership = &replica.Membership{
 		Epoch: 1, Size: size, Base: bft.Base{Digest: c.id, Time: 1}, GroupKey: c.sharing.GroupKey().Bytes(),
@@ -143,6 +145,7 @@ func (c *cluster) tryStart(i int) error {
 		},
 		Verifier: func(*replica.Membership) (bft.Scheme, error) { return scheme.Verifier(c.sharing.GroupKey()), nil },
 		Window:   4, Timeouts: testTimeouts, Log: log,
+		Clock:   func() time.Time { return time.Now().Add(time.Duration(c.ahead[i].Load())) },
 		Observe: c.observe,
 	})
 	if err != nil {

@@ -73,6 +73,27 @@ func TestTheServiceGoesOnWithOneReplicaDownAndItCatchesUp(t *testing.T) {
 	require.Equal(t, "12", c.get(3, client, 13, "while"))
 }
 
+// While a replica is down, its block stands against nobody else's nullification: every quorum of
+// three needs the vote that it has cast.
+func TestALeaderWhoseClockIsAheadMakesBlocksThatOthersVoteFor(t *testing.T) {
+	c := newCluster(t, bft.Size{F: 1})
+	for i := range c.nodes {
+		c.start(i)
+	}
+	client := newClient(t)
+	for i := uint64(1); i <= 8; i++ { // each has heard of final blocks of others
+		c.put(int(i)%4, client, i, "before", fmt.Sprint(i))
+	}
+	c.stop(3)
+	c.ahead[1].Store(int64(time.Hour))
+	for i := uint64(9); i <= 40; i++ { // through several turns of each
+		c.put(2*int(i%2), client, i, "while", fmt.Sprint(i))
+	}
+	header, _, ok := c.nodes[0].replica.Anchor()
+	require.True(t, ok)
+	require.Less(t, header.Time, time.Now().Add(testTimeouts.Ahead).UnixMilli(), "the log's time is no clock's that is wrong")
+}
+
 func TestAllReplicasRestartWithTheirDisks(t *testing.T) {
 	c := newCluster(t, bft.Size{F: 1})
 	for i := range c.nodes {
