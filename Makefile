@@ -99,6 +99,10 @@ intruder-ci: ## Play the seeds of the intruder that every submission has to hold
 state: ## Fill the built-in store with 10 GiB under a memory limit of 1 GiB; ARGS='-fill 1024 -memory 200' (MiB) for less
 	go test ./bft/kv -run MoreThanMemory -count=1 -timeout 0 -v -fill 10240 -memory 1024 $(ARGS)
 
+.PHONY: fuzz
+fuzz: ## Fuzz every decoder and socket, FUZZTIME each (30s); ARGS='bft/transport FuzzGenesis' for some
+	@.ci/fuzz $(ARGS)
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf bin out

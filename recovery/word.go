@@ -16,6 +16,7 @@ import (
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/replica"
 	"github.com/reseal-bft/reseal/bft/transport"
+	"github.com/reseal-bft/reseal/recovery/governance"
 	"github.com/reseal-bft/reseal/recovery/internal/plant"
 )
 
@@ -51,7 +52,8 @@ func (w word) marshal() []byte {
 func parseWord(answer []byte) (w word, ok bool) {
 	s := cryptobyte.String(answer)
 	var epoch uint64
-	ok = s.ReadUint64(&epoch) && s.CopyBytes(w.term.Base[:])
+	// It is kept of each peer, so it is no larger than it has to be.
+	ok = s.ReadUint64(&epoch) && s.CopyBytes(w.term.Base[:]) && len(s) <= governance.PublicKeySize
 	w.term.Epoch, w.groupKey = bft.Epoch(epoch), string(s)
 	return w, ok
 }

@@ -16,14 +16,14 @@ import (
 
 // follower is a replica that has executed a world's log one block at a time, as one that follows
 // does: there is a certificate of each state then.
-func follower(t *testing.T, w *world) *Replica {
+func follower(t testing.TB, w *world) *Replica {
 	r, err := w.replica(w.store(), &peers{})
 	require.NoError(t, err)
 	follow(t, w, r, len(w.blocks))
 	return r
 }
 
-func follow(t *testing.T, w *world, r *Replica, blocks int) {
+func follow(t testing.TB, w *world, r *Replica, blocks int) {
 	for range blocks {
 		c, err := r.check(w.piece(r.ledger.latest.Load().height+1, 1))
 		require.NoError(t, err)

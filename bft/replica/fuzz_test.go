@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -63,5 +64,68 @@ func FuzzParseRecalled(f *testing.F) {
 		if v, err := parseRecalled(data); err == nil && len(data) > 0 {
 			require.Equal(t, data, bft.MarshalMessage(v), "one encoding")
 		}
+	})
+}
+
+// What parses as a list of blocks that a peer was asked for has one encoding.
+func FuzzParseBlocks(f *testing.F) {
+	w := newWorld(f, bft.Size{F: 1}, 1)
+	list := []byte{0, 2}
+	for _, block := range []*bft.Block{w.order(100), w.order(0)} {
+		raw, err := block.MarshalBinary()
+		require.NoError(f, err)
+		list = append(append(list, 0, byte(len(raw)>>8), byte(len(raw))), raw...)
+	}
+	f.Add(list)
+	f.Add([]byte{0, 0})
+	f.Add([]byte{0xff, 0xff, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		blocks, err := parseBlocks(data)
+		if err != nil {
+			return
+		}
+		again := []byte{byte(len(blocks) >> 8), byte(len(blocks))}
+		for _, block := range blocks {
+			raw, err := block.MarshalBinary()
+			require.NoError(t, err)
+			again = append(append(again, byte(len(raw)>>16), byte(len(raw)>>8), byte(len(raw))), raw...)
+		}
+		require.Equal(t, data, again)
+	})
+}
+
+// Of whatever a peer offers as a snapshot, or the disk holds as one, nothing becomes a replica's
+// state but what is certified; and what is refused changes nothing.
+func FuzzSnapshotContent(f *testing.F) {
+	w := newWorld(f, bft.Size{F: 1}, 1)
+	for range 4 {
+		w.order(100)
+	}
+	honest := follower(f, w)
+	c := honest.ledger.certified.Load()
+	block, err := honest.cfg.Store.BlockAt(c.height)
+	require.NoError(f, err)
+	h, err := honest.headOf(c)
+	require.NoError(f, err)
+	var content bytes.Buffer
+	_, err = snapshotOf{f.Context(), c.state, h, block}.WriteTo(&content)
+	require.NoError(f, err)
+	good := content.Bytes()
+	f.Add(good)
+	f.Add([]byte{})
+	f.Add(good[:len(good)-1])
+	r, err := w.replica(w.store(), &peers{})
+	require.NoError(f, err)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		before := r.ledger.latest.Load()
+		err := r.restore(c.height, bytes.NewReader(data), r.restoreApplication)
+		if err == nil {
+			require.Equal(t, good, data)
+			return
+		}
+		require.NotErrorIs(t, err, errFatal)
+		require.Same(t, before, r.ledger.latest.Load())
+		require.Equal(t, before.appRoot, r.cfg.Application.State().Root())
+		require.Equal(t, before.systemRoot, r.cfg.System.Root())
 	})
 }

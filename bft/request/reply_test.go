@@ -233,5 +233,8 @@ func FuzzParseReadReply(f *testing.F) {
 		again, err := r.MarshalBinary()
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(data, again))
+		if r.Verify(cluster, groupKey) == nil {
+			require.Zero(t, r.AppRoot, "a forged reply verifies") // what the answer is to be proven under
+		}
 	})
 }

@@ -281,18 +281,3 @@ func (c *fromAddress) RemoteAddr() net.Addr {
 	return &net.TCPAddr{IP: net.ParseIP(c.address), Port: 1}
 }
 func (c *fromAddress) Close() error { c.closed = true; return nil }
-
-// A flood of handshakes from one address ends its own, not the slower one of somebody else.
-func TestHandshakesOfOneAddressEndItsOwn(t *testing.T) {
-	var h handshakes
-	honest := &fromAddress{address: "192.0.2.1"}
-	defer h.enter(honest)()
-	first := &fromAddress{address: "192.0.2.2"}
-	defer h.enter(first)()
-	for range 3 * maxHandshakes {
-		defer h.enter(&fromAddress{address: "192.0.2.2"})()
-	}
-	require.False(t, honest.closed)
-	require.True(t, first.closed)
-	require.Equal(t, maxHandshakes, h.conns.Len())
-}

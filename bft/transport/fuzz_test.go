@@ -4,14 +4,19 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
 	"io"
 	"log/slog"
 	"net"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/credentials"
 
 	"github.com/reseal-bft/reseal/bft"
@@ -60,7 +65,7 @@ func FuzzHandshake(f *testing.F) {
 	}
 	f.Add([]byte{})
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
-	t1 := &Transport{cfg: Config{Cluster: cluster, Self: 1, Log: slog.New(slog.DiscardHandler)}, peers: map[bft.ReplicaID]*peer{2: {Peer: members[1].peer}}, ctx: context.Background()}
+	t1 := &Transport{cfg: Config{Cluster: cluster, Self: 1, Log: slog.New(slog.DiscardHandler)}, peers: map[bft.ReplicaID]*peer{2: {Peer: members[1].peer}}, ctx: context.Background(), turns: newTurns(1)}
 	g := &gate{credentials.NewTLS(listenTLS(func() *tls.Certificate { return &certificate }, nil)), t1, new(handshakes)}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		conn := &fed{Reader: bytes.NewReader(data)}
@@ -87,6 +92,118 @@ func FuzzFrames(f *testing.F) {
 		bytes := allocated(func() { require.Error(t, tr.receive(Sender{ID: 2}, in)) })
 		require.LessOrEqual(t, got, len(data))
 		require.Less(t, bytes, uint64(MaxFrame+4<<20+8*len(data)), "allocated, by others of this process too")
+	})
+}
+
+// once is a connection on which given bytes arrive, and then no more, of which what is sent is counted.
+type once struct {
+	fed
+	mu     sync.Mutex
+	bytes  int // sent
+	closed chan struct{}
+	close  sync.Once
+}
+
+func (o *once) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.bytes += len(p)
+	return len(p), nil
+}
+
+func (o *once) Close() error {
+	o.close.Do(func() { close(o.closed) })
+	return nil
+}
+
+// calling is what a client of HTTP/2 sends for calls of a method, with data each.
+func calling(t testing.TB, method string, data []byte, calls int) []byte {
+	var out, fields bytes.Buffer
+	out.WriteString(http2.ClientPreface)
+	framer, encoder := http2.NewFramer(&out, nil), hpack.NewEncoder(&fields)
+	require.NoError(t, framer.WriteSettings())
+	for i := range calls {
+		fields.Reset()
+		for _, field := range [][2]string{
+			{":method", "POST"}, {":scheme", "https"}, {":path", method}, {":authority", "replica"}, {"content-type", "application/grpc"}, {"te", "trailers"},
+		} {
+			require.NoError(t, encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}))
+		}
+		stream := uint32(2*i + 1)
+		require.NoError(t, framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: fields.Bytes(), EndHeaders: true}))
+		message := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(data))), data...)
+		require.NoError(t, framer.WriteData(stream, true, message))
+	}
+	require.NoError(t, framer.WritePing(false, [8]byte{1}))
+	return out.Bytes()
+}
+
+// Whatever a client sends within TLS, to gRPC: its connection ends with what it sent, what it is
+// answered is a multiple of that, and so is what is allocated, beside what each connection takes.
+func FuzzStreams(f *testing.F) {
+	f.Add([]byte{})
+	f.Add([]byte(http2.ClientPreface))
+	f.Add(calling(f, "/reseal/echo", []byte("hello"), 3))
+	f.Add(calling(f, "/none", nil, 1))
+	large := calling(f, "/reseal/echo", make([]byte, 100), 1)
+	f.Add(large[:len(large)-60]) // half a request
+	members := newMembers(f, 1)
+	members[0].start(f, members[0].config(f, nil))
+	members[0].HandleClient("reseal/echo", func(_ context.Context, _ *Sender, request []byte) ([]byte, error) { return request, nil })
+	f.Fuzz(func(t *testing.T, data []byte) {
+		conn := &once{fed: fed{Reader: bytes.NewReader(data)}, closed: make(chan struct{})}
+		bytes := allocated(func() {
+			require.NoError(t, members[0].acceptClient(conn, credentials.TLSInfo{}))
+			select {
+			case <-conn.closed:
+			case <-time.After(patience):
+				require.FailNow(t, "the connection does not end")
+			}
+		})
+		require.Less(t, bytes, uint64(4<<20+512*len(data)), "allocated, by others of this process too")
+		conn.mu.Lock()
+		defer conn.mu.Unlock()
+		require.LessOrEqual(t, conn.bytes, 1<<10+32*len(data), "sent")
+	})
+}
+
+// No certificate is a replica's but the one that its identity issued.
+func FuzzCertificate(f *testing.F) {
+	members := newMembers(f, 1)
+	certificate, err := Credential(members[0].identity, cluster, 1, Term{}, newEpochKey(f))
+	require.NoError(f, err)
+	f.Add(certificate.Certificate[0])
+	f.Add([]byte{0x30, 0})
+	f.Fuzz(func(t *testing.T, der []byte) {
+		leaf, err := x509.ParseCertificate(der)
+		if err != nil {
+			return
+		}
+		sender, err := CheckCredential(cluster, 1, &members[0].identity.PublicKey, leaf, time.Now())
+		if err == nil {
+			require.Equal(t, certificate.Leaf.RawTBSCertificate, leaf.RawTBSCertificate)
+			require.EqualValues(t, 1, sender.ID)
+		}
+	})
+}
+
+// No answer vouches for a key but what the identity signed, for the nonce that was asked.
+func FuzzVouched(f *testing.F) {
+	members := newMembers(f, 1)
+	cfg := members[0].config(f, nil)
+	cfg.Identity = members[0].identity
+	members[0].start(f, cfg)
+	nonce := make([]byte, nonceSize)
+	answer, err := dialClient(f, cluster, members[0].peer).Call(f.Context(), methodVouch, nonce)
+	require.NoError(f, err)
+	f.Add(nonce, answer)
+	f.Add([]byte("another"), answer)
+	f.Fuzz(func(t *testing.T, asked, said []byte) {
+		key, err := vouched(cluster, 1, members[0].peer.Identity, asked, said)
+		if err == nil {
+			require.Equal(t, nonce, asked)
+			require.Equal(t, members[0].epochKey.Public(), key)
+		}
 	})
 }
 

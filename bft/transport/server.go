@@ -1,13 +1,11 @@
 package transport
 
 import (
-	"container/list"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -16,8 +14,6 @@ import (
 	"google.golang.org/grpc/keepalive"
 	grpcpeer "google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
-
-	"github.com/reseal-bft/reseal/bft/budget"
 )
 
 func (t *Transport) newServer() *grpc.Server {
@@ -66,9 +62,11 @@ func (g *gate) Clone() credentials.TransportCredentials {
 
 // ServerHandshake authenticates whoever connects.
 func (g *gate) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	defer g.handshakes.enter(raw)()
-	wire := newBufferedConn(raw)
+	h, leave := g.handshakes.enter(raw, g.t.turns)
+	defer leave()
+	wire := newBufferedConn(h)
 	conn, info, err := g.TransportCredentials.ServerHandshake(wire)
+	h.finish()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -110,49 +108,6 @@ func (t *Transport) acceptCalls(conn net.Conn, info credentials.TLSInfo) (net.Co
 		return nil, nil, errors.Join(err, conn.Close())
 	}
 	return k, callerInfo{info, k}, nil
-}
-
-// maxHandshakes bounds the connections that have not authenticated yet: far more than a cluster's
-// own at any time. One more ends the oldest of the address that has most, which has had the most
-// time of these.
-const maxHandshakes = budget.Handshakes
-
-// handshakes are the connections that have not authenticated yet, oldest first. Safe for concurrent use.
-type handshakes struct {
-	mu    sync.Mutex
-	conns list.List // of net.Conn
-}
-
-// enter adds a connection until leave is called.
-func (h *handshakes) enter(conn net.Conn) (leave func()) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.conns.Len() >= maxHandshakes {
-		oldest := h.conns.Remove(h.least()).(net.Conn)
-		_ = oldest.Close()
-	}
-	e := h.conns.PushBack(conn)
-	return func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.conns.Remove(e)
-	}
-}
-
-// least returns the oldest connection of the address that has most.
-func (h *handshakes) least() (least *list.Element) {
-	of, most := make(map[string]int), 0
-	for e := h.conns.Back(); e != nil; e = e.Prev() { // to the oldest
-		address := host(e.Value.(net.Conn).RemoteAddr())
-		of[address]++
-		most = max(most, of[address])
-	}
-	for e := h.conns.Back(); e != nil; e = e.Prev() {
-		if of[host(e.Value.(net.Conn).RemoteAddr())] == most {
-			least = e
-		}
-	}
-	return least
 }
 
 // identify tells which peer a leaf belongs to.

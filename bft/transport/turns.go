@@ -22,6 +22,15 @@ func newTurns(free int) *turns { return &turns{free: free, root: fair.New[chan s
 
 // enter waits for a turn, which leave ends. It fails when ctx ends before.
 func (t *turns) enter(ctx context.Context, address, connection any) (leave func(), err error) {
+	return t.wait(ctx, address, connection, nil)
+}
+
+// enterFirst is enter, before whoever waits there already.
+func (t *turns) enterFirst(ctx context.Context, address, connection any) (leave func(), err error) {
+	return t.wait(ctx, address, connection, func(chan struct{}) bool { return true })
+}
+
+func (t *turns) wait(ctx context.Context, address, connection any, before func(chan struct{}) bool) (leave func(), err error) {
 	t.mu.Lock()
 	n := t.root.Child(address).Child(connection)
 	n.Hold(0, 1)
@@ -32,7 +41,7 @@ func (t *turns) enter(ctx context.Context, address, connection any) (leave func(
 		return t.leave(n), nil
 	}
 	turn := make(chan struct{})
-	place := n.Put(turn, nil)
+	place := n.Put(turn, before)
 	t.mu.Unlock()
 	select {
 	case <-turn:

@@ -16,7 +16,7 @@ import (
 )
 
 // attempting gives replicas their attempts at the handoff that is open, without running them.
-func attempting(t *testing.T, x *cluster) []*attempt {
+func attempting(t testing.TB, x *cluster) []*attempt {
 	t.Helper()
 	var attempts []*attempt
 	for _, m := range x.machines {

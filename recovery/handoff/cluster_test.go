@@ -96,7 +96,7 @@ type machine struct {
 // cluster is replicas with real keepers and parties, a network in memory, and a log that does what
 // it is told.
 type cluster struct {
-	t        *testing.T
+	t        testing.TB
 	size     bft.Size
 	founding *replica.Membership
 	machines []*machine
@@ -114,7 +114,7 @@ type cluster struct {
 
 var testCluster = bft.ClusterID{1}
 
-func newCluster(t *testing.T, f, c int) *cluster {
+func newCluster(t testing.TB, f, c int) *cluster {
 	x := &cluster{t: t, size: bft.Size{F: f, C: c}, methods: map[bft.ReplicaID]map[string]transport.Method{}, calls: map[string]int{}}
 	x.view = &governance.View{F: f, C: c, N: x.size.N(), Quorum: x.size.Quorum()}
 	x.founding = &replica.Membership{Size: x.size}
@@ -140,7 +140,7 @@ func newCluster(t *testing.T, f, c int) *cluster {
 
 func never() bool { return false }
 
-func openKeeper(t *testing.T, device keystore.Keystore, fs vfs.FS, id bft.ReplicaID) (*Keeper, *store.Store) {
+func openKeeper(t testing.TB, device keystore.Keystore, fs vfs.FS, id bft.ReplicaID) (*Keeper, *store.Store) {
 	t.Helper()
 	s, err := store.Open("dir", testCluster, store.Options{FS: fs})
 	require.NoError(t, err)
@@ -379,7 +379,7 @@ func (x *cluster) call(ctx context.Context, from *transport.Sender, to bft.Repli
 	return answer, err
 }
 
-func newKey(t *testing.T) ed25519.PrivateKey {
+func newKey(t testing.TB) ed25519.PrivateKey {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)

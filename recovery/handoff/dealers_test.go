@@ -21,7 +21,7 @@ import (
 )
 
 // answerOf is what a dealer answers that deals a part.
-func answerOf(t *testing.T, c *threshold.Commitment, part []byte) []byte {
+func answerOf(t testing.TB, c *threshold.Commitment, part []byte) []byte {
 	t.Helper()
 	raw, err := c.MarshalBinary()
 	require.NoError(t, err)
@@ -39,7 +39,7 @@ func running(m *machine) *attempt {
 }
 
 // columnless takes the column out of the part that a dealer has for a receiver.
-func columnless(t *testing.T, dealer *machine, to bft.ReplicaID) []byte {
+func columnless(t testing.TB, dealer *machine, to bft.ReplicaID) []byte {
 	t.Helper()
 	a := running(dealer)
 	a.mu.Lock()

@@ -51,7 +51,7 @@ func (t taken) left() string {
 }
 
 // names lists what a disk keeps under a prefix.
-func names(t *testing.T, m *machine, prefix string) []string {
+func names(t testing.TB, m *machine, prefix string) []string {
 	t.Helper()
 	var out []string
 	require.NoError(t, m.store.EachMeta(prefix, func(name string, _ []byte) error {
@@ -70,7 +70,7 @@ func later(x *cluster, by bft.Epoch) *replica.Membership {
 
 // outlives says what of epoch 1 is left in a replica that got no share of a later epoch and learns
 // of it; empty for nothing.
-func outlives(t *testing.T, by bft.Epoch) string {
+func outlives(t testing.TB, by bft.Epoch) string {
 	x := newCluster(t, 1, 0)
 	x.handoff()
 	m := x.machines[0]
@@ -137,7 +137,7 @@ func TestTheShareOfTheEpochBeforeEndsWhenTheNewOneHasSigned(t *testing.T) {
 
 // succeeds says what of the epoch before is left in a replica that has a share of the next; empty
 // for nothing.
-func succeeds(t *testing.T) string {
+func succeeds(t testing.TB) string {
 	x := newCluster(t, 1, 0)
 	x.handoff()
 	m := x.machines[2]

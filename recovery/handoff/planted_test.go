@@ -25,7 +25,7 @@ func intrude(x *cluster, m *machine, epoch bft.Epoch, s *secret) {
 }
 
 // evil is a secret of somebody else, with a share of his own.
-func evil(t *testing.T, x *cluster, key ed25519.PrivateKey) *secret {
+func evil(t testing.TB, x *cluster, key ed25519.PrivateKey) *secret {
 	t.Helper()
 	s, err := newSecret(rand.Reader, key)
 	require.NoError(t, err)
@@ -34,7 +34,7 @@ func evil(t *testing.T, x *cluster, key ed25519.PrivateKey) *secret {
 	return s
 }
 
-func parseShare(t *testing.T, of *threshold.Share) *threshold.Share {
+func parseShare(t testing.TB, of *threshold.Share) *threshold.Share {
 	t.Helper()
 	share, err := threshold.ParseShare(of.SecretBytes())
 	require.NoError(t, err)
@@ -43,7 +43,7 @@ func parseShare(t *testing.T, of *threshold.Share) *threshold.Share {
 
 // attestsPlanted says whether a replica attests a key that was sealed for the next epoch before
 // this boot.
-func attestsPlanted(t *testing.T) bool {
+func attestsPlanted(t testing.TB) bool {
 	x := newCluster(t, 1, 0)
 	x.handoff()
 	m, key := x.machines[0], newKey(t)
@@ -144,7 +144,7 @@ func TestAnEpochThatTheDeviceWasFoundInIsNotBelieved(t *testing.T) {
 
 // usesPlanted says whether a replica takes a share that was planted under another key than the log
 // names.
-func usesPlanted(t *testing.T) bool {
+func usesPlanted(t testing.TB) bool {
 	x := newCluster(t, 1, 0)
 	x.handoff()
 	m := x.machines[0]
@@ -186,7 +186,7 @@ func holds(x *cluster, m *machine) bool {
 // believesNamed says at which step of a handoff a replica that merely restarts, and is not due,
 // takes a share that somebody planted before under the key that the log names for it, or comes out
 // of the handoff without its own.
-func believesNamed(t *testing.T) (steps []string) {
+func believesNamed(t testing.TB) (steps []string) {
 	for _, step := range []string{"idle", "dealing", "ready", "begun", "signed"} {
 		for _, planted := range []bft.Epoch{1, 2} {
 			x, other := newCluster(t, 1, 0), newCluster(t, 1, 0)
@@ -348,7 +348,7 @@ func TestAPlantedGroupKeyIsNoDeadEnd(t *testing.T) {
 
 // storesUnderPlanted says whether parts come to lie under a vault key that was sealed before this
 // boot, by somebody who knows this replica's key.
-func storesUnderPlanted(t *testing.T) bool {
+func storesUnderPlanted(t testing.TB) bool {
 	x := newCluster(t, 1, 0)
 	x.handoff()
 	m := x.machines[0]

@@ -12,7 +12,7 @@ import (
 
 // refusedCallers are who gets nothing while the handoff runs that replica 1 has attested for, and
 // in which replica 2 lapses.
-func refusedCallers(t *testing.T, x *cluster) map[string]*transport.Sender {
+func refusedCallers(t testing.TB, x *cluster) map[string]*transport.Sender {
 	t.Helper()
 	v := x.View()
 	foreign := newKey(t).Public().(ed25519.PublicKey)
@@ -31,7 +31,7 @@ func refusedCallers(t *testing.T, x *cluster) map[string]*transport.Sender {
 
 // servesAnyKey says whom a replica gives a part or a point of a dealing; empty for those only that
 // the log names.
-func servesAnyKey(t *testing.T) string {
+func servesAnyKey(t testing.TB) string {
 	x := newCluster(t, 1, 0)
 	x.handoff()
 	x.open([]bft.ReplicaID{1}, 2)

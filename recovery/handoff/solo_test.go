@@ -38,7 +38,7 @@ type fickle struct {
 
 var errPower = errors.New("the power is off")
 
-func newFickle(t *testing.T) *fickle {
+func newFickle(t testing.TB) *fickle {
 	identity, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	return &fickle{identity: identity, sealed: map[uint64][]byte{}}
@@ -100,7 +100,7 @@ func (d *fickle) Advance(epoch uint64) error {
 // solo is what replica 1 runs on, alone, and group what the others would give it: real dealings,
 // handoff after handoff.
 type solo struct {
-	t      *testing.T
+	t      testing.TB
 	device *fickle
 	fs     *vfs.MemFS
 	disk   *store.Store
@@ -114,7 +114,7 @@ type solo struct {
 
 var params = threshold.Params{N: 4, T: 3, F: 1}
 
-func newSolo(t *testing.T) *solo {
+func newSolo(t testing.TB) *solo {
 	m := &solo{t: t, device: newFickle(t), fs: vfs.NewMem()}
 	key, err := SealGenesisKey(m.device)
 	require.NoError(t, err)
