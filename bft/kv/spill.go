@@ -17,6 +17,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/reseal-bft/reseal/bft/internal/database"
 	"github.com/reseal-bft/reseal/bft/merkle"
 	"github.com/reseal-bft/reseal/internal/files/dbfs"
 )
@@ -281,7 +282,7 @@ func (p *place) claim() error {
 		names, err = p.opts.FS.List(p.dir)
 	}
 	if err != nil {
-		return fmt.Errorf("the directory of the state: %w", err)
+		return cmp.Or(database.Refused(p.dir, err), fmt.Errorf("the directory of the state: %w", err))
 	}
 	var old []string
 	for _, name := range names {
@@ -305,11 +306,14 @@ func (p *place) claim() error {
 		if errors.Is(err, dbfs.ErrLocked) {
 			return fmt.Errorf("%s is in use: stop the other process, or name another directory: %w", p.dir, err)
 		}
+		if refused := database.Refused(p.dir, err); refused != nil {
+			return refused
+		}
 		return fmt.Errorf("the directory of the state, of which nothing is needed after a stop: remove it as a whole and start again: %w", advise(err))
 	}
 	for _, name := range old {
 		if err := p.opts.FS.RemoveAll(p.opts.FS.PathJoin(p.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return errors.Join(fmt.Errorf("remove what was left of an earlier state: %w", err), p.lock.Close())
+			return errors.Join(cmp.Or(database.Refused(p.dir, err), fmt.Errorf("remove what was left of an earlier state: %w", err)), p.lock.Close())
 		}
 	}
 	return nil

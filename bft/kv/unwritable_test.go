@@ -2,6 +2,7 @@ package kv
 
 import (
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -68,6 +69,33 @@ func TestFullDiskAtEachWrite(t *testing.T) {
 		if failure == nil {
 			require.Greater(t, from, 50)
 			return
+		}
+	}
+}
+
+// Where a directory can be read and not written, whoever reads the error learns that, and is not told
+// to remove anything.
+func TestADirectoryThatCannotBeWrittenSaysWhy(t *testing.T) {
+	for refusal, says := range map[error]string{
+		syscall.EROFS:  "the file system is read-only: remount it",
+		syscall.EACCES: "run as the user that owns the directory",
+	} {
+		for _, begun := range []bool{false, true} {
+			mem := vfs.NewMem()
+			if begun {
+				s, err := Open("state", Options{FS: mem})
+				require.NoError(t, err)
+				require.NoError(t, s.Close())
+			}
+			_, err := Open("state", Options{FS: errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && (!begun || op.Kind != errorfs.OpMkdirAll) || strings.HasSuffix(op.Path, lockName) {
+					return refusal
+				}
+				return nil
+			}))})
+			require.ErrorIs(t, err, refusal)
+			require.ErrorContains(t, err, says)
+			require.NotContains(t, err.Error(), "remove")
 		}
 	}
 }

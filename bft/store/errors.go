@@ -3,10 +3,11 @@ package store
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/reseal-bft/reseal/bft/internal/database"
 )
 
 // Errors that a caller can act on.
@@ -41,12 +42,11 @@ func explain(dir string, err error) error {
 		return err
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%w: free some space for %s and start again: %w", ErrFull, dir, err)
-	case errors.Is(err, syscall.EROFS):
-		return fmt.Errorf("%s: the file system is read-only: remount it, and look for a failing disk: %w", dir, err)
 	case errors.Is(err, syscall.EIO):
 		return fmt.Errorf("%s: the disk fails: copy what can be read of the directory (and the .mark file beside it) to another disk, and start there: %w", dir, err)
-	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("%s: run as the user that owns the directory: %w", dir, err)
+	}
+	if refused := database.Refused(dir, err); refused != nil {
+		return refused
 	}
 	return fmt.Errorf("%s: %w", dir, err)
 }

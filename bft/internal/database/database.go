@@ -3,8 +3,11 @@ package database
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/sstable/blob"
@@ -46,6 +49,18 @@ func check(f vfs.File) error {
 		_, err = blob.NewFileReader(context.Background(), readable, blob.FileReaderOptions{})
 	}
 	return err
+}
+
+// Refused says what to do when the operating system lets nobody, or not this user, write to a
+// directory; nil when an error says something else.
+func Refused(dir string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%s: the file system is read-only: remount it, and look for a failing disk: %w", dir, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: run as the user that owns the directory: %w", dir, err)
+	}
+	return nil
 }
 
 // Try calls what opens, copies or closes a database, and returns the error with which that panics
