@@ -82,6 +82,7 @@ func (l *life) mishap() {
 func (l *life) check() {
 	v, quorum := l.state.View(), 2*l.genesis.F+l.genesis.C+1
 	require.GreaterOrEqual(l.t, len(l.holders()), quorum)
+	require.GreaterOrEqual(l.t, l.state.count(l.state.carries), quorum, "a handoff can succeed")
 	require.NotEmpty(l.t, v.Leaders)
 	for _, id := range v.Leaders {
 		require.True(l.t, v.Member(id).HoldsShare, "leader %d has no share", id)

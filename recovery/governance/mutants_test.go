@@ -54,6 +54,10 @@ func TestPlantedBugsAreFound(t *testing.T) {
 			c.wait(10 * time.Second)
 			return c.phase() == PhaseDealing
 		}},
+		{"carriers-not-counted", func(t *testing.T) bool { // see TestQuarantineLeavesWhoCanHandOver
+			c := lapsed(t)
+			return c.block(c.order(&Quarantine{Replica: 3, Reason: "odd"}))[0] == nil
+		}},
 	} {
 		t.Run(test.bug, func(t *testing.T) {
 			require.False(t, test.lets(t), "without the bug")
