@@ -121,14 +121,17 @@ func (k *clock) failed(c *Core, v View) {
 	k.failedIn = max(k.failedIn, v)
 	if (v-1)%View(c.cfg.Window) == 0 || !c.isNullified(v-1) {
 		k.nullified++
-		k.suspected[c.cfg.LeaderOf(v)] = true
+		if leader := c.cfg.LeaderOf(v); leader != c.cfg.Self {
+			k.suspected[leader] = true
+		}
 	}
 }
 
 // suspectedShare divides the time of a leader whose last window failed or that is lost, and that
 // has said nothing since, so that a crashed replica that is still scheduled costs the others little.
-// Live: whoever is up votes and says so, which gives it its full time again ([clock.readmit]); and
-// the time doubles with every leader that fails in a row.
+// Live: whoever is up votes and says so, which gives it its full time again ([clock.readmit]); nobody
+// suspects itself, as it hears nothing from itself; and the time doubles with every leader that fails
+// in a row.
 const suspectedShare = 64
 
 // succeeded takes note of a view in which a block was notarized, by whatever path that is learned:

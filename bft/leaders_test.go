@@ -62,6 +62,16 @@ func TestReadmittedWhileItLeads(t *testing.T) {
 	require.Equal(t, suspectedShare*(less-core.clock.entered), core.clock.deadline[TimerView]-core.clock.entered)
 }
 
+// A replica hears nothing from itself. One whose turn has failed would have a 64th of the time in each
+// turn to come, vote against its own view before its block is stored, and fail again.
+func TestNobodySuspectsItself(t *testing.T) {
+	core := failedViews(t, 28) // views 13 to 16, its own, were among them; from view 29 on it leads again
+	require.Equal(t, core.cfg.Self, core.cfg.LeaderOf(core.View()))
+	require.False(t, core.clock.suspected[core.cfg.Self])
+	require.True(t, core.clock.suspected[1])
+	require.Equal(t, milliseconds(labTimeouts.ViewMax), core.clock.deadline[TimerView]-core.clock.entered)
+}
+
 // failedViews returns replica 4's core after so many views were nullified, as replica 2 says.
 func failedViews(t *testing.T, views View) *Core {
 	core, err := New(Config{Size: Size{1, 0}, Self: 4, Leaders: ids(1, 4), Window: 4, Voter: true, Timeouts: labTimeouts}, Restored{})

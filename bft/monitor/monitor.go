@@ -167,7 +167,7 @@ func (m *Monitor) receive(from bft.ReplicaID, message bft.Message) {
 		m.header(&x.B.Header)
 	case bft.Vote:
 		m.heardVote(from, x)
-		if x.First {
+		if x.First && x.View <= m.view+votesAhead {
 			m.first(from, x.Statement)
 		}
 		if x.Kind == bft.Finalize {
@@ -175,6 +175,10 @@ func (m *Monitor) receive(from bft.ReplicaID, message bft.Message) {
 		}
 	}
 }
+
+// votesAhead is how far above its own view a replica counts votes. What is further ahead is as if it
+// was not said: its sender's first vote there is the next one.
+const votesAhead = 64
 
 // lacking takes note that a peer lacks the finality of a block. When f + 1 do, leaders are careful.
 func (m *Monitor) lacking(from bft.ReplicaID, s bft.Statement) {
@@ -258,7 +262,9 @@ func (m *Monitor) failed(v bft.View) {
 	before := bft.Statement{Epoch: m.cfg.Epoch, View: v - 1, Kind: bft.Nullify}
 	if (v-1)%bft.View(m.cfg.Window) == 0 || !m.certs[before] {
 		m.failures++
-		m.suspect[m.cfg.LeaderOf(v)] = true
+		if leader := m.cfg.LeaderOf(v); leader != m.cfg.Self { // who leads knows that it is up
+			m.suspect[leader] = true
+		}
 	}
 }
 

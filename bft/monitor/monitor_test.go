@@ -93,6 +93,20 @@ func TestWhatIsJustifiedPasses(t *testing.T) {
 	require.Empty(t, x.said)
 }
 
+// A replica counts votes 64 views ahead. What is said of later ones is as if it was not: it justifies
+// nothing, and its sender's first vote is the next.
+func TestVotesFarAheadAreNotCounted(t *testing.T) {
+	for view, counted := range map[bft.View]bool{65: true, 66: false} {
+		x := newBench()
+		b := x.block(func(h *bft.Header) { h.View, h.Proposer = view, bft.ReplicaID(1+(view-1)%6) })
+		header := bft.SignedHeader{Header: b.Header, Signature: b.Signature}
+		x.shown(header)
+		x.first(2, vote(bft.Notarize, view, bft.Digest{7}, true))
+		x.does(bft.Send{To: 2, Message: header})
+		require.Equal(t, counted, !strings.Contains(strings.Join(x.said, ""), "nobody voted for another block"), view)
+	}
+}
+
 // TestWhatIsNotJustifiedIsSaid has a core do one wrong thing at a time.
 func TestWhatIsNotJustifiedIsSaid(t *testing.T) {
 	firstVote := func(change func(x *bench, h *bft.Header)) func(x *bench) {
