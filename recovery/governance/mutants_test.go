@@ -44,6 +44,14 @@ func TestPlantedBugsAreFound(t *testing.T) {
 			c.wait(10 * time.Second)
 			return c.state.members[4].recovery.eligible
 		}},
+		{"cap-unchecked", func(t *testing.T) bool { // see TestPolicy, "not claimed"
+			c := inEpoch1(t)
+			c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{3}}))
+			c.announce(3)
+			c.tpms[3].boot(good14)
+			c.tpms[3].Unclaimed = true
+			return c.block(c.evidence(3))[0] == nil
+		}},
 		{"certifiers-not-counted", func(t *testing.T) bool { // see TestRoundWithTooFewToCertifyIsAbandoned
 			c := inEpoch1(t, size(1, 0))
 			c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{1}}))
