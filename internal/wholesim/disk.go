@@ -2,9 +2,12 @@ package wholesim
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -12,8 +15,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
-// disk is a machine's disk: a file system in memory that can be cut at any sync, fill up, and be
-// put back to what it was.
+// disk is a machine's disk: a file system in memory that can be cut at any sync, fill up, be put back
+// to what it was, and lose bits and files.
 type disk struct {
 	mu   sync.Mutex
 	fs   *vfs.MemFS
@@ -113,16 +116,18 @@ func (d *disk) putBack(fs *vfs.MemFS, storeAlone bool) error {
 	if _, err := io.Copy(to, from); err != nil {
 		return err
 	}
-	return errors.Join(to.Sync(), to.Close(), syncRoot(d.fs))
+	return errors.Join(to.Sync(), to.Close(), syncDirectory(d.fs, "/"))
 }
 
-// syncRoot makes the names in the root directory survive a crash.
-func syncRoot(fs vfs.FS) error {
-	root, err := fs.OpenDir("/")
-	if err != nil {
+// syncDirectory makes what happened to the names in a directory survive a crash.
+func syncDirectory(fs vfs.FS, name string) error {
+	directory, err := fs.OpenDir(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
 		return err
 	}
-	return errors.Join(root.Sync(), root.Close())
+	return errors.Join(directory.Sync(), directory.Close())
 }
 
 // replace puts an empty disk in the old one's place.
@@ -130,6 +135,80 @@ func (d *disk) replace() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fs = vfs.NewCrashableMem()
+}
+
+// flip flips a bit in one of the store's files.
+func (d *disk) flip(which int64) (string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	names, err := d.storeFiles()
+	if err != nil || len(names) == 0 {
+		return "nothing, as there is no store", err
+	}
+	name := names[which%int64(len(names))]
+	file, err := d.fs.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return name, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return name, err
+	}
+	at, bit := which/int64(len(names))%info.Size(), byte(1)<<(which%8)
+	var one [1]byte
+	if _, err := file.ReadAt(one[:], at); err != nil {
+		return name, err
+	}
+	one[0] ^= bit
+	if _, err := file.WriteAt(one[:], at); err != nil {
+		return name, err
+	}
+	return fmt.Sprintf("byte %d of %d of %s", at, info.Size(), name), file.Sync()
+}
+
+// loseLogs removes the logs of the store's database: what it has written last.
+func (d *disk) loseLogs() (string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	names, err := d.storeFiles()
+	lost := slices.DeleteFunc(names, func(name string) bool { return filepath.Ext(name) != ".log" })
+	for _, name := range lost {
+		err = errors.Join(err, d.fs.Remove(name), syncDirectory(d.fs, filepath.Dir(name)))
+	}
+	return fmt.Sprintf("%v are lost", lost), err
+}
+
+// storeFiles are the files in the store's directory that hold something. The caller holds the lock.
+func (d *disk) storeFiles() ([]string, error) { return filesIn(d.fs, storeDir) }
+
+func filesIn(fs vfs.FS, directory string) (files []string, err error) {
+	names, err := fs.List(directory)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		path := filepath.Join(directory, name)
+		info, failed := fs.Stat(path)
+		switch {
+		case failed != nil:
+			err = errors.Join(err, failed)
+		case info.IsDir():
+			inside, failed := filesIn(fs, path)
+			files, err = append(files, inside...), errors.Join(err, failed)
+		case info.Size() > 0:
+			files = append(files, path)
+		}
+	}
+	return files, err
+}
+
+// moveAway removes the store, and leaves the mark beside it.
+func (d *disk) moveAway() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return errors.Join(d.fs.RemoveAll(storeDir), syncDirectory(d.fs, "/"))
 }
 
 func (d *disk) fill(how fullness) {

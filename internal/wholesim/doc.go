@@ -6,14 +6,20 @@
 //
 // # What is simulated
 //
-// A machine has a disk in memory that can be cut at any sync, fill up and be put back to what it
-// was (Pebble's own file system for such tests), a device that seals secrets and quotes its boots
-// as a TPM does, a wall clock that may be wrong, and one process after the other. The network is
-// package transport's in what it promises and in how it fails: a connection of frames from each
-// replica to each other, calls beside it, credentials checked by the same code. Votes are checksums
-// in builds with the tag checksums (see bft/scheme): they keep the threshold's semantics, and cost
-// nothing. Everything else is real: dealings, shares, acknowledgements, epoch keys, signatures of
-// blocks, requests, evidence and orders.
+// A machine has a disk in memory that can be cut at any sync, fill up, be put back to what it was,
+// and lose bits and files (Pebble's own file system for such tests), a device that seals secrets and
+// quotes its boots as a TPM does, a wall clock that may be wrong, and one process after the other.
+// The network is package transport's in what it promises and in how it fails: a connection of frames
+// from each replica to each other, calls beside it, credentials checked by the same code. Votes are
+// checksums in builds with the tag checksums (see bft/scheme): they keep the threshold's semantics,
+// and cost nothing. Everything else is real: dealings, shares, acknowledgements, epoch keys,
+// signatures of blocks, requests, evidence and orders.
+//
+// # Who judges
+//
+// Beside each correct core stands a monitor (bft/monitor), which asks of all that it sends whether
+// what it had received and stored justifies it. What all of them execute, sign and acknowledge is
+// compared, and after the faults there are goals that must be reached in time.
 //
 // # Time
 //

@@ -76,6 +76,18 @@ func (c *cluster) begin(e event) {
 			m.kill(nil, 100, e.lasts)
 			m.disk.replace()
 		}
+	case "flipped-bit":
+		for _, id := range e.who {
+			m := c.machine(id)
+			m.kill(nil, 100, e.lasts)
+			m.spoil(func() (string, error) { return m.disk.flip(e.amount) })
+		}
+	case "lost-logs":
+		for _, id := range e.who {
+			m := c.machine(id)
+			m.kill(nil, 100, e.lasts)
+			m.spoil(m.disk.loseLogs)
+		}
 	case "partition":
 		c.cut(e, true, true)
 	case "one-way":

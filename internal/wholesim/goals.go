@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/recovery/governance"
 )
 
 // goals are what must come to pass when the faults have stopped. It returns the first that does not.
@@ -39,6 +40,12 @@ func (c *cluster) dismiss(ctx context.Context) string {
 	if stuck := c.settle(ctx, "a cluster", c.viewBound(), c.allRun); stuck != "" {
 		return stuck
 	}
+	if len(c.plan.away) > 0 {
+		// A round that the faults have met may end without a replica that votes until then.
+		if stuck := c.settle(ctx, "a round that is over", c.ahead()+2*c.roundBound(), c.calm); stuck != "" {
+			return stuck
+		}
+	}
 	missing := c.silent()
 	c.barred = len(missing)
 	for _, id := range c.plan.away {
@@ -66,6 +73,18 @@ func (c *cluster) allRun() string {
 	for _, m := range c.machines {
 		if _, node := m.running(); m.counts() && (node == nil || node.Info().Epoch < epoch) {
 			return fmt.Sprintf("replica %d does not run in epoch %d", m.id, epoch)
+		}
+	}
+	return ""
+}
+
+// calm says which correct replica knows of a recovery round that is not over.
+func (c *cluster) calm() string {
+	for _, m := range c.machines {
+		if _, node := m.running(); m.counts() && node != nil {
+			if v := node.State(); v.Phase != governance.PhaseIdle {
+				return fmt.Sprintf("replica %d is in round %d, %v", m.id, v.Round, v.Phase)
+			}
 		}
 	}
 	return ""

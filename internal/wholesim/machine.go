@@ -11,7 +11,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/monitor"
 	"github.com/reseal-bft/reseal/bft/replica"
+	"github.com/reseal-bft/reseal/bft/store"
 	"github.com/reseal-bft/reseal/bft/transport"
 	"github.com/reseal-bft/reseal/recovery"
 	"github.com/reseal-bft/reseal/recovery/governance"
@@ -25,6 +27,8 @@ type machine struct {
 	device *device
 	skew   atomic.Int64 // of its wall clock, nanoseconds
 	attack *attack      // nil: correct
+	// spoiled: something on the disk was damaged.
+	spoiled atomic.Bool
 
 	mu      sync.Mutex
 	process *process      // nil: none runs
@@ -114,6 +118,9 @@ func (m *machine) runProcess(ctx context.Context) {
 	if node != nil {
 		m.c.closing.Go(func() { _ = node.Close() })
 	}
+	if !dead && errors.Is(err, store.ErrCorrupt) {
+		m.moveAway(err)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.process = nil
@@ -131,13 +138,14 @@ func (m *machine) runProcess(ctx context.Context) {
 func (p *process) start() error {
 	c := p.m.c
 	keys := &session{device: p.m.device, before: p.before}
+	observe := monitor.Observe(p.unjustified)
 	if a := p.m.attack; a != nil {
-		keys.learn = a.learn
+		keys.learn, observe = a.learn, nil
 	}
 	node, err := recovery.Start(context.Background(), recovery.NodeConfig{
 		Genesis: c.genesis, Self: p.m.id, Dir: storeDir, Keystore: keys,
 		Application: p.app, Log: slog.New(&logger{m: p.m}),
-		Network: p.join, FS: p.m.disk.mount(), Clock: p.m.wall, Retention: retention,
+		Network: p.join, FS: p.m.disk.mount(), Clock: p.m.wall, Retention: retention, Observe: observe,
 	})
 	if err != nil {
 		return err
@@ -174,6 +182,14 @@ func (p *process) leave() {
 func (p *process) executed(height bft.Height, time int64, operations []bft.Operation) {
 	if p.m.attack == nil && !p.dead.Load() {
 		p.m.c.judge.executed(p.m, height, time, operations)
+	}
+}
+
+// unjustified hears what the monitor of a correct replica's core finds: something that it does, and
+// that nothing it has received and stored justifies.
+func (p *process) unjustified(cfg bft.Config, sentence string) {
+	if !p.dead.Load() {
+		p.m.c.judge.fault("replica %d, in epoch %d, %s", cfg.Self, cfg.Epoch, sentence)
 	}
 }
 
@@ -219,6 +235,30 @@ func (m *machine) kill(p *process, keptPercent int, down time.Duration) {
 func (m *machine) reboot(keptPercent int, down time.Duration) {
 	m.kill(nil, keptPercent, down)
 	m.device.tpm.boot()
+}
+
+// moveAway does what the error of a damaged store says: the store goes, the mark beside it stays. A
+// disk that no fault of the plan has touched has no damage.
+func (m *machine) moveAway(why error) {
+	if !m.spoiled.Load() {
+		m.c.judge.fault("replica %d finds its store damaged, and nothing has damaged it: %v", m.id, why)
+		return
+	}
+	m.c.note(m, "the damaged store is moved away")
+	m.disk.crash(100)
+	if err := m.disk.moveAway(); err != nil {
+		m.c.judge.fault("the simulator cannot move a store away: %v", err)
+	}
+}
+
+// spoil damages the disk of a machine that is down.
+func (m *machine) spoil(how func() (string, error)) {
+	m.spoiled.Store(true)
+	what, err := how()
+	if err != nil {
+		m.c.judge.fault("the simulator cannot damage a disk: %v", err)
+	}
+	m.c.note(m, "damaged: %s", what)
 }
 
 // switchOff leaves the machine without a process from now on.

@@ -26,7 +26,7 @@ type Options struct {
 }
 
 // AllFaults are the faults of machines and network.
-var AllFaults = []string{"crash", "power", "partition", "one-way", "delay", "clock", "handoff-cut", "blackout", "full", "put-back", "new-disk"}
+var AllFaults = []string{"crash", "power", "partition", "one-way", "delay", "clock", "handoff-cut", "blackout", "full", "put-back", "new-disk", "flipped-bit", "lost-logs"}
 
 func (o Options) complete() (Options, error) {
 	if o.F == 0 && o.C == 0 {

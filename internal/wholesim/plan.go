@@ -19,8 +19,8 @@ type plan struct {
 	events  []event
 	// byzantine are the Byzantine replicas and what they do.
 	byzantine map[bft.ReplicaID][]string
-	// spare are c correct replicas that the cluster can do without: only their disks are put back
-	// or replaced, since who has forgotten its votes sits out an epoch.
+	// spare are c correct replicas that the cluster can do without: only their disks are put back,
+	// replaced or damaged, since who has forgotten its votes sits out an epoch.
 	spare []bft.ReplicaID
 	// away are those of them that stay down when the faults end.
 	away []bft.ReplicaID
@@ -77,7 +77,9 @@ func newPlan(seed uint64, o Options) *plan {
 			e.amount = int64(rng.IntN(2))
 		case "put-back":
 			e.who, e.amount = p.spare, int64(rng.IntN(10)) // to which copy; even: the store alone, without the mark
-		case "new-disk":
+		case "flipped-bit":
+			e.who, e.amount = p.spare, int64(rng.IntN(1<<30)) // which file, and which bit of it
+		case "new-disk", "lost-logs":
 			e.who = p.spare
 		}
 		p.events = append(p.events, e)
