@@ -128,7 +128,7 @@ func New(cfg Config) (*Replica, error) {
 		cfg.Memory = budget.Usual()
 	}
 	r := &Replica{
-		cfg: cfg, memory: cfg.Memory, pool: newPool(cfg.Memory.Pool), log: cfg.Log, complaints: complaints{log: cfg.Log},
+		cfg: cfg, memory: cfg.Memory, pool: newPool(cfg.Memory.Pool), log: cfg.Log, complaints: newComplaints(cfg.Log),
 		rekey: make(chan struct{}, 1), behind: make(chan bft.ReplicaID, 1),
 		logShare: newShare(), blockShare: newShare(),
 	}

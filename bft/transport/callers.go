@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/reseal-bft/reseal/bft/budget"
+	"github.com/reseal-bft/reseal/bft/internal/seldom"
 )
 
 // callTime is how long a request may take to arrive, and an answer to be taken.
@@ -34,19 +35,22 @@ type callers struct {
 	most   int    // calls in flight; 0: no limit but the budget
 	budget int    // bytes
 	log    *slog.Logger
+	teller *seldom.Teller[string] // of who calls
 
-	mu       sync.Mutex
-	conns    map[*caller]struct{}
-	calls    int            // in flight
-	callsOf  map[string]int // of these, by address
-	held     int            // bytes
-	refused  int            // connections, since the last report
-	ended    int
-	reported time.Time
+	mu      sync.Mutex
+	conns   map[*caller]struct{}
+	calls   int            // in flight
+	callsOf map[string]int // of these, by address
+	held    int            // bytes
+	refused int            // connections, since the last report
+	ended   int
 }
 
 func newCallers(who string, limit, each, bytes int, log *slog.Logger) *callers {
-	return &callers{who: who, limit: limit, each: each, budget: bytes, log: log, conns: make(map[*caller]struct{}), callsOf: make(map[string]int)}
+	return &callers{
+		who: who, limit: limit, each: each, budget: bytes, log: log, teller: seldom.New[string](reportEvery),
+		conns: make(map[*caller]struct{}), callsOf: make(map[string]int),
+	}
 }
 
 // caller is one connection. What is read from it counts as held until the request that
@@ -173,7 +177,7 @@ func (c *callers) drop(k *caller) {
 
 // report says, now and then, that clients were turned away.
 func (c *callers) report(now time.Time) {
-	if now.Sub(c.reported) < reportEvery || c.refused+c.ended == 0 {
+	if _, due := c.teller.Due(c.who, now); !due {
 		return
 	}
 	busiest, n := "", 0
@@ -184,7 +188,7 @@ func (c *callers) report(now time.Time) {
 	}
 	c.log.Warn(c.who+" are crowding: connections were refused, or made to end for others",
 		"refused", c.refused, "ended", c.ended, "connections", len(c.conns), "most_from", busiest, "of_these", n, "held_bytes", c.held)
-	c.refused, c.ended, c.reported = 0, 0, now
+	c.refused, c.ended = 0, 0
 }
 
 // hold counts bytes of a connection that arrive, or wait to be sent, or lets go of some.

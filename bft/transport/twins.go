@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/reseal-bft/reseal/bft"
+	"github.com/reseal-bft/reseal/bft/internal/seldom"
 )
 
 // Two processes that run as one replica, as with a copied directory, have the same keys, and each
@@ -35,6 +36,7 @@ var errTwin = errors.New("another process that runs as this replica is connected
 type twins struct {
 	log    *slog.Logger
 	faulty int // f: whom that many accuse may be accused by liars alone
+	teller *seldom.Teller[bft.ReplicaID]
 
 	mu     sync.Mutex
 	peers  map[bft.ReplicaID]*appearances
@@ -47,11 +49,13 @@ type appearances struct {
 	past    [][sha256.Size]byte // those before, oldest first
 	returns []time.Time         // when it came back to one of those
 	seen    time.Time           // when it was last found to run twice
-	told    time.Time           // when the log was last told
 }
 
 func newTwins(log *slog.Logger, faulty int) *twins {
-	return &twins{log: log, faulty: faulty, peers: make(map[bft.ReplicaID]*appearances), accuse: make(map[bft.ReplicaID]time.Time)}
+	return &twins{
+		log: log, faulty: faulty, teller: seldom.New[bft.ReplicaID](twinSeen),
+		peers: make(map[bft.ReplicaID]*appearances), accuse: make(map[bft.ReplicaID]time.Time),
+	}
 }
 
 func (t *twins) of(id bft.ReplicaID) *appearances {
@@ -100,10 +104,9 @@ func (t *twins) told(self, by bft.ReplicaID) error {
 // found says it in the log, once in a while.
 func (t *twins) found(id bft.ReplicaID, a *appearances, now time.Time, by ...any) {
 	a.seen = now
-	if now.Sub(a.told) < twinSeen {
+	if _, due := t.teller.Due(id, now); !due {
 		return
 	}
-	a.told = now
 	t.log.Warn("two processes run as one replica: its directory was copied, or its machine restored, and both vote. Stop both, start the one that is meant to run, "+
 		"and let it recover: reseal order round --due N", append([]any{"twice", id}, by...)...)
 }
