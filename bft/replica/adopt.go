@@ -35,7 +35,7 @@ func (r *Replica) loadSnapshot() error {
 			"the replica then fetches the state from the others", height, err)
 	}
 	r.log.Info("restored the state from a snapshot", "height", height, "seconds", time.Since(began).Seconds())
-	r.snapshots.height, r.snapshots.at = height, time.Now()
+	r.snapshots.took(height)
 	return nil
 }
 
@@ -56,7 +56,7 @@ func (r *Replica) resume() (bool, error) {
 		switch {
 		case err == nil:
 			r.log.Info("going on from the state that was kept on disk", "height", height)
-			r.snapshots.height, r.snapshots.at = height, time.Now()
+			r.snapshots.took(height)
 			return true, nil
 		case errors.Is(err, errFatal):
 			return false, err

@@ -133,6 +133,7 @@ func New(cfg Config) (*Replica, error) {
 		logShare: newShare(), blockShare: newShare(),
 	}
 	r.keeper, _ = cfg.Application.(bft.Keeper)
+	r.snapshots.phase = phaseOf(cfg.Self, len(cfg.System.Membership().Members))
 	r.snapshots.wanted = make(chan *certifiedState, 1)
 	r.early.limit, r.parsed.limit = cfg.Memory.Early, cfg.Memory.Parsed
 	r.ledger = newLedger(cfg.Cluster, cfg.Application, cfg.System, cfg.Memory.Results)

@@ -50,10 +50,11 @@ const (
 
 // snapshots writes a certified state to disk now and then, beside everything else.
 type snapshots struct {
+	phase  time.Duration        // of the beat at which this replica writes them
 	wanted chan *certifiedState // holds one at most: the next to be written
-	height bft.Height
-	at     time.Time
-	bytes  int64 // of the log, since the last one
+	height bft.Height           // of the last one
+	at     time.Time            // the beat before it
+	bytes  int64                // of the log, since the last one
 
 	keep    atomic.Bool   // the application is to keep a state, of which a snapshot is then written
 	keeping atomic.Uint64 // the height of the state that it has begun to keep; 0 while there is none
@@ -86,7 +87,8 @@ func (s *snapshots) consider(c *certifiedState, keeps bool) {
 	}
 	select {
 	case s.wanted <- c:
-		s.height, s.at, s.bytes, s.missed = c.height, time.Now(), 0, 0
+		s.took(c.height)
+		s.bytes, s.missed = 0, 0
 		s.keeping.Store(0)
 	default: // the one before is still being written
 		s.again.CompareAndSwap(false, again)
@@ -99,6 +101,18 @@ func (s *snapshots) executed(height bft.Height, keeper bft.Keeper) {
 		s.keep.Store(false)
 		s.keeping.Store(uint64(height))
 	}
+}
+
+// took takes note that the last snapshot is of a height.
+func (s *snapshots) took(height bft.Height) {
+	s.height, s.at = height, time.Now().Add(-s.phase).Truncate(snapshotPause).Add(s.phase)
+}
+
+// phaseOf is when in each snapshotPause a replica begins its snapshots. The others do at other
+// times: a replica that writes a state to disk is slow meanwhile, and if all were at once, there
+// would be no quorum of fast ones.
+func phaseOf(self bft.ReplicaID, n int) time.Duration {
+	return snapshotPause * time.Duration(int(self)%n) / time.Duration(n)
 }
 
 func (s *snapshots) due(height bft.Height, now time.Time) bool {

@@ -213,7 +213,7 @@ func (r *Replica) fetchSnapshot(ctx context.Context, o *offer, limit time.Durati
 	if err := file.Commit(); err != nil {
 		return fmt.Errorf("%w: %w", errFatal, err)
 	}
-	r.snapshots.height, r.snapshots.at = o.block.Height, time.Now()
+	r.snapshots.took(o.block.Height)
 	return nil
 }
 

@@ -510,30 +510,6 @@ func TestASnapshotIsTakenWhereTheLogIsCut(t *testing.T) {
 	require.Equal(t, honest.ledger.latest.Load().root, r.ledger.latest.Load().root)
 }
 
-// A large state is written when the log has grown by half its size, a small one now and then, and
-// any after very many blocks.
-func TestWhenASnapshotIsDue(t *testing.T) {
-	now := time.Now()
-	for _, test := range []struct {
-		blocks    bft.Height
-		age       time.Duration
-		log, size int64
-		due       bool
-	}{
-		{snapshotBlocks, 0, 0, 0, true},
-		{snapshotBlocks - 1, 0, 1 << 30, 0, false},
-		{64, snapshotPause, 0, 0, true},
-		{63, snapshotPause, 1 << 30, 0, false},
-		{snapshotBlocks, snapshotPause, 1<<29 - 1, 1 << 30, false},
-		{snapshotBlocks, snapshotPause, 1 << 29, 1 << 30, true},
-		{farthestSnapshot, 0, 0, 1 << 40, true},
-	} {
-		s := snapshots{height: 100, at: now.Add(-test.age), bytes: test.log}
-		s.size.Store(test.size)
-		require.Equal(t, test.due, s.due(100+test.blocks, now), "%+v", test)
-	}
-}
-
 // Whoever catches up learns of states whose blocks it does not have yet: the snapshot is then of the
 // next state for which it has them, however near that is, so that a restart has little to execute.
 func TestASnapshotThatCouldNotBeWrittenIsTriedAgain(t *testing.T) {

@@ -368,3 +368,47 @@ func TestASnapshotIsReadInParts(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, found)
 }
+
+// slowDisk counts what is written to a file since it was synced.
+type slowDisk struct {
+	vfs.FS
+	waits, most int
+}
+
+type slowFile struct {
+	vfs.File
+	disk *slowDisk
+}
+
+func (d *slowDisk) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := d.FS.Create(name, category)
+	return slowFile{f, d}, err
+}
+
+func (f slowFile) Write(p []byte) (int, error) {
+	f.disk.waits += len(p)
+	f.disk.most = max(f.disk.most, f.disk.waits)
+	return f.File.Write(p)
+}
+
+func (f slowFile) SyncData() error {
+	f.disk.waits = 0
+	return f.File.SyncData()
+}
+
+func (f slowFile) SyncTo(int64) (fullSync bool, err error) { return true, f.SyncData() }
+
+// A large snapshot goes to the disk as it is written: votes do not wait for all of it.
+func TestASnapshotIsSyncedAsItIsWritten(t *testing.T) {
+	s := open(t, vfs.NewMem(), "dir")
+	disk := &slowDisk{FS: s.fs}
+	s.fs = disk
+	w, err := s.NewSnapshot(1, 0)
+	require.NoError(t, err)
+	for range 64 {
+		_, err := w.Write(make([]byte, 1<<18))
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.Commit())
+	require.LessOrEqual(t, disk.most, 2<<20)
+}

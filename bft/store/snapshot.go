@@ -25,6 +25,9 @@ const (
 	snapshotMagic  = "reseal/v1/snapshot\x00"
 	snapshotHead   = len(snapshotMagic) + 32 + 8 // magic, cluster, height
 	keptSnapshots  = 2
+	// syncEvery is how much of a snapshot waits for the disk at most, in bytes: votes, which are
+	// synced, wait for what is before them.
+	syncEvery = 512 << 10
 )
 
 // prepareSnapshots makes the directory of snapshots and removes what a crash left half-written.
@@ -92,6 +95,7 @@ func (s *Store) NewSnapshot(h bft.Height, size int64) (*SnapshotWriter, error) {
 		s.snapshots.Unlock()
 		return nil, fmt.Errorf("write the snapshot of height %d: %w", h, err)
 	}
+	w.file = vfs.NewSyncingFile(w.file, vfs.SyncingFileOptions{BytesPerSync: syncEvery})
 	w.buffered = bufio.NewWriterSize(w.file, 1<<18)
 	if _, err := w.Write(s.snapshotHead(h)); err != nil {
 		w.Discard()
