@@ -63,7 +63,10 @@ func (r *Replica) serveSnapshot(ctx context.Context, from *transport.Sender, dat
 		if err == nil && found == 0 {
 			err = errors.New("the snapshot was replaced by a newer one")
 		}
-		return part[:n], err
+		if err != nil {
+			return nil, err
+		}
+		return part[:n], nil
 	})
 }
 
