@@ -108,6 +108,27 @@ func TestLittleIsServedAtOnce(t *testing.T) {
 	}
 }
 
+// Whoever takes a new key for each request does not keep a key out that was served before, at the
+// same address.
+func TestNewKeysPassNobodyForEver(t *testing.T) {
+	p, fresh, old := newPool(poolBytes), uint64(100), origin{address: "shared"}
+	fill(t, p, old, 1, 2, 1000)
+	p.ordered(1, p.block(1)[:1], start)
+	p.giveBack([]*request.Request{unsigned(t, 1, 2, 1000)})
+	for view := bft.View(2); view < 6; view++ {
+		for range 1000 { // more than a block takes
+			fresh++
+			fill(t, p, old, fresh, 1, 2000)
+		}
+		block := p.block(view)
+		if bytesOf(block)[1] > 0 {
+			return
+		}
+		p.ordered(view, block, start)
+	}
+	t.Fatal("it is in none of the blocks")
+}
+
 // Those who have always something waiting share blocks alike, in bytes, however large their
 // requests are and however many keys they have.
 func TestSharesAreInBytes(t *testing.T) {

@@ -15,7 +15,7 @@ type Node[T any] struct {
 	ready    ready[T] // the children that have something waiting
 	at       int      // the place among the parent's; -1: not there
 	served   int64
-	begin    int64     // what the child had been served that had the last turn: where others start
+	begin    int64     // where children start that come anew: see Begin and Charge
 	queue    list.List // of *Item[T], next first
 	size     int       // of all that is here and below, see Hold
 	count    int       // likewise
@@ -123,17 +123,19 @@ func (i *Item[T]) Take(cost int64) {
 	n.Charge(cost)
 }
 
-// Begin notes that a leaf has a turn.
+// Begin notes that a leaf has a turn. Whoever comes anew starts where it does, at least.
 func (n *Node[T]) Begin() {
 	for ; n.parent != nil; n = n.parent {
 		n.parent.begin = max(n.parent.begin, n.served)
 	}
 }
 
-// Charge counts what a leaf was served.
+// Charge counts what a leaf was served. Where others start moves on with it, by somewhat less than
+// the share of each that waits: so those that come anew one after the other pass nobody for ever.
 func (n *Node[T]) Charge(cost int64) {
 	for ; n.parent != nil; n = n.parent {
 		n.served += cost
+		n.parent.begin += cost / int64(len(n.parent.ready)+2)
 		if n.at >= 0 {
 			heap.Fix(&n.parent.ready, n.at)
 		}

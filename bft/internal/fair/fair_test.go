@@ -202,6 +202,35 @@ func TestWhoeverAsksForLittleHasTheNextTurn(t *testing.T) {
 	require.Equal(t, "modest", root.Next().Value)
 }
 
+// However many come anew, one after the other, who has had a turn has the next after as many of
+// theirs as have come by then.
+func TestWhoComesAnewPassesNobodyForEver(t *testing.T) {
+	root, fresh := New[string](), 0
+	put := func(child any, value string) {
+		root.Child(child).Hold(1, 1)
+		root.Child(child).Put(value, nil)
+	}
+	take := func() string {
+		item := root.Next()
+		item.Take(1000)
+		item.leaf.Hold(-1, -1)
+		return item.Value
+	}
+	put("old", "old")
+	put("old", "old")
+	require.Equal(t, "old", take())
+	for range 20 {
+		for range 3 {
+			fresh++
+			put(fresh, "fresh")
+		}
+		if take() == "old" {
+			return
+		}
+	}
+	t.Fatal("it was passed by all that came")
+}
+
 // Who had nothing waiting for a while has no more turns than the others when it comes back, although
 // something of it is still there.
 func TestNobodySavesTurnsUp(t *testing.T) {
@@ -224,7 +253,7 @@ func TestNobodySavesTurnsUp(t *testing.T) {
 	put(0, 20)
 	require.Equal(t, [2]int{10, 1}, take(11))
 	put(1, 10)
-	require.Equal(t, [2]int{4, 6}, take(10), "it starts where the one that came last did")
+	require.Equal(t, [2]int{5, 5}, take(10), "it starts where the other one is")
 }
 
 // What a turn has cost may be known only afterwards.
