@@ -215,16 +215,30 @@ func (s *State) chooseReceivers() {
 	}
 }
 
-// isLeftOut: the longest dealing may have failed for want of somebody who holds a share and was late
-// to attest. Receivers may be a quorum with whoever is faulty; a new round lets the late one in.
+// isLate: the dealing may have failed for want of somebody who holds a share, is due and has not
+// attested. Receivers may be a quorum with whoever is faulty.
+func (s *State) isLate() bool {
+	return s.count(func(m *member) bool {
+		return m.holdsShare && !m.quarantined && m.recovery.due && m.recovery.verdict == verdictNone
+	}) > 0
+}
+
+// isLeftOut: the longest dealing has failed, and somebody who holds a share did not take part. Who
+// was late has had its time with each attempt.
 func (s *State) isLeftOut() bool {
 	return s.round.attempts == maxBackoff && s.count(func(m *member) bool { return m.holdsShare && !m.quarantined && !m.recovery.eligible }) > 0
 }
 
-// restartDealing begins the dealing again under a new number. An attempt that failed, for whatever
-// reason, leaves nothing behind that could hinder the next one.
+// restartDealing begins the dealing again under a new number, and lets who was late attest before.
+// An attempt that failed, for whatever reason, leaves nothing behind that could hinder the next one.
 func (s *State) restartDealing(block replica.BlockInfo) {
 	s.counts.restarted++
+	if s.isLate() {
+		urgent, attempts := s.round.urgent, s.round.attempts
+		s.reopenRound(block)
+		s.round.urgent, s.round.attempts = urgent, min(attempts+1, maxBackoff)
+		return
+	}
 	s.round.number++
 	for i := range s.members {
 		if m := &s.members[i]; m.recovery.due {

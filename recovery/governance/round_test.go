@@ -205,14 +205,32 @@ func TestRoundWithTooFewToCertifyIsAbandoned(t *testing.T) {
 
 // Of four replicas one was late to attest, and is back. Of the three that receive, one is faulty:
 // with the one that was late there are enough.
-func TestADealingThatFailsWithoutALateReplicaIsAbandoned(t *testing.T) {
+func TestADealingThatFailsLetsWhoWasLateAttest(t *testing.T) {
 	c := inEpoch1(t, size(1, 0))
 	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{2}}))
 	c.wait(10 * time.Second)
+	require.Equal(t, PhaseDealing, c.phase())
+	require.Equal(t, without(everybody[:4], 2), c.state.View().Eligible)
+	c.refused(attest.ReasonPhase, c.reboot(2))
+	c.wait(10 * time.Second)
+	require.Equal(t, PhaseAttesting, c.phase())
+	c.accepted(c.reboot(2))
+	require.Equal(t, PhaseDealing, c.phase())
+	require.Equal(t, everybody[:4], c.state.View().Eligible)
+	require.Equal(t, int64(20_000), c.state.View().Deadline-c.tip.Time, "the time for a dealing doubles as well")
+	c.handoff()
+	require.Len(t, c.holders(), 4)
+}
+
+// One that never attests puts off each attempt, and no more of them than there would be anyway.
+func TestADealingThatFailsWithoutALateReplicaIsAbandoned(t *testing.T) {
+	c := inEpoch1(t, size(1, 0))
+	c.accepted(c.order(&StartRound{Due: []bft.ReplicaID{2}}))
 	for _, seconds := range []time.Duration{10, 20, 40, 80, 160} {
+		require.Equal(t, PhaseAttesting, c.phase())
+		c.wait(10 * time.Second)
 		require.Equal(t, PhaseDealing, c.phase())
 		require.Equal(t, without(everybody[:4], 2), c.state.View().Eligible)
-		c.refused(attest.ReasonPhase, c.reboot(2))
 		c.wait(seconds * time.Second)
 	}
 	require.Equal(t, PhaseIdle, c.phase())
