@@ -12,11 +12,18 @@ type recipe struct {
 	faults    []string
 }
 
-// recipes are the planted bugs that campaigns of whole nodes are known to find, in rules that cores
-// alone do not reach, with what finds each.
+// recipes are the planted bugs that campaigns of whole nodes are known to find, with what finds each:
+// the first seed found all of them.
 var recipes = map[string]recipe{
-	"lapsed-keeps": {"none", []string{}}, // the first seed, in its first epoch
-	"share-kept":   {"none", []string{}}, // the first seed: old secrets
+	// In rules that cores alone do not reach; by the goals.
+	"lapsed-keeps": {"none", []string{}}, // in its first epoch
+	"share-kept":   {"none", []string{}}, // old secrets
+	"device-stays": {"none", []string{}}, // likewise
+	// In rules of the core; by the monitor beside it.
+	"quorum-small":     {"none", []string{}},
+	"first-vote-twice": {"none", []string{"delay"}},
+	"ruled-out-early":  {"all", []string{"delay", "partition"}},
+	"time-unbounded":   {"none", []string{"clock"}},
 }
 
 // Mutants returns the names of the planted bugs that campaigns of whole nodes are known to find. A
