@@ -144,7 +144,7 @@ func Start(ctx context.Context, cfg NodeConfig) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, cluster: cfg.Genesis.ClusterID(), log: cfg.Log, started: cfg.Clock(), began: time.Now(),
-		done: make(chan struct{}), broken: make(chan struct{}), changed: make(chan struct{}, 1), words: newWords(),
+		done: make(chan struct{}), broken: make(chan struct{}), changed: make(chan struct{}, 1), words: newWords(cfg.Genesis.Attestation.Required),
 	}
 	if err := n.checkIdentity(); err != nil {
 		return nil, err

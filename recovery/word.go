@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -68,13 +69,16 @@ const aheadPatience = 10 * time.Second
 // vouchedFor is how long the word of a peer counts: longer than it takes to ask again.
 const vouchedFor = 2 * aheadPatience
 
-// presentFor is how long ago a peer was asked whose word counts where a secret is given: those that
-// ask for parts at about the same time wait for one answer.
-const presentFor = 5 * time.Second
+// presentFor is how long a peer's words count where a secret is given, and presentForTPM where
+// replicas have TPMs, which may take seconds to sign two of them.
+const (
+	presentFor    = 5 * time.Second
+	presentForTPM = 10 * time.Second
+)
 
 // soon is the pause between two answers that are waited for: by a replica in epoch 0, which admits
 // nobody before, and by who is to be given a secret.
-const soon = 100 * time.Millisecond
+const soon = 50 * time.Millisecond
 
 // askedRest is how long a peer is not asked again, in multiples of what the answer took: where all
 // are slow, and so hear nothing of each other, asking must not make them slower.
@@ -129,14 +133,15 @@ func (n *Node) ask(ctx context.Context, peer bft.ReplicaID) {
 }
 
 // present waits until a quorum, this replica included, says that no epoch after the given one has
-// begun, having been asked presentFor ago at most. When one has, f + c correct replicas at most do
-// not know it, and f others say so: one too few.
+// begun, all at one moment, which lies after the call. At that moment f of them lie at most; and when
+// a later epoch has begun, f + c correct ones at most do not know it: one too few. Whoever calls under
+// a key had it before that moment, too: so he had it in this epoch.
 func (n *Node) present(ctx context.Context, last bft.Epoch) error {
 	defer n.words.await()()
-	since := time.Now().Add(-presentFor)
+	since := time.Now()
 	for {
 		news, m := n.words.news(), n.state.Membership()
-		count := n.words.count(m, func(_ bft.ReplicaID, w word) bool { return w.term.Epoch <= last && w.asked.After(since) })
+		count := n.words.together(m, last, since)
 		switch {
 		case m.Epoch > last:
 			return fmt.Errorf("epoch %d is over", last)
@@ -158,13 +163,25 @@ func (n *Node) present(ctx context.Context, last bft.Epoch) error {
 type words struct {
 	mu      sync.Mutex
 	said    map[bft.ReplicaID]word
-	heard   chan struct{} // closed, and made anew, when another word comes
-	wants   chan struct{} // likewise, when somebody begins to wait
+	recent  time.Duration              // presentFor, or presentForTPM
+	spells  map[bft.ReplicaID][]spoken // the recent ones, oldest first
+	heard   chan struct{}              // closed, and made anew, when another word comes
+	wants   chan struct{}              // likewise, when somebody begins to wait
 	waiting int
 }
 
-func newWords() *words {
-	return &words{said: make(map[bft.ReplicaID]word), heard: make(chan struct{}), wants: make(chan struct{})}
+// spoken is that a peer has named its epoch between two moments.
+type spoken struct {
+	epoch     bft.Epoch
+	asked, at time.Time
+}
+
+func newWords(haveTPM bool) *words {
+	recent := presentFor
+	if haveTPM {
+		recent = presentForTPM
+	}
+	return &words{recent: recent, said: make(map[bft.ReplicaID]word), spells: make(map[bft.ReplicaID][]spoken), heard: make(chan struct{}), wants: make(chan struct{})}
 }
 
 // hear takes note of what a peer says: the last counts.
@@ -173,6 +190,8 @@ func (s *words) hear(from bft.ReplicaID, w word) {
 	defer s.mu.Unlock()
 	w.at = time.Now()
 	s.said[from] = w
+	old := func(x spoken) bool { return w.at.Sub(x.asked) >= s.recent }
+	s.spells[from] = append(slices.DeleteFunc(s.spells[from], old), spoken{w.term.Epoch, w.asked, w.at})
 	close(s.heard)
 	s.heard = make(chan struct{})
 }
@@ -206,13 +225,51 @@ func (s *words) wanted() <-chan struct{} {
 	return s.wants
 }
 
+// together returns how many members have said, at one moment not before since, that no epoch after
+// the given one has begun. A word alone is of no moment that others' words could be of too: it lies
+// between question and answer. Two of a member, and none against it between them, are of all that lie
+// between the first answer and the second question; of an intruder who was not there meanwhile, they
+// are if he went away, was elsewhere, and came back, within presentFor or presentForTPM.
+func (s *words) together(m *replica.Membership, last bft.Epoch, since time.Time) (most int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	type spell struct{ from, to time.Time }
+	var spells []spell
+	for _, member := range m.Members {
+		said := s.spells[member.ID]
+		fresh := slices.IndexFunc(said, func(x spoken) bool { return time.Since(x.asked) < s.recent })
+		if fresh < 0 || slices.ContainsFunc(said[fresh:], func(x spoken) bool { return x.epoch > last }) {
+			continue
+		}
+		x := spell{said[fresh].at, said[len(said)-1].asked}
+		if plant.Bug("words-in-turn") {
+			x, since = spell{to: time.Now()}, time.Time{}
+		}
+		spells = append(spells, x)
+	}
+	for _, x := range spells {
+		moment := x.from
+		if moment.Before(since) {
+			moment = since
+		}
+		count := 0
+		for _, y := range spells {
+			if !y.from.After(moment) && !y.to.Before(moment) {
+				count++
+			}
+		}
+		most = max(most, count)
+	}
+	return most
+}
+
 // due says whether a peer is to be asked: its word is waited for, or, in epoch 0, will soon count no
 // more.
 func (s *words) due(peer bft.ReplicaID, m *replica.Membership) bool {
 	w, ok := s.of(peer)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.waiting > 0 && (!ok || time.Since(w.asked) > presentFor/2) || m.Epoch == 0 && (!ok || time.Since(w.at) > vouchedFor/2)
+	return s.waiting > 0 || m.Epoch == 0 && (!ok || time.Since(w.at) > vouchedFor/2)
 }
 
 // of returns what a peer said, if that counts still.

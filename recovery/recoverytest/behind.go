@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/transport"
@@ -17,11 +16,6 @@ import (
 
 // methodEpoch tells anybody the epoch of a replica, the block that it builds on, and the group key.
 const methodEpoch = "reseal/epoch"
-
-// vouched is for how long, where a secret is given, a replica goes by what it was told. That an
-// intruder gets out of one replica and into another within that time, is not what a cluster holds
-// against: real machines take longer to boot, and those of the kit do not.
-const vouched = 5 * time.Second
 
 // echo is what a replica said of its epoch, and the keys that its log named, when it was left
 // behind.
@@ -70,7 +64,6 @@ func (x *intruder) leaveBehind(ctx context.Context, id bft.ReplicaID) error {
 	c.cut[id-1].Store(true)
 	c.behind = id
 	c.echo.Store(&echo{id, word, c.nodes[id-1].State()})
-	x.left = time.Now()
 	return nil
 }
 
@@ -110,10 +103,6 @@ func (x *intruder) meet(ctx context.Context, t Turn) error {
 	c := x.c
 	if c.behind == 0 || c.behind == t.Behind {
 		return nil
-	}
-	err := c.await(ctx, "what it was told elsewhere is too long ago", func() bool { return time.Since(x.left) > vouched })
-	if err != nil {
-		return err
 	}
 	x.askBehind(ctx)
 	c.reunite()

@@ -12,7 +12,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"time"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/store"
@@ -39,8 +38,6 @@ type intruder struct {
 	loot  loot
 	at    map[bft.ReplicaID]bool
 	draw  *rand.Rand
-	// left is when it last left a replica, or cut one off.
-	left time.Time
 	// revoked: the log has revoked a boot state.
 	revoked bool
 	// unsettled is what the cluster did not do in time.

@@ -185,9 +185,7 @@ func (x *intruder) leave(ctx context.Context, id bft.ReplicaID) error {
 		}
 	}
 	off := func() error {
-		if c.taken[id-1].Swap(false) {
-			x.left = time.Now()
-		}
+		c.taken[id-1].Store(false)
 		return x.misboot(ctx, id)
 	}
 	if err := c.reboot(ctx, id, false, off); err != nil {

@@ -32,6 +32,7 @@ var Faults = []Fault{
 	{"vault-key-found", "file", 20, "in which it was clean", func() { recovery.Plant("old-vault") }, false},                                // parts are stored under one
 	{"nobody-vouches", "file", 12, "the group secret is known: a signature was forged", func() { recovery.Plant("nobody-vouches") }, true}, // one that is cut off goes by its log, and by nobody
 	{"few-vouch", "file", 12, "the group secret is known: a signature was forged", func() { recovery.Plant("few-vouch") }, true},           // or by f others, where the intruder is
+	{"words-in-turn", "file", 24, "the group secret is known: a signature was forged", func() { recovery.Plant("words-in-turn") }, true},   // or by words of several moments, as he goes from one to the next
 	{"hsm-key-by-label", "softhsm", 10, "planted in the token", func() { hsm.Plant("key-by-label") }, false},                               // what is found in a token is trusted by its name
 	{"approving-key-from-disk", "swtpm", 6, "in which it was clean", func() { mutant.Plant(mutant.OperatorFromDir) }, false},               // the directory says who approves boot states
 	{"access-is-replica", "swtpm", 2, "signs with the replica", func() { mutant.Plant(mutant.OpenIdentity) }, false},                       // the identity key has an empty authorization
