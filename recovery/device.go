@@ -159,9 +159,5 @@ func (n *Node) foresee(e *attest.Evidence, me *governance.MemberView) (*attest.R
 		return nil, err
 	}
 	policy := attest.Policy{Ahead: time.Duration(n.cfg.Genesis.Timeouts.Ahead).Milliseconds()}
-	refusal := policy.Rebooted(claims, e.Anchor.Time, &attest.Subject{ResetCount: me.ResetCount, Due: me.Awaited})
-	if refusal != nil {
-		d.early = me.Awaited.Height
-	}
-	return refusal, nil
+	return policy.Rebooted(claims, e.Anchor.Time, &attest.Subject{ResetCount: me.ResetCount, Due: me.Awaited}), nil
 }

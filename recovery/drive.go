@@ -36,20 +36,34 @@ func (n *Node) drive(ctx context.Context) {
 		if err := n.considerCredential(m); err != nil {
 			n.log.Error("changing the TLS key failed", "error", err)
 		}
-		if !n.live.Load() {
-			continue
+		live := n.live.Load()
+		if live {
+			if err := n.obey(v); err != nil {
+				n.log.Error("approvals and revocations are carried out again", "error", err)
+			}
+			if err := n.considerPresence(ctx, v); err != nil {
+				n.log.Error("showing the present boot failed; it is tried again", "error", err)
+			}
 		}
-		if err := n.obey(v); err != nil {
-			n.log.Error("approvals and revocations are carried out again", "error", err)
+		if live || n.mayBeOpen(v) {
+			if err := n.considerAttesting(ctx, v, live); err != nil {
+				n.log.Error("attesting failed; it is tried again", "error", err)
+			}
 		}
-		if err := n.considerPresence(ctx, v); err != nil {
-			n.log.Error("showing the present boot failed; it is tried again", "error", err)
+		if live {
+			n.party.Follow(ctx, v)
+		} else {
+			again.Reset(attestAgain) // the certificate of what was executed comes after it
 		}
-		if err := n.considerAttesting(ctx, v); err != nil {
-			n.log.Error("attesting failed; it is tried again", "error", err)
-		}
-		n.party.Follow(ctx, v)
 	}
+}
+
+// mayBeOpen says whether the round of a state that may be one of long ago can still be open: this
+// replica attests while it catches up, since a busy cluster's log grows meanwhile, and the round does
+// not wait. What it says in a round that is over is refused, and not held against it. It makes no
+// key where the keystore was in a later epoch: the log on this disk is then an old one.
+func (n *Node) mayBeOpen(v *governance.View) bool {
+	return v.Phase == governance.PhaseAttesting && v.Epoch == n.keeper.Epoch() && n.cfg.Clock().UnixMilli() < v.Deadline
 }
 
 // learn ends what is held of epochs that are over.
@@ -99,8 +113,9 @@ func markKey(epochKey ed25519.PrivateKey) []byte {
 const attestAgain = time.Second
 
 // considerAttesting submits evidence if this replica is due and was reset after it became due: it
-// is the reboot that is to be shown. A round that is begun again asks for no second reboot.
-func (n *Node) considerAttesting(ctx context.Context, v *governance.View) error {
+// is the reboot that is to be shown. A round that is begun again asks for no second reboot. Live says
+// that the state is the present one: an anchor of before tells less of when a machine was reset.
+func (n *Node) considerAttesting(ctx context.Context, v *governance.View, live bool) error {
 	me := v.Member(n.cfg.Self)
 	if v.Phase != governance.PhaseAttesting || !me.Due {
 		return nil
@@ -133,7 +148,12 @@ func (n *Node) considerAttesting(ctx context.Context, v *governance.View) error 
 	if err != nil {
 		return err
 	}
+	if refusal != nil && !live {
+		n.attested, n.attestedAt = v.Round, time.Now()
+		return nil
+	}
 	if refusal != nil {
+		n.device.early = me.Awaited.Height
 		n.log.Warn("no evidence is submitted: the machine must be rebooted", "reason", refusal.Sentence)
 		return nil
 	}
