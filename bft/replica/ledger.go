@@ -13,8 +13,10 @@ import (
 )
 
 // Bounds of the results that are held for clients that wait or ask again: those of so many recent
-// blocks, and of so many bytes as their budget says. Those of the last block are held in any case; a
-// client whose result is let go before it is certified hears that it is no longer held.
+// blocks, and of so many bytes as their budget says. Large ones, of more than their part of it, are
+// let go first: who asks for much takes nothing from who asks for little. Those of the last block
+// are held in any case; a client whose result is let go before it is certified hears that it is no
+// longer held.
 const (
 	keptResults  = 4096
 	outcomeBytes = 256 // of an outcome beside its results
@@ -56,6 +58,7 @@ type ledger struct {
 	states  map[bft.Height]*state // from the certified one to the latest
 	results map[sessionKey]outcome
 	held    []heldBlock // whose results are held, oldest first
+	light   int         // so many of them hold no large ones any more
 	bytes   int         // of these
 	waiters map[sessionKey][]chan<- *request.Reply
 
@@ -206,20 +209,34 @@ func (l *ledger) remember(height bft.Height, requests []*request.Request, outcom
 		for i, r := range requests {
 			block.keys[i] = keyOf(r)
 			l.results[block.keys[i]] = outcomes[i]
-			block.bytes += outcomes[i].bytes()
+			l.bytes += outcomes[i].bytes()
 		}
 		l.held = append(l.held, block)
-		l.bytes += block.bytes
+	}
+	for ; l.light < len(l.held)-1 && l.bytes > l.limit; l.light++ {
+		l.letGo(&l.held[l.light], l.limit/keptResults)
 	}
 	for len(l.held) > 1 && (l.bytes > l.limit || l.held[0].height+keptResults <= height) {
-		for _, key := range l.held[0].keys {
-			delete(l.results, key)
-			l.tell(key, nil) // who still waits for its state to be certified
-		}
-		l.bytes -= l.held[0].bytes
+		l.letGo(&l.held[0], 0)
 		l.held[0] = heldBlock{}
-		l.held = l.held[1:]
+		l.held, l.light = l.held[1:], max(0, l.light-1)
 	}
+}
+
+// letGo lets go of a block's outcomes of more bytes than that, and tells who still waits for their
+// state to be certified.
+func (l *ledger) letGo(b *heldBlock, above int) {
+	b.keys = slices.DeleteFunc(b.keys, func(key sessionKey) bool {
+		out := l.results[key]
+		size := out.bytes()
+		if size <= above {
+			return false
+		}
+		delete(l.results, key)
+		l.tell(key, nil)
+		l.bytes -= size
+		return true
+	})
 }
 
 // made returns how many bytes of results requests of the last block have.
@@ -255,7 +272,6 @@ func (l *ledger) turnAway(requests []*request.Request) {
 type heldBlock struct {
 	height bft.Height
 	keys   []sessionKey
-	bytes  int
 }
 
 func (o *outcome) bytes() int {

@@ -52,6 +52,37 @@ func TestHeldResultsAreBoundedInBytes(t *testing.T) {
 	require.Empty(t, w.ledger.waiters)
 }
 
+// Who asks for little waits for the state of a few blocks to be certified, beside somebody who asks
+// for all that a block's results may be.
+func TestLargeResultsDisplaceNoSmallOnes(t *testing.T) {
+	w := newWorld(t, bft.Size{F: 1}, 1)
+	w.orderKey("big", kv.MaxValue)
+	get, err := kv.Get([]byte("big"))
+	require.NoError(t, err)
+	order := func(operations ...[]byte) sessionKey {
+		w.sent++
+		r, err := request.New(w.id, w.client, w.sent, request.Application, operations)
+		require.NoError(t, err)
+		w.orderPayload(request.AppendPayload(nil, []*request.Request{r}))
+		return keyOf(r)
+	}
+	little, err := kv.Put([]byte("key"), []byte("value"))
+	require.NoError(t, err)
+	small := order(little)
+	waiting := w.ledger.await(small)
+	var large []sessionKey
+	for range 3 * testResults / (8 * kv.MaxValue) {
+		large = append(large, order(get, get, get, get, get, get, get, get))
+		require.LessOrEqual(t, w.ledger.bytes, testResults)
+	}
+	require.NotContains(t, w.ledger.results, large[0])
+	require.Contains(t, w.ledger.results, large[len(large)-1])
+	h := w.tip.Header
+	h.StateHeight, h.StateRoot = w.ledger.latest.Load().height, w.ledger.latest.Load().root
+	require.NotNil(t, w.ledger.certify(h, certificate(bft.Finalize, &h)))
+	require.NotNil(t, <-waiting)
+}
+
 // A leader may put a request into one block as often as he likes, and an old one of a session
 // behind a later one: each is executed once, and none that is passed.
 func TestOneBlockExecutesARequestOnce(t *testing.T) {

@@ -131,11 +131,15 @@ func (r *Rehearsal) compare(before, now *load.Report, when string) {
 		was, is := pair[0], pair[1]
 		held = held && is.P50 <= tolerable(was.P50) && is.P90 <= tolerable(was.P90)
 	}
-	failed := ""
-	if err := now.Failed(); err != nil {
-		failed = "; " + err.Error()
+	r.Check(held, "well-behaved clients hardly notice, "+when, "%s (before: %s)%s", inWords(now), inWords(before), failure(now))
+}
+
+// failure says what was not as it should be, to stand behind other words.
+func failure(r *load.Report) string {
+	if err := r.Failed(); err != nil {
+		return "; " + err.Error()
 	}
-	r.Check(held, "well-behaved clients hardly notice, "+when, "%s (before: %s)%s", inWords(now), inWords(before), failed)
+	return ""
 }
 
 // tolerable is what a latency may become, in milliseconds.
@@ -258,7 +262,7 @@ func everyBudget(ctx context.Context, r *Rehearsal) error {
 	if err := errors.Join(err, group.Wait()); err != nil {
 		return err
 	}
-	r.Check(during.Failed() == nil, "every operation of the well-behaved clients is answered", "%s", inWords(during))
+	r.Check(during.Failed() == nil, "every operation of the well-behaved clients is answered", "%s%s", inWords(during), failure(during))
 	if err := r.fits(); err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func (r *Rehearsal) soak(ctx context.Context, duration time.Duration) error {
 	if err := errors.Join(err, group.Wait()); err != nil {
 		return err
 	}
-	r.Check(report.Reads.Failed+report.Writes.Failed == 0, "every operation of the well-behaved clients was answered", "%s", inWords(report))
+	r.Check(report.Reads.Failed+report.Writes.Failed == 0, "every operation of the well-behaved clients was answered", "%s%s", inWords(report), failure(report))
 	return r.flat(ctx, series)
 }
 
