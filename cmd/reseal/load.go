@@ -67,7 +67,8 @@ writes --json and the files are merged by "reseal load merge".`,
 	}
 	flags := cmd.Flags()
 	addDir(cmd, &l.dir, "directory of the cluster")
-	flags.IntVar(&plan.Clients, "clients", 16, "clients, each with a key of its own and, without --rate, one request under way")
+	flags.IntVar(&plan.Clients, "clients", 16, "clients, each with a key of its own")
+	flags.IntVar(&plan.InFlight, "in-flight", 1, "requests that each client has under way, without --rate")
 	flags.Float64Var(&plan.Rate, "rate", 0, "operations due per second, of all clients together (default: as many as the clients get)")
 	flags.Float64Var(&plan.Reads, "reads", 0.5, "fraction of the requests that read")
 	flags.Var(&plan.Values, "values", "bytes of a value, such as 128 or 64-4K")

@@ -123,11 +123,13 @@ func (g *Generator) Run(ctx context.Context) {
 	}
 	var workers sync.WaitGroup
 	for _, c := range g.clients {
-		workers.Go(func() {
-			for ctx.Err() == nil && (end.IsZero() || time.Now().Before(end)) {
-				g.do(ctx, c, g.next(c), time.Now())
-			}
-		})
+		for range max(1, g.Plan.InFlight) {
+			workers.Go(func() {
+				for ctx.Err() == nil && (end.IsZero() || time.Now().Before(end)) {
+					g.do(ctx, c, g.next(c), time.Now())
+				}
+			})
+		}
 	}
 	workers.Wait()
 }

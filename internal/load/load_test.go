@@ -103,6 +103,10 @@ func TestClientsAskAgainWhenTheyHaveTheirAnswer(t *testing.T) {
 		require.InDelta(t, 400, r.Reads.Operations, 100)
 		require.InDelta(t, 800, r.Reads.PerSecond+r.Writes.PerSecond, 1)
 		require.InDelta(t, 10, r.Writes.P999, 0.1)
+
+		r = run(t, newMemory(10*time.Millisecond), Plan{Clients: 2, InFlight: 16, Values: Exactly(100), Envelope: Exactly(1), Keys: 10, Duration: time.Second}, false)
+		require.NoError(t, r.Failed())
+		require.Equal(t, 3200, r.Writes.Operations, "each has sixteen under way")
 	})
 }
 
@@ -302,6 +306,8 @@ func TestPlansThatCannotWork(t *testing.T) {
 	for says, change := range map[string]func(*Plan){
 		"--clients":  func(p *Plan) { p.Clients = 0 },
 		"--rate":     func(p *Plan) { p.Rate = -1 },
+		"choose up":  func(p *Plan) { p.InFlight = 65 },
+		"leave one":  func(p *Plan) { p.InFlight, p.Rate = 2, 10 },
 		"--reads":    func(p *Plan) { p.Reads = math.NaN() },
 		"--values":   func(p *Plan) { p.Values.To = 2 << 20 },
 		"--envelope": func(p *Plan) { p.Envelope.From = 0 },

@@ -2,6 +2,7 @@ package load
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -10,15 +11,17 @@ import (
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/kv"
+	"github.com/reseal-bft/reseal/bft/request"
 )
 
 // Plan says what a cluster is asked for.
 type Plan struct {
-	// Clients is the number of clients. Without a rate each has one request under way; with one, as
-	// many as a session bears.
-	Clients int `json:"clients"`
+	// Clients is the number of clients, and InFlight how many requests each has under way without a
+	// rate; 0: one. With a rate each has as many as a session bears.
+	Clients  int `json:"clients"`
+	InFlight int `json:"in_flight,omitempty"`
 	// Rate is the number of operations due in a second, of all clients; 0: each client asks again
-	// when it has its answer.
+	// when it has an answer.
 	Rate float64 `json:"rate,omitempty"`
 	// Reads is the fraction of the requests that read.
 	Reads float64 `json:"reads"`
@@ -107,6 +110,10 @@ func (p *Plan) Validate() error {
 	switch {
 	case p.Clients < 1 || p.Clients > maxClients:
 		return fmt.Errorf("--clients %d: choose 1 to %d", p.Clients, maxClients)
+	case p.InFlight < 0 || p.InFlight > request.Window:
+		return fmt.Errorf("--in-flight %d: choose up to %d, which is what a session bears", p.InFlight, request.Window)
+	case p.InFlight > 1 && p.Rate > 0:
+		return errors.New("--in-flight with --rate: a rate decides itself how many requests are under way; leave one out")
 	case p.Rate < 0 || p.Rate > 10_000_000:
 		return fmt.Errorf("--rate %g: choose operations per second, or 0 for as many as the clients get", p.Rate)
 	case !(p.Reads >= 0 && p.Reads <= 1):

@@ -133,6 +133,14 @@ func (h *Histogram) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// MBPerSecond is the size of the values that were written or read in a second, in units of 10^6 bytes.
+func (a *Account) MBPerSecond(seconds float64) float64 {
+	if seconds <= 0 {
+		return 0
+	}
+	return float64(a.Bytes) / 1e6 / seconds
+}
+
 // sum completes an account from its histogram.
 func (a *Account) sum(seconds float64) {
 	a.PerSecond = 0
@@ -289,13 +297,13 @@ func (s *Samples) add(other *Samples) {
 // WriteTable writes the report for people.
 func (r *Report) WriteTable(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\toperations\tper second\tfailed\tp50\tp90\tp99\tp99.9\tmax, ms\t")
+	fmt.Fprintln(w, "\toperations\tper second\tMB/s\tfailed\tp50\tp90\tp99\tp99.9\tmax, ms\t")
 	for _, row := range []struct {
 		name string
 		a    *Account
 	}{{"reads", &r.Reads}, {"writes", &r.Writes}} {
 		if a := row.a; a.Requests > 0 {
-			fmt.Fprintf(w, "%s\t%d\t%.0f\t%d\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t\n", row.name, a.Operations, a.PerSecond, a.Failed, a.P50, a.P90, a.P99, a.P999, a.Max)
+			fmt.Fprintf(w, "%s\t%d\t%.0f\t%.1f\t%d\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t\n", row.name, a.Operations, a.PerSecond, a.MBPerSecond(r.Seconds), a.Failed, a.P50, a.P90, a.P99, a.P999, a.Max)
 		}
 	}
 	if err := w.Flush(); err != nil {
