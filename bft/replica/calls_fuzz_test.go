@@ -38,6 +38,7 @@ func FuzzCalls(f *testing.F) {
 		f.Add(uint8(i), good.Raw())
 		f.Add(uint8(i), append(make([]byte, 8), "key"...))
 	}
+	f.Add(uint8(len(methods)-1), appendHandOn(nil, []handedOn{{1, good}}))
 	f.Fuzz(func(t *testing.T, method uint8, data []byte) {
 		m := methods[int(method)%len(methods)]
 		ctx, cancel := context.WithCancel(context.Background())

@@ -2,17 +2,53 @@ package replica
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"time"
+
+	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/request"
 	"github.com/reseal-bft/reseal/bft/transport"
 )
 
-// methodHandOn takes requests of another replica's clients: a list like a block's payload. The
-// answer has a byte for each of them, 1 if it was taken.
+// methodHandOn takes requests of another replica's clients: see appendHandOn. The answer has a byte
+// for each of them, 1 if it was taken.
 const methodHandOn = "reseal/hand-on"
+
+// handedOn is a request that is handed on, with a number that stands for the address that it is
+// from: those from one address have the same, and it tells nothing else of the address.
+type handedOn struct {
+	source  uint64
+	request *request.Request
+}
+
+// appendHandOn appends requests to what is called with: the number of each before it, and else like
+// a block's payload.
+func appendHandOn(b []byte, given []handedOn) []byte {
+	for _, g := range given {
+		b = request.AppendPayload(binary.BigEndian.AppendUint64(b, g.source), []*request.Request{g.request})
+	}
+	return b
+}
+
+// parseHandOn parses what appendHandOn makes. The requests are slices of it; their signatures are not
+// checked.
+func parseHandOn(data []byte) (given []handedOn, err error) {
+	for s := cryptobyte.String(data); !s.Empty(); {
+		var g handedOn
+		var raw cryptobyte.String
+		if !s.ReadUint64(&g.source) || !s.ReadUint24LengthPrefixed(&raw) {
+			return nil, errors.New("what was handed on ends inside a request")
+		}
+		if g.request, err = request.Parse(raw); err != nil {
+			return nil, err
+		}
+		given = append(given, g)
+	}
+	return given, nil
+}
 
 // Hand-ons travel as calls, on connections of their own: votes and blocks never wait behind them.
 const (
@@ -50,16 +86,16 @@ func (e *epochRun) handOnLoop() error {
 			continue // the end of a call comes back here
 		}
 		now := time.Now()
-		requests, until := e.r.pool.hand(turn, leader, now)
+		given, until := e.r.pool.hand(turn, leader, now)
 		if rested = nil; !until.IsZero() {
 			rested = time.After(until.Sub(now))
 		}
-		if len(requests) == 0 {
+		if len(given) == 0 {
 			<-under
 			continue
 		}
 		e.group.Go(func() error {
-			e.giveTo(leader, requests)
+			e.giveTo(leader, given)
 			<-under
 			signal(e.turned)
 			return nil
@@ -92,41 +128,41 @@ func (e *epochRun) noteProposed(view bft.View) {
 }
 
 // giveTo gives requests to a peer. What it does not take stays here, until its turn is over.
-func (e *epochRun) giveTo(peer bft.ReplicaID, requests []*request.Request) {
+func (e *epochRun) giveTo(peer bft.ReplicaID, given []handedOn) {
 	ctx, cancel := context.WithTimeout(e.ctx, handOnTimeout)
 	defer cancel()
-	answer, err := e.r.cfg.Network.Call(ctx, peer, methodHandOn, request.AppendPayload(nil, requests))
-	if err == nil && len(answer) != len(requests) {
+	answer, err := e.r.cfg.Network.Call(ctx, peer, methodHandOn, appendHandOn(nil, given))
+	if err == nil && len(answer) != len(given) {
 		err = errors.New("it answers with another number of requests")
 	}
 	if err == nil {
-		var refused []*request.Request
+		var refused []handedOn
 		for i, taken := range answer {
 			if taken == 0 {
-				refused = append(refused, requests[i])
+				refused = append(refused, given[i])
 			}
 		}
 		e.r.pool.notGiven(peer, refused)
 		return
 	}
-	e.r.pool.notGiven(peer, requests)
+	e.r.pool.notGiven(peer, given)
 	if !transport.Unavailable(err) && e.ctx.Err() == nil {
 		e.r.log.Warn("a replica did not take what clients asked for", "replica", peer, "error", err)
 	}
 }
 
 // serveHandOn takes requests of a peer's clients into the pool.
-func (r *Replica) serveHandOn(_ context.Context, from *transport.Sender, payload []byte) ([]byte, error) {
+func (r *Replica) serveHandOn(_ context.Context, from *transport.Sender, data []byte) ([]byte, error) {
 	if member := r.Membership().Member(from.ID); member == nil || !member.Accepts(from.EpochKey) {
 		return nil, errors.New("only members of the epoch hand requests on")
 	}
-	requests, err := request.ParsePayload(payload)
+	given, err := parseHandOn(data)
 	if err != nil {
 		return nil, err
 	}
-	taken := make([]byte, len(requests))
-	for i, req := range requests {
-		err := r.admit(req, origin{peer: from.ID})
+	taken := make([]byte, len(given))
+	for i, g := range given {
+		err := r.admit(g.request, origin{peer: from.ID, source: g.source})
 		if errors.Is(err, request.ErrSignature) {
 			return nil, err
 		}
@@ -178,7 +214,7 @@ func (p *pool) begin(turn uint64) {
 // now, in fair order, and when something has rested, zero when nothing rests. What it was given
 // before it has, and does not need again. There are no more than it can put into one block: the rest
 // waits here, for a later one or for this replica's own turn.
-func (p *pool) hand(turn uint64, leader bft.ReplicaID, now time.Time) (out []*request.Request, rested time.Time) {
+func (p *pool) hand(turn uint64, leader bft.ReplicaID, now time.Time) (out []handedOn, rested time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for turn == p.turn {
@@ -199,7 +235,7 @@ func (p *pool) hand(turn uint64, leader bft.ReplicaID, now time.Time) (out []*re
 		*p.givenOf(item) += item.cost
 		p.absent = append(p.absent, item)
 		if item.give(leader, now) {
-			out = append(out, item.request)
+			out = append(out, handedOn{p.sources[item.origin.address], item.request})
 		}
 	}
 	return out, rested
@@ -219,11 +255,11 @@ func (item *pooled) give(peer bft.ReplicaID, now time.Time) bool {
 }
 
 // notGiven notes that a peer did not get requests after all.
-func (p *pool) notGiven(peer bft.ReplicaID, requests []*request.Request) {
+func (p *pool) notGiven(peer bft.ReplicaID, given []handedOn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, r := range requests {
-		if item := p.byDigest[r.Digest()]; item != nil {
+	for _, g := range given {
+		if item := p.byDigest[g.request.Digest()]; item != nil {
 			delete(item.given, peer)
 		}
 	}

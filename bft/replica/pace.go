@@ -27,7 +27,7 @@ const (
 // safe for concurrent use.
 type pace struct {
 	keys      contest[[32]byte]
-	addresses contest[string] // of this replica's clients
+	addresses contest[origin] // of clients, at the replica that they ask
 
 	results   [2]map[[32]byte]int // what results of a client's requests weigh: since the map was new, and before that
 	strangers int                 // what those of clients weighed of whom there was nothing

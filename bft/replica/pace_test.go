@@ -132,26 +132,33 @@ func percentile(waited []time.Duration, part int) time.Duration {
 func TestOthersHardlyWait(t *testing.T) {
 	const greedy = 1
 	twice, half := 2*(blockAtLeast+answered), 0.42
+	here, there := [2]origin{{address: "greedy"}, {address: "modest"}}, [2]origin{{peer: 2, source: 1}, {peer: 2, source: 2}}
 	for name, c := range map[string]struct {
 		pair
 		results int
 		within  time.Duration // nine of ten of the others
 		keeps   float64       // of what it has alone
+		handed  bool          // all come through another replica
 	}{
-		"1 MB":                         {pair{size: 1_000_000, flight: 20}, 0, twice + fullBlock/2, half},
-		"500 KB":                       {pair{size: 500_000, flight: 30}, 0, twice, half},
-		"270 KB":                       {pair{size: 270_000, flight: 40}, 0, twice, 0.33},
-		"130 KB":                       {pair{size: 130_000, flight: 64}, 0, twice, 0.33},
-		"128 KB":                       {pair{size: 128_000, flight: 64}, 0, twice, 0.6},
-		"30 KB":                        {pair{size: 30_000, flight: 64}, 0, twice, 0.6},
-		"results of 8 MB":              {pair{size: 100, flight: 64}, bft.MaxResults, twice, half},
-		"results of 3 MB":              {pair{size: 100, flight: 64}, 3 << 20, twice, 0.33},
-		"results of 300 KB":            {pair{size: 100, flight: 64}, 300 << 10, twice, 0.6},
-		"30 KB, with results of 1 MB":  {pair{size: 30_000, flight: 64}, 1 << 20, twice, 0.6},
-		"results of 8 MB, fresh keys":  {pair{size: 100, flight: 64, fresh: true}, bft.MaxResults, twice, half},
-		"2 KB, fresh keys, an address": {pair{size: 2000, flight: 600, fresh: true}, 0, twice, 0.6},
+		"1 MB":                         {pair{size: 1_000_000, flight: 20}, 0, twice + fullBlock/2, half, false},
+		"500 KB":                       {pair{size: 500_000, flight: 30}, 0, twice, half, false},
+		"270 KB":                       {pair{size: 270_000, flight: 40}, 0, twice, 0.33, false},
+		"130 KB":                       {pair{size: 130_000, flight: 64}, 0, twice, 0.33, false},
+		"128 KB":                       {pair{size: 128_000, flight: 64}, 0, twice, 0.6, false},
+		"30 KB":                        {pair{size: 30_000, flight: 64}, 0, twice, 0.6, false},
+		"results of 8 MB":              {pair{size: 100, flight: 64}, bft.MaxResults, twice, half, false},
+		"results of 3 MB":              {pair{size: 100, flight: 64}, 3 << 20, twice, 0.33, false},
+		"results of 300 KB":            {pair{size: 100, flight: 64}, 300 << 10, twice, 0.6, false},
+		"30 KB, with results of 1 MB":  {pair{size: 30_000, flight: 64}, 1 << 20, twice, 0.6, false},
+		"results of 8 MB, fresh keys":  {pair{size: 100, flight: 64, fresh: true}, bft.MaxResults, twice, half, false},
+		"2 KB, fresh keys, an address": {pair{size: 2000, flight: 600, fresh: true}, 0, twice, 0.6, false},
+		"likewise, handed on":          {pair{size: 2000, flight: 600, fresh: true}, 0, twice, 0.6, true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			origins := here
+			if c.handed {
+				origins = there
+			}
 			run := func(pairs ...pair) *service {
 				s := &service{p: newPool(poolBytes), now: start, pairs: pairs, results: func(client uint64) int {
 					if client&0xffff == greedy {
@@ -162,10 +169,10 @@ func TestOthersHardlyWait(t *testing.T) {
 				s.run(4 * time.Second)
 				return s
 			}
-			c.client, c.o = greedy, origin{address: "greedy"}
+			c.client, c.o = greedy, origins[0]
 			var pairs []pair
 			for i := range uint64(4) {
-				pairs = append(pairs, pair{client: 10 + i, o: origin{address: "modest"}, flight: 1, size: 128, rest: 100*time.Millisecond + time.Duration(i)*17*time.Millisecond})
+				pairs = append(pairs, pair{client: 10 + i, o: origins[1], flight: 1, size: 128, rest: 100*time.Millisecond + time.Duration(i)*17*time.Millisecond})
 			}
 			alone, both := run(c.pair), run(append(pairs, c.pair)...)
 			var waited []time.Duration
@@ -219,9 +226,9 @@ func TestWhatRestsIsNotLookedAtAgain(t *testing.T) {
 		case <-p.free:
 		default:
 		}
-		out, rested = p.hand(0, 2, now)
+		given, rested := p.hand(0, 2, now)
 		require.Empty(t, p.free)
-		return out, rested
+		return requestsOf(given), rested
 	}
 	out, rested := hand()
 	same(t, small[1:], out)

@@ -56,11 +56,20 @@ const (
 	mostAway  = 5 * time.Second
 )
 
-// origin is where a request came from: a peer that handed it on, or a client at an address.
-// Neither: it is this process's own.
+// origin is where a request came from: a client at an address, or a peer that handed it on, with the
+// number that stands for the address there. None of it: it is this process's own.
 type origin struct {
-	peer    bft.ReplicaID
 	address string
+	peer    bft.ReplicaID
+	source  uint64
+}
+
+// at names an address among those of its replica's clients.
+func (o origin) at() any {
+	if o.peer != 0 {
+		return o.source
+	}
+	return o.address
 }
 
 // pooled is a request that waits to be ordered. It is in the queue of its client, in a block,
@@ -84,9 +93,11 @@ type flow = fair.Node[*pooled]
 
 // pool holds the verified requests that wait to be ordered. Each turn goes to who was served least,
 // in weight, results included: first among the replicas that requests came through, this one being
-// one of them, then among the addresses of its clients, then among the keys at an address. So
-// whoever asks for little is served at once, whatever others have here. What each may keep here is
-// bounded by what is free: an address has at most as much as is left to all, a key at most as much
+// one of them, then among the addresses of a replica's clients, as it tells them apart, then among
+// the keys at an address. So whoever asks for little is served at once, whatever others have here,
+// and a peer that lies about addresses harms what comes through it alone. What each may keep here is
+// bounded by what is free: an address of this replica's clients, and a peer, has at most as much as
+// is left to all, an address at a peer at most as much as is left to the peer, a key at most as much
 // as is left to its address; so there is always room for somebody else. (Dynamic thresholds:
 // Choudhury, Hahne, 1998.) Safe for concurrent use.
 type pool struct {
@@ -96,6 +107,8 @@ type pool struct {
 	byDigest map[bft.Digest]*pooled
 	root     *flow
 	mine     *flow                  // of this replica's clients
+	sources  map[string]uint64      // what stands for their addresses at leaders
+	named    uint64                 // the last of these
 	keys     map[[32]byte]int       // requests of a client, through whomever they came
 	blocks   map[bft.View][]*pooled // what blocks carry that are not final
 	absent   []*pooled              // what was given to the leader of the turn
@@ -115,19 +128,11 @@ func newPool(limit int) *pool {
 	p := &pool{
 		limit:    limit,
 		byDigest: make(map[bft.Digest]*pooled), root: fair.New[*pooled](), keys: make(map[[32]byte]int),
-		blocks: make(map[bft.View][]*pooled), wake: make(chan struct{}), free: make(chan struct{}, 1),
+		sources: make(map[string]uint64), blocks: make(map[bft.View][]*pooled), wake: make(chan struct{}), free: make(chan struct{}, 1),
 	}
 	p.mine = p.root.Child(bft.ReplicaID(0))
 	p.mine.Hold(0, 1) // it is never forgotten
 	return p
-}
-
-// source is the key of the flows that an origin's requests belong to, and their parent.
-func (p *pool) source(o origin) (parent *flow, key any) {
-	if o.peer != 0 {
-		return p.root, o.peer
-	}
-	return p.mine, o.address
 }
 
 // add keeps a verified request. One that is there already is no error. It returns a
@@ -177,13 +182,13 @@ func (p *pool) refusal(r *request.Request, o origin) error {
 	if o == (origin{}) {
 		return nil
 	}
-	client := [32]byte(r.Client)
-	parent, key := p.source(o)
-	var source, own int // bytes that its address, or its replica, has here, and its client there
-	if f := parent.Find(key); f != nil {
-		source, own = f.Size(), f.Find(client).Size()
+	client, peer := [32]byte(r.Client), p.root.Find(o.peer)
+	address := peer.Find(o.at())
+	left := p.limit - p.root.Size() - address.Size()
+	if o.peer != 0 {
+		left -= peer.Size()
 	}
-	if own+footprint(r) <= p.limit-p.root.Size()-source && p.keys[client] < poolPerClient {
+	if address.Find(client).Size()+footprint(r) <= left && p.keys[client] < poolPerClient {
 		return nil
 	}
 	away := math.MaxFloat64
@@ -195,20 +200,32 @@ func (p *pool) refusal(r *request.Request, o origin) error {
 
 // place makes an item a request of its client, at its origin.
 func (p *pool) place(item *pooled) {
-	parent, key := p.source(item.origin)
-	item.client = parent.Child(key).Child([32]byte(item.request.Client))
+	o := item.origin
+	if o.peer == 0 && p.mine.Find(o.at()) == nil {
+		p.named++
+		p.sources[o.address] = p.named
+	}
+	item.client = p.root.Child(o.peer).Child(o.at()).Child([32]byte(item.request.Client))
 	item.client.Hold(footprint(item.request), 1)
+}
+
+// leave makes an item no more what it was: a request of a client, at an origin.
+func (p *pool) leave(item *pooled, client *flow, o origin) {
+	client.Hold(-footprint(item.request), -1)
+	if o.peer == 0 && p.mine.Find(o.at()) == nil {
+		delete(p.sources, o.address)
+	}
 }
 
 // move makes an item one of another origin.
 func (p *pool) move(item *pooled, o origin) {
-	old, queued := item.client, item.queued.Waits()
+	client, from, queued := item.client, item.origin, item.queued.Waits()
 	if queued {
 		item.queued.Remove()
 	}
 	item.origin = o
 	p.place(item)
-	old.Hold(-footprint(item.request), -1)
+	p.leave(item, client, from)
 	if queued {
 		p.back(item)
 	}
@@ -381,7 +398,7 @@ func (p *pool) settle(view bft.View, requests []*request.Request, results []int,
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ordered, total, large := 0, 0, false
-	keys, addresses := make(map[[32]byte]int), make(map[string]int) // what each had of the block
+	keys, addresses := make(map[[32]byte]int), make(map[origin]int) // what each had of the block
 	for i, r := range requests {
 		client, made := [32]byte(r.Client), resultWeight(results[i])
 		cost := weight(r) + made
@@ -390,8 +407,8 @@ func (p *pool) settle(view bft.View, requests []*request.Request, results []int,
 		ordered, total = ordered+weight(r), total+cost
 		keys[client] += cost
 		if item := p.byDigest[r.Digest()]; item != nil {
-			if item.origin.address != "" {
-				addresses[item.origin.address] += cost
+			if item.origin != (origin{}) {
+				addresses[item.origin] += cost
 			}
 			item.client.Charge(int64(cost - item.cost))
 			p.drop(item)
@@ -424,7 +441,7 @@ func (p *pool) drop(item *pooled) {
 		item.queued.Remove()
 	}
 	p.fetchBack(item)
-	item.client.Hold(-footprint(item.request), -1)
+	p.leave(item, item.client, item.origin)
 	delete(p.byDigest, item.request.Digest())
 	client := [32]byte(item.request.Client)
 	if p.keys[client]--; p.keys[client] == 0 {

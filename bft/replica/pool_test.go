@@ -59,7 +59,14 @@ func (p *pool) ordered(view bft.View, requests []*request.Request, now time.Time
 }
 
 func (p *pool) handed(turn uint64, leader bft.ReplicaID, now time.Time) []*request.Request {
-	out, _ := p.hand(turn, leader, now)
+	given, _ := p.hand(turn, leader, now)
+	return requestsOf(given)
+}
+
+func requestsOf(given []handedOn) (out []*request.Request) {
+	for _, g := range given {
+		out = append(out, g.request)
+	}
 	return out
 }
 
@@ -92,6 +99,11 @@ func TestLittleIsServedAtOnce(t *testing.T) {
 				fill(t, p, origin{peer: 3}, 100+client, 1, 1000)
 			}
 		},
+		"an address at a peer": func(p *pool) {
+			for client := range uint64(4096) {
+				fill(t, p, origin{peer: 4, source: 1}, 100+client, 1, 1000)
+			}
+		},
 		"at the same address": func(p *pool) { fill(t, p, origin{address: "modest"}, 1, 64, large) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -99,7 +111,7 @@ func TestLittleIsServedAtOnce(t *testing.T) {
 			greedy(p)
 			p.block(1) // the greedy one has been served before
 			modest := fill(t, p, origin{address: "modest"}, 2, 1, 100)
-			fill(t, p, origin{peer: 4}, 3, 1, 100)
+			fill(t, p, origin{peer: 4, source: 2}, 3, 1, 100)
 			require.Len(t, modest, 1, "there is room for it")
 			got := bytesOf(p.block(2))
 			require.Contains(t, got, uint64(2))
@@ -186,6 +198,55 @@ func TestThereIsAlwaysRoomForSomebodyElse(t *testing.T) {
 	require.Len(t, p.byDigest, poolPerClient, "no more than a session can have outstanding")
 }
 
+// Through one peer likewise: an address leaves room for others of the peer's clients, and the peer for
+// other peers.
+func TestThereIsAlwaysRoomForOthersThroughAPeer(t *testing.T) {
+	p := newPool(poolBytes)
+	for client := range uint64(200) {
+		fill(t, p, origin{peer: 2, source: 1}, client, 64, large)
+	}
+	require.Greater(t, len(p.byDigest), 10)
+	require.Error(t, p.admits(unsigned(t, 1, 1000, large), origin{peer: 2, source: 1}))
+	require.NoError(t, p.add(unsigned(t, 1000, 1, large), origin{peer: 2, source: 2}, start), "another address there")
+	for client := range uint64(2000) { // the peer makes addresses up
+		fill(t, p, origin{peer: 2, source: 3 + client}, 2000+client, 64, large)
+	}
+	require.LessOrEqual(t, p.root.Size(), poolBytes/2)
+	require.NoError(t, p.add(unsigned(t, 9000, 1, large), origin{peer: 3, source: 1}, start), "another peer")
+	require.NoError(t, p.add(unsigned(t, 9001, 1, large), origin{address: "a"}, start), "this replica's client")
+}
+
+// Requests are handed on with what stands for their address, and however large they are together.
+func TestHandOnTellsAddressesApart(t *testing.T) {
+	p := newPool(8 * poolBytes)
+	fill(t, p, origin{address: "many"}, 1, 1, 100)
+	half := make([]byte, bft.MaxOperation-1000)
+	largest, err := request.New(bft.Digest{}, ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), 1, request.Application, [][]byte{half, half})
+	require.NoError(t, err)
+	require.NoError(t, p.add(largest, origin{address: "many"}, start))
+	fill(t, p, origin{address: "one"}, 3, 20, 10_000)
+	given, _ := p.hand(0, 2, start)
+	require.Len(t, given, 22)
+	sources := make(map[uint64]uint64)
+	for _, g := range given {
+		sources[binary.BigEndian.Uint64(g.request.Client)] = g.source
+	}
+	require.Equal(t, sources[1], sources[binary.BigEndian.Uint64(largest.Client)])
+	require.NotEqual(t, sources[1], sources[3])
+	data := appendHandOn(nil, given)
+	require.Greater(t, len(data), bft.MaxPayload)
+	back, err := parseHandOn(data)
+	require.NoError(t, err)
+	same(t, requestsOf(given), requestsOf(back))
+	for i := range given {
+		require.Equal(t, given[i].source, back[i].source)
+	}
+	_, err = parseHandOn(data[:len(data)-1])
+	require.Error(t, err)
+	p.ordered(1, requestsOf(given), start)
+	require.Empty(t, p.sources, "nobody is remembered who has nothing here")
+}
+
 // Who is refused comes back when what waits is ordered.
 func TestWhenToComeBack(t *testing.T) {
 	p, now := newPool(poolBytes), start
@@ -225,7 +286,7 @@ func TestHandOn(t *testing.T) {
 	p.giveBack(small)
 	p.begin(5)
 	require.ElementsMatch(t, small, p.handed(5, 2, start.Add(againAfter)), "who has put them into no block for long may have lost them")
-	p.notGiven(2, small[:1])
+	p.notGiven(2, []handedOn{{request: small[0]}})
 	p.begin(6)
 	require.Equal(t, small[:1], p.handed(6, 2, start.Add(againAfter)), "and who refused one is given it again")
 
@@ -351,7 +412,7 @@ func TestPoolKeepsWhatItIsGiven(t *testing.T) {
 			"add": func(t *rapid.T) {
 				next++
 				r := unsigned(t, rapid.Uint64Range(1, 5).Draw(t, "client"), next, rapid.SampledFrom([]int{1, 1000, 300 << 10, 1 << 20}).Draw(t, "size"))
-				o := rapid.SampledFrom([]origin{{}, {address: "a"}, {address: "b"}, {peer: 2}, {peer: 3}}).Draw(t, "origin")
+				o := rapid.SampledFrom([]origin{{}, {address: "a"}, {address: "b"}, {peer: 2, source: 1}, {peer: 2, source: 2}, {peer: 3}}).Draw(t, "origin")
 				if p.add(r, o, now) == nil {
 					waiting[r.Digest()] = r
 				} else if o == (origin{}) {
@@ -384,9 +445,15 @@ func TestPoolKeepsWhatItIsGiven(t *testing.T) {
 			"hand":    func(t *rapid.T) { p.handed(turn, bft.ReplicaID(rapid.IntRange(2, 4).Draw(t, "to")), now) },
 			"release": func(*rapid.T) { p.release() },
 			"": func(t *rapid.T) {
-				bytes, away := 0, 0
+				bytes, away, sources := 0, 0, make(map[string]bool)
 				for _, item := range p.byDigest {
 					bytes += footprint(item.request)
+					if item.origin.peer == 0 {
+						sources[item.origin.address] = true
+						if p.sources[item.origin.address] == 0 {
+							t.Fatal("nothing stands for an address")
+						}
+					}
 					if item.away {
 						away += item.cost
 					}
@@ -399,6 +466,9 @@ func TestPoolKeepsWhatItIsGiven(t *testing.T) {
 					if places != 1 {
 						t.Fatalf("a request is in %d places", places)
 					}
+				}
+				if len(p.sources) != len(sources) {
+					t.Fatalf("%d addresses of %d", len(p.sources), len(sources))
 				}
 				if len(p.byDigest) != len(waiting) || p.root.Size() != bytes || p.given[0]+p.given[1] != away {
 					t.Fatalf("%d requests of %d, %d bytes of %d, %d away of %d", len(p.byDigest), len(waiting), p.root.Size(), bytes, p.given, away)

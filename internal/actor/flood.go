@@ -83,7 +83,7 @@ func (n *network) callLarge(ctx context.Context, to bft.ReplicaID, sequence uint
 	n.mu.Unlock()
 	data := make([]byte, transport.MaxCall)
 	if sequence%2 == 0 {
-		data = request.AppendPayload(nil, n.largest())
+		data = request.AppendPayload(make([]byte, 8), n.largest())
 	}
 	_, _ = n.Transport.CallUnder(ctx, worn, to, "reseal/hand-on", data) // whatever becomes of it
 }

@@ -45,8 +45,13 @@ func (n *Node[T]) Child(key any) *Node[T] {
 	return c
 }
 
-// Find returns the child of a key, nil when it is not there.
-func (n *Node[T]) Find(key any) *Node[T] { return n.children[key] }
+// Find returns the child of a key, nil when it is not there, like the node itself.
+func (n *Node[T]) Find(key any) *Node[T] {
+	if n == nil {
+		return nil
+	}
+	return n.children[key]
+}
 
 // Children is the number of children that are not forgotten.
 func (n *Node[T]) Children() int { return len(n.children) }
