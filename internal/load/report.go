@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -197,20 +198,36 @@ func Merge(reports []*Report) (*Report, error) {
 	if len(reports) == 0 {
 		return nil, errors.New("name the reports to merge")
 	}
-	merged := &Report{Plan: reports[0].Plan, ReadsAre: reports[0].ReadsAre, Began: reports[0].Began, Interval: reports[0].Interval}
+	merged := &Report{Plan: reports[0].Plan, Began: reports[0].Began, Interval: reports[0].Interval}
 	merged.Plan.Clients, merged.Plan.Rate = 0, 0
-	end := merged.Began
-	for _, r := range reports {
+	end, first, rated := merged.Began, reports[0].ended(), true
+	var readsAre []string
+	for i, r := range reports {
+		if slices.ContainsFunc(reports[:i], func(o *Report) bool { return o.Began.Equal(r.Began) }) {
+			return nil, fmt.Errorf("two reports are of runs that began at %v: name each once", r.Began)
+		}
 		if r.Interval <= 0 || r.Interval != merged.Interval || r.Reads.Histogram.Histogram == nil || r.Writes.Histogram.Histogram == nil {
 			return nil, fmt.Errorf("a report has samples of %g s, and another of %g s: merge reports of runs with one --duration", r.Interval, merged.Interval)
 		}
 		if r.Began.Before(merged.Began) {
 			merged.Began = r.Began
 		}
-		if e := r.Began.Add(time.Duration(r.Seconds * float64(time.Second))); e.After(end) {
+		if e := r.ended(); e.After(end) {
 			end = e
+		} else if e.Before(first) {
+			first = e
+		}
+		rated = rated && r.Plan.Rate > 0
+		if r.Reads.Requests > 0 && !slices.Contains(readsAre, r.ReadsAre) {
+			readsAre = append(readsAre, r.ReadsAre)
 		}
 	}
+	for _, r := range reports {
+		if !r.Began.Before(first) {
+			return nil, fmt.Errorf("a run began %v after another had ended: merge reports of runs that went on at the same time", r.Began.Sub(first).Round(time.Second))
+		}
+	}
+	merged.ReadsAre = strings.Join(readsAre, "; and ")
 	merged.Seconds = end.Sub(merged.Began).Seconds()
 	merged.Reads.Histogram.Histogram, merged.Writes.Histogram.Histogram = hdrhistogram.New(1, longest, digits), hdrhistogram.New(1, longest, digits)
 	for _, r := range reports {
@@ -218,9 +235,17 @@ func Merge(reports []*Report) (*Report, error) {
 			return nil, err
 		}
 	}
+	if !rated { // some asked for as much as they got
+		merged.Plan.Rate = 0
+	}
 	merged.Reads.sum(merged.Seconds)
 	merged.Writes.sum(merged.Seconds)
 	return merged, nil
+}
+
+// ended is when the last answer came.
+func (r *Report) ended() time.Time {
+	return r.Began.Add(time.Duration(r.Seconds * float64(time.Second)))
 }
 
 func (r *Report) add(other *Report) error {
