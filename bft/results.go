@@ -27,13 +27,8 @@ func NewResults(operations []int) *Results {
 	if len(operations) > 0 {
 		r.share = MaxBlockResults / 2 / len(operations)
 	}
-	total := 0
-	for _, n := range operations {
-		total += n
-	}
-	all := make([][]byte, total)
 	for i, n := range operations {
-		r.requests[i], all = all[:0:n], all[n:]
+		r.requests[i] = make([][]byte, 0, n) // apart from each other: some are held for longer than others
 	}
 	r.next()
 	return r

@@ -1,7 +1,9 @@
 package bft_test
 
 import (
+	"runtime"
 	"testing"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -84,4 +86,18 @@ func TestResultsAreWithinTheirLimits(t *testing.T) {
 			t.Fatalf("%d bytes, %d missing, room for %d", total, r.Missing(), r.Room())
 		}
 	})
+}
+
+// Results of one request are held for its client while those of others in its block are let go.
+func TestResultsOfOneRequestKeepNoOthers(t *testing.T) {
+	r := bft.NewResults([]int{1, 1})
+	large := make([]byte, bft.MaxResult)
+	there := weak.Make(&large[0])
+	r.Add([]byte("small"))
+	r.Add(large)
+	small := r.Of(0)
+	r, large = nil, nil
+	runtime.GC()
+	require.Nil(t, there.Value())
+	require.Equal(t, [][]byte{[]byte("small")}, small)
 }

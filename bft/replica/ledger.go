@@ -20,6 +20,7 @@ import (
 const (
 	keptResults  = 4096
 	outcomeBytes = 256 // of an outcome beside its results
+	resultBytes  = 24  // of a result, beside its own
 )
 
 // state is the replicated state after one block. Immutable.
@@ -275,7 +276,7 @@ type heldBlock struct {
 }
 
 func (o *outcome) bytes() int {
-	n := outcomeBytes
+	n := outcomeBytes + resultBytes*len(o.results)
 	for _, result := range o.results {
 		n += len(result)
 	}
