@@ -74,6 +74,9 @@ func (c *Chart) draw() *drawing {
 	if math.IsInf(d.minX, 1) { // nothing was measured
 		d.minX, d.maxX, d.minY = 1, 1, 1
 	}
+	for _, l := range c.Labels { // there may be no point at the first and the last of them
+		d.minX, d.maxX = min(d.minX, l.At), max(d.maxX, l.At)
+	}
 	d.minY = math.Pow(10, math.Floor(math.Log10(max(d.minY, 1))))
 	if d.maxY = math.Pow(10, math.Ceil(math.Log10(d.maxY))); d.maxY == d.minY {
 		d.maxY *= 10

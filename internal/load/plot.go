@@ -95,7 +95,7 @@ func (r *Report) times() (labels []chart.Label) {
 	}
 	step := max(1, len(r.Samples)/8)
 	for i := 0; i < len(r.Samples); i += step {
-		labels = append(labels, chart.Label{At: r.at(i)})
+		labels = append(labels, chart.Label{At: float64(i) * r.Interval})
 	}
 	return labels
 }
