@@ -3,6 +3,7 @@ package transport
 import (
 	"container/list"
 	"context"
+	"errors"
 	"net"
 	"sync"
 
@@ -13,6 +14,12 @@ import (
 // own at any time. One more ends the oldest of the address that has most, which has had the most
 // time of these.
 const maxHandshakes = budget.Handshakes
+
+// largestHandshake bounds what is read for a handshake, in bytes; that of a peer takes three thousand.
+// crypto/tls would take a certificate of 256 KiB, which becomes 20 MB where it is parsed.
+const largestHandshake = 8 << 10
+
+var errLargeHandshake = errors.New("a handshake was too large")
 
 // handshakes are the connections that have not authenticated yet, oldest first. Safe for concurrent use.
 type handshakes struct {
@@ -28,6 +35,7 @@ type handshakes struct {
 type handshake struct {
 	net.Conn
 	address string
+	left    int // bytes that it may still have
 	turns   *turns
 	ctx     context.Context // until the handshake is over, or has to be
 	end     context.CancelFunc
@@ -40,7 +48,7 @@ type handshaking struct{}
 // enter adds a connection until leave is called. What is computed for it takes turns until it is
 // finished.
 func (s *handshakes) enter(conn net.Conn, turns *turns) (h *handshake, leave func()) {
-	h = &handshake{Conn: conn, address: host(conn.RemoteAddr()), turns: turns}
+	h = &handshake{Conn: conn, address: host(conn.RemoteAddr()), left: largestHandshake, turns: turns}
 	h.ctx, h.end = context.WithTimeout(context.Background(), handshakeTimeout)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,7 +87,11 @@ func (h *handshake) Read(p []byte) (int, error) {
 		return h.Conn.Read(p)
 	}
 	h.pause()
-	n, err := h.Conn.Read(p)
+	if h.left == 0 {
+		return 0, errLargeHandshake
+	}
+	n, err := h.Conn.Read(p[:min(len(p), h.left)])
+	h.left -= n
 	if err == nil {
 		h.leave, err = h.turns.enterFirst(h.ctx, h.address, handshaking{})
 	}
