@@ -28,7 +28,7 @@ func FuzzCalls(f *testing.F) {
 		peer  bool
 	}{
 		{r.serveSubmit, false}, {r.serveHeight, false}, {r.serveRead, false}, {r.serveAncestors, true}, {r.serveLog, true}, {r.serveHead, true},
-		{r.serveSnapshot, true}, {r.serveRecall, true}, {r.serveHandOn, true},
+		{r.serveSnapshot, true}, {r.serveRecall, true}, {r.serveHandOn, true}, {r.serveClock, true},
 	}
 	good, err := request.New(w.id, w.client, 1<<20, request.Application, [][]byte{{1}})
 	require.NoError(f, err)

@@ -264,7 +264,6 @@ func (e *epochRun) dispatch(effects []bft.Effect) {
 		case bft.Finalized:
 			e.final.Store(uint64(x.Block.Height))
 			e.finalView.Store(uint64(x.Block.View))
-			e.r.hear(x.Block)
 			e.meter.decide(decisionSize(x)) // in two queues
 			e.writes.put(effect)
 			e.finals.put(x)

@@ -50,40 +50,7 @@ func wait(ctx context.Context, d time.Duration) {
 func (e *epochRun) makeBlock(p bft.Propose, requests []*request.Request) *bft.Block {
 	block := &bft.Block{Header: p.Header, Payload: request.AppendPayload(nil, requests)}
 	block.Header.Payload = bft.PayloadDigest(block.Payload)
-	block.Header.Time = max(e.r.date(), p.MinTime)
+	block.Header.Time = max(e.r.date(e.config.Size), p.MinTime)
 	block.Signature = ed25519.Sign(e.keys.BlockKey, bft.ProposalBytes(e.config.Cluster, block.Digest()))
 	return block
-}
-
-// heard is what this replica knows of the others' clocks by the log.
-type heard struct {
-	tip  int64 // the time of the last final block
-	time int64 // that of the last one by which another leader advanced it; milliseconds since 1970
-	at   time.Time
-}
-
-// hear notes the time of a final block. One with its parent's time shows no clock.
-func (r *Replica) hear(b *bft.Block) {
-	h := heard{}
-	if last := r.heard.Load(); last != nil {
-		h = *last
-		if b.Time > h.tip && b.Proposer != r.cfg.Self {
-			h.time, h.at = b.Time, time.Now()
-		}
-	}
-	h.tip = b.Time
-	r.heard.Store(&h)
-}
-
-// date is the time of a block of this replica: the wall clock's, and no more than half of what a
-// block's time may be ahead beyond what another leader's clock showed, which a quorum found right,
-// and what has passed since. A correct replica whose wall clock is ahead thereby makes blocks that
-// the others vote for: its turns are not lost, and while one is needed for every quorum, its vote
-// for its own block does not stand against theirs until the clocks of all show that time.
-func (r *Replica) date() int64 {
-	now := r.now()
-	if h := r.heard.Load(); h != nil && h.time != 0 {
-		now = min(now, h.time+(time.Since(h.at)+r.cfg.Timeouts.Ahead/2).Milliseconds())
-	}
-	return now
 }

@@ -93,6 +93,7 @@ type Replica struct {
 	parsed     parsed
 	merits     merits
 	recall     recall
+	clocks     clocks
 	complaints complaints
 
 	// found is the mark of the run before; asked says that peers were asked for this replica's
@@ -108,7 +109,6 @@ type Replica struct {
 	run    atomic.Pointer[epochRun] // the current epoch's; nil between epochs
 	rekey  chan struct{}
 	behind chan bft.ReplicaID
-	heard  atomic.Pointer[heard]
 	jumped atomic.Int64 // by how much the wall clock last jumped, in nanoseconds
 }
 
@@ -167,6 +167,11 @@ func (r *Replica) Run(ctx context.Context) error {
 	defer beside.Wait()
 	defer cancel()
 	beside.Go(func() { r.snapshotLoop(ctx) })
+	for _, m := range r.Membership().Members {
+		if m.ID != r.cfg.Self {
+			beside.Go(func() { r.watchClock(ctx, m.ID) })
+		}
+	}
 	r.awaitPeers(ctx)
 	for behind := true; ctx.Err() == nil; {
 		if err := r.replayAll(); err != nil { // what the core announced as its run ended, and nobody came to execute
@@ -228,14 +233,15 @@ func (r *Replica) runNext(ctx context.Context) error {
 	return r.runEpoch(ctx, m, keys)
 }
 
-// awaitPeers waits a moment for connections to f + 1 others, one of them correct: a replica that
-// comes back then learns at once what it missed. A cluster that starts cold does not depend on it.
+// awaitPeers waits a moment for connections to f + 1 others, one of them correct, and for their
+// clocks: a replica that comes back then learns at once what it missed, and when it is. A cluster
+// that starts cold does not depend on it.
 func (r *Replica) awaitPeers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
-	for len(r.cfg.Network.Connected()) <= r.Membership().Size.F {
+	for size := r.Membership().Size; len(r.cfg.Network.Connected()) <= size.F || r.clocks.agreed(size, time.Now()) == 0; {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():

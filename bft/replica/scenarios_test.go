@@ -73,25 +73,58 @@ func TestTheServiceGoesOnWithOneReplicaDownAndItCatchesUp(t *testing.T) {
 	require.Equal(t, "12", c.get(3, client, 13, "while"))
 }
 
-// While a replica is down, its block stands against nobody else's nullification: every quorum of
-// three needs the vote that it has cast.
+// While a replica is down, another's vote for its own block stands against nobody else's
+// nullification: every quorum of three needs the vote that it has cast. So that block must be one
+// that the others vote for, whatever their clocks and its own show, and show since when.
 func TestALeaderWhoseClockIsAheadMakesBlocksThatOthersVoteFor(t *testing.T) {
-	c := newCluster(t, bft.Size{F: 1})
-	for i := range c.nodes {
-		c.start(i)
+	writes := func(c *cluster, name string) { // through several turns of each
+		client := newClient(c.t)
+		for i := uint64(1); i <= 32; i++ {
+			c.put(2*int(i%2), client, i, name, fmt.Sprint(i))
+		}
 	}
-	client := newClient(t)
-	for i := uint64(1); i <= 8; i++ { // each has heard of final blocks of others
-		c.put(int(i)%4, client, i, "before", fmt.Sprint(i))
+	begin := func(t *testing.T, ahead time.Duration) *cluster {
+		c := newCluster(t, bft.Size{F: 1})
+		for i := range c.nodes {
+			c.ahead[i].Store(int64(ahead))
+			c.start(i)
+		}
+		writes(c, "before")
+		c.stop(3)
+		return c
 	}
-	c.stop(3)
-	c.ahead[1].Store(int64(time.Hour))
-	for i := uint64(9); i <= 40; i++ { // through several turns of each
-		c.put(2*int(i%2), client, i, "while", fmt.Sprint(i))
+	date := func(c *cluster) time.Time {
+		header, _, ok := c.nodes[0].replica.Anchor()
+		require.True(c.t, ok)
+		return time.UnixMilli(header.Time)
 	}
-	header, _, ok := c.nodes[0].replica.Anchor()
-	require.True(t, ok)
-	require.Less(t, header.Time, time.Now().Add(testTimeouts.Ahead).UnixMilli(), "the log's time is no clock's that is wrong")
+	t.Run("since its clock jumped", func(t *testing.T) {
+		c := begin(t, 0)
+		c.ahead[1].Store(int64(time.Hour))
+		writes(c, "while")
+		require.Less(t, time.Until(date(c)), testTimeouts.Ahead, "the log's time is no clock's that is wrong")
+	})
+	t.Run("from the first block on", func(t *testing.T) {
+		c := newCluster(t, bft.Size{F: 1})
+		c.ahead[0].Store(int64(time.Hour)) // it leads first
+		for i := range 3 {
+			c.start(i)
+		}
+		writes(c, "while")
+		require.Less(t, time.Until(date(c)), testTimeouts.Ahead)
+	})
+	t.Run("when the others' clocks were put right", func(t *testing.T) {
+		c := begin(t, time.Hour)
+		c.ahead[0].Store(0)
+		c.ahead[2].Store(0)
+		writes(c, "put right")
+		for _, i := range []int{0, 2} { // whose cores believe until then what they believed before
+			c.stop(i)
+			c.start(i)
+		}
+		writes(c, "while")
+		require.Greater(t, time.Until(date(c)), time.Hour-time.Minute, "the log's time waits for their clocks")
+	})
 }
 
 func TestAllReplicasRestartWithTheirDisks(t *testing.T) {

@@ -17,6 +17,7 @@ func (r *Replica) serve() {
 	r.cfg.Network.Handle(methodHead, r.serveHead)
 	r.cfg.Network.Handle(methodSnapshot, r.serveSnapshot)
 	r.cfg.Network.Handle(methodRecall, r.serveRecall)
+	r.cfg.Network.Handle(methodClock, r.serveClock)
 	r.cfg.Network.Handle(methodHandOn, r.serveHandOn)
 	r.cfg.Network.HandleClient(MethodSubmit, r.serveSubmit)
 	r.cfg.Network.HandleClient(MethodHeight, r.serveHeight)
