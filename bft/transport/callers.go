@@ -62,6 +62,7 @@ type caller struct {
 	address string // of a client, without the port; of a peer, its name
 	// The rest is guarded by of.mu.
 	open      int // calls in flight
+	waiting   int // of these, whose answers are not taken; when the connection ends, none will be
 	calls     int // of these, whose requests are complete
 	last      time.Time
 	held      [2]int // bytes: since turned, and in the time before that
@@ -172,6 +173,16 @@ func (c *callers) drop(k *caller) {
 		k.connected = false
 		delete(c.conns, k)
 		c.held -= k.holds()
+		c.over(k, k.waiting)
+	}
+}
+
+// over says that calls of a connection are in flight no more; the lock is held.
+func (c *callers) over(k *caller, calls int) {
+	k.open -= calls
+	c.calls -= calls
+	if c.callsOf[k.address] -= calls; c.callsOf[k.address] == 0 {
+		delete(c.callsOf, k.address)
 	}
 }
 
@@ -238,6 +249,12 @@ func (k *caller) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Write has its time: who reads nothing would have gRPC keep his calls.
+func (k *caller) Write(p []byte) (int, error) {
+	defer k.overdue()()
+	return k.Conn.Write(p)
+}
+
 // opened says whether there is room for a call that has begun, which then is in flight until closed.
 // It takes memory before its first byte.
 func (k *caller) opened() bool {
@@ -254,17 +271,37 @@ func (k *caller) opened() bool {
 	return true
 }
 
-// closed says that a call is over.
+// closed says that a call is over, without an answer that would wait.
 func (k *caller) closed() {
-	c := k.of
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	k.open--
-	c.calls--
-	if c.callsOf[k.address]--; c.callsOf[k.address] == 0 {
-		delete(c.callsOf, k.address)
+	k.of.mu.Lock()
+	defer k.of.mu.Unlock()
+	k.of.over(k, 1)
+	k.of.count(k, 0, -budget.Stream)
+}
+
+// answered says that the answer to a call, of a size, is there. The call is over when it is taken,
+// or the connection ends.
+func (k *caller) answered(bytes int) {
+	k.of.mu.Lock()
+	defer k.of.mu.Unlock()
+	if !k.connected {
+		k.of.over(k, 1)
+		return
 	}
-	c.count(k, 0, -budget.Stream)
+	k.waiting++
+	k.of.count(k, bytes, 0)
+}
+
+// taken says that an answer was sent, or never will be.
+func (k *caller) taken(bytes int) {
+	k.of.mu.Lock()
+	defer k.of.mu.Unlock()
+	if !k.connected {
+		return
+	}
+	k.waiting--
+	k.of.over(k, 1)
+	k.of.count(k, -bytes, -budget.Stream)
 }
 
 // began says that a request has arrived whole. It counts until the call is done, however long that

@@ -8,10 +8,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
 
 	"github.com/reseal-bft/reseal/bft"
 	"github.com/reseal-bft/reseal/bft/budget"
@@ -268,6 +270,44 @@ func TestCallsThatAreOnlyBegunAreBounded(t *testing.T) {
 	require.GreaterOrEqual(t, held, 30/3*budget.Stream)
 	_, err := dialClient(t, cluster, busy.peer).Call(t.Context(), "reseal/echo", nil)
 	require.NoError(t, err)
+}
+
+// untaken has a client call a method, on a connection that takes no answer, until done is called.
+func untaken(t *testing.T, to *member, method string, calls int) (done func()) {
+	conn, err := tls.Dial("tcp", to.peer.Address, hostile(to))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	request := calling(t, method, nil, calls, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	_, err = conn.Write(request)
+	require.NoError(t, err)
+	return func() { require.NoError(t, conn.Close()) }
+}
+
+// Calls whose answers are not taken are calls in flight, with what gRPC keeps for them, however
+// small the answers are; when the connection has ended they are no more.
+func TestCallsThatAreNotTakenAreBounded(t *testing.T) {
+	members := newMembers(t, 1)
+	busy := members[0]
+	cfg := busy.config(t, nil)
+	cfg.MaxClientCalls = 30
+	busy.start(t, cfg)
+	var served atomic.Int64
+	busy.HandleClient("reseal/small", func(context.Context, *Sender, []byte) ([]byte, error) {
+		served.Add(1)
+		return []byte("small"), nil
+	})
+	done := untaken(t, busy, "/reseal/small", 100)
+	eventually(t, func() bool { return served.Load() == 30/3 }, "as many as are left")
+	c := busy.clients.callers
+	eventually(t, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.calls == 30/3 && c.held >= 30/3*budget.Stream
+	}, "they are in flight, and held")
+	_, err := dialClient(t, cluster, busy.peer).Call(t.Context(), "reseal/none", nil)
+	require.Error(t, err, "others are answered")
+	done()
+	eventually(t, func() bool { return inFlight(busy) == 0 }, "nothing stays behind")
 }
 
 // fromAddress is a connection of which only the address matters.

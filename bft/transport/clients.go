@@ -114,31 +114,41 @@ func (s *clientServer) serve(_ any, stream grpc.ServerStream) error {
 }
 
 // exchange receives a request, and sends the answer to it. A request that does not arrive in time,
-// or an answer that is not taken in time, ends the connection.
+// or an answer that is not taken in time, ends the connection. The call is in flight until then:
+// gRPC keeps it, with its header, as long as its answer waits.
 func (k *caller) exchange(stream grpc.ServerStream, serve func(request []byte) ([]byte, error)) error {
 	if !k.opened() {
 		return refusal(&BusyError{After: crowdedAway, Err: errCalls})
 	}
-	defer k.closed()
+	reply, err := k.serve(stream, serve)
+	if err != nil {
+		k.closed()
+		return err
+	}
+	answer, settle := k.answer(reply)
+	err = stream.SendMsg(answer)
+	if err != nil || stream.Context().Err() != nil {
+		settle() // the call was cancelled: gRPC may have dropped the answer without giving it back
+	}
+	return err
+}
+
+// serve receives a request and makes the answer.
+func (k *caller) serve(stream grpc.ServerStream, serve func(request []byte) ([]byte, error)) ([]byte, error) {
 	var request []byte
 	inTime := k.overdue()
 	err := stream.RecvMsg(&request)
 	inTime()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	k.began(len(request))
+	defer k.done(len(request))
 	reply, err := serve(request)
-	k.done(len(request))
 	if err != nil {
-		return refusal(err)
+		return nil, refusal(err)
 	}
-	answer, settle := k.answer(reply)
-	err = stream.SendMsg(answer)
-	if stream.Context().Err() != nil {
-		settle() // the call was cancelled: gRPC may have dropped the answer without giving it back
-	}
-	return err
+	return reply, nil
 }
 
 // heldReply is an answer that counts as held until it is sent. It is the pool that gRPC gives it
@@ -151,20 +161,19 @@ type heldReply struct {
 func (r *heldReply) Get(n int) *[]byte { b := make([]byte, n); return &b }
 func (r *heldReply) Put(*[]byte)       { r.sent() }
 
-// leastHeld is the size from which an answer is counted, and has its time: those that gRPC gives
-// back. What the streams of all connections can hold of smaller ones is less than the budget.
+// leastHeld is the capacity from which gRPC gives an answer back.
 const leastHeld = 1<<10 + 1
 
-// answer makes an answer count as held by its connection until it is sent.
-func (k *caller) answer(data []byte) (answer any, settle func()) {
-	if len(data) < leastHeld {
-		return data, func() {}
+// answer makes an answer count as held by its connection until it is sent, and its call as in flight.
+func (k *caller) answer(data []byte) (answer *heldReply, settle func()) {
+	if cap(data) < leastHeld {
+		data = append(make([]byte, 0, leastHeld), data...)
 	}
-	k.of.hold(k, len(data))
+	k.answered(len(data))
 	inTime := k.overdue()
 	settle = sync.OnceFunc(func() {
 		inTime()
-		k.of.hold(k, -len(data))
+		k.taken(len(data))
 	})
 	return &heldReply{data, settle}, settle
 }

@@ -117,11 +117,11 @@ func (o *once) Close() error {
 }
 
 // calling is what a client of HTTP/2 sends for calls of a method, with data each.
-func calling(t testing.TB, method string, data []byte, calls int) []byte {
+func calling(t testing.TB, method string, data []byte, calls int, settings ...http2.Setting) []byte {
 	var out, fields bytes.Buffer
 	out.WriteString(http2.ClientPreface)
 	framer, encoder := http2.NewFramer(&out, nil), hpack.NewEncoder(&fields)
-	require.NoError(t, framer.WriteSettings())
+	require.NoError(t, framer.WriteSettings(settings...))
 	for i := range calls {
 		fields.Reset()
 		for _, field := range [][2]string{

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/reseal-bft/reseal/bft/budget"
 )
 
 // connected is a connection of which somebody else has the other end.
@@ -29,6 +31,13 @@ func count(c *callers) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.conns)
+}
+
+// under is how many calls are in flight, and the bytes that are held.
+func under(c *callers) (calls, held int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calls, c.held
 }
 
 func isTimeout(err error) bool {
@@ -63,16 +72,18 @@ func TestConnectionsThatHaveNotAuthenticatedAreBounded(t *testing.T) {
 	require.False(t, ended(fars[more+1]), "there was room")
 }
 
-// An answer that is not taken in time ends its connection; one that is taken, or is so small that it
-// is not waited for, does not.
+// An answer that is not taken in time ends its connection, however small; one that is taken does
+// not. Its call is in flight until then.
 func TestAnAnswerHasItsTime(t *testing.T) {
 	for name, c := range map[string]struct {
-		size        int
-		taken, ends bool
+		size  int
+		taken bool
 	}{
-		"not taken": {leastHeld, false, true},
-		"taken":     {leastHeld, true, false},
-		"small":     {leastHeld - 1, false, false},
+		"not taken":        {leastHeld, false},
+		"taken":            {leastHeld, true},
+		"small, not taken": {1, false},
+		"small, taken":     {1, true},
+		"none, not taken":  {0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -80,17 +91,40 @@ func TestAnAnswerHasItsTime(t *testing.T) {
 				of := newCallers("clients", 1, 0, 1<<20, slog.New(slog.DiscardHandler))
 				k, err := of.admit(near, "somewhere")
 				require.NoError(t, err)
+				require.True(t, k.opened())
 				answer, _ := k.answer(make([]byte, c.size))
-				if held, ok := answer.(*heldReply); ok && c.taken {
-					<-time.After(callTime - time.Second)
-					held.Put(nil)
-				}
-				<-time.After(callTime - 2*time.Second)
+				<-time.After(callTime - time.Second)
 				require.Equal(t, 1, count(of), "it has its time")
+				calls, held := under(of)
+				require.Equal(t, 1, calls, "and is in flight")
+				require.Equal(t, c.size+budget.Stream, held)
+				if c.taken {
+					answer.Put(nil)
+				}
 				<-time.After(callTime)
-				require.Equal(t, c.ends, ended(far))
-				require.Equal(t, !c.ends, count(of) == 1)
+				require.Equal(t, c.taken, count(of) == 1)
+				require.Equal(t, !c.taken, ended(far))
+				answer.Put(nil) // gRPC may give it back when the connection has ended
+				calls, held = under(of)
+				require.Zero(t, calls)
+				require.Zero(t, held)
 			})
 		})
 	}
+}
+
+// What is written to who reads nothing ends the connection in time.
+func TestAWriteHasItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := connected(t)
+		of := newCallers("clients", 1, 0, 1<<20, slog.New(slog.DiscardHandler))
+		k, err := of.admit(near, "somewhere")
+		require.NoError(t, err)
+		began := time.Now()
+		_, err = k.Write(make([]byte, 1))
+		require.Error(t, err)
+		require.Equal(t, callTime, time.Since(began))
+		require.Zero(t, count(of))
+		require.True(t, ended(far))
+	})
 }
