@@ -134,7 +134,7 @@ func (n *Node) ask(ctx context.Context, peer bft.ReplicaID) {
 
 // present waits until a quorum, this replica included, says that no epoch after the given one has
 // begun, all at one moment, which lies after the call. At that moment f of them lie at most; and when
-// a later epoch has begun, f + c correct ones at most do not know it: one too few. Whoever calls under
+// a later epoch has signed, f + c correct ones at most do not know it: one too few. Whoever calls under
 // a key had it before that moment, too: so he had it in this epoch.
 func (n *Node) present(ctx context.Context, last bft.Epoch) error {
 	defer n.words.await()()

@@ -144,6 +144,10 @@ func (p *Party) servePart(ctx context.Context, from *transport.Sender, request [
 	if err := p.mayReceive(from, a.to); err != nil {
 		return nil, err
 	}
+	// The wait for this replica's device may be long, and what was vouched for before it no longer so.
+	if err := a.awaitDealing(ctx); err != nil {
+		return nil, err
+	}
 	if err := p.cfg.Present(ctx, a.from); err != nil {
 		return nil, err
 	}
@@ -164,12 +168,20 @@ func (p *Party) servePart(ctx context.Context, from *transport.Sender, request [
 	return b.Bytes()
 }
 
-// offer returns this replica's dealing for a receiver, when it is made.
-func (a *attempt) offer(ctx context.Context, to bft.ReplicaID) (*threshold.Commitment, *threshold.Part, error) {
+// awaitDealing waits until this replica's dealing is made.
+func (a *attempt) awaitDealing(ctx context.Context) error {
 	select {
 	case <-a.dealt:
+		return nil
 	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+		return ctx.Err()
+	}
+}
+
+// offer returns this replica's dealing for a receiver, when it is made.
+func (a *attempt) offer(ctx context.Context, to bft.ReplicaID) (*threshold.Commitment, *threshold.Part, error) {
+	if err := a.awaitDealing(ctx); err != nil {
+		return nil, nil, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
