@@ -226,16 +226,22 @@ func TestOnlyProofStopsTheCore(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		serve serve
+		final uint64 // what the core knows to be final, and is not executed
 		ahead bool
 	}{
-		"much of the log":                    {log("good"), true},
-		"much of the log, badly proven":      {log("bad"), false},
-		"a snapshot far ahead":               {snapshot(farBehind+1, "good"), true},
-		"a snapshot far ahead, badly proven": {snapshot(farBehind+1, "bad"), false},
-		"a snapshot that is near":            {snapshot(farBehind, "good"), false},
+		"much of the log":                    {log("good"), 0, true},
+		"much of the log, badly proven":      {log("bad"), 0, false},
+		"much of the log, and known":         {log("good"), 1, false},
+		"a snapshot far ahead":               {snapshot(farBehind+1, "good"), 0, true},
+		"a snapshot far ahead, badly proven": {snapshot(farBehind+1, "bad"), 0, false},
+		"a snapshot that is near":            {snapshot(farBehind, "good"), 0, false},
+		"a snapshot near what is known":      {snapshot(farBehind+1, "good"), 1, false},
 	} {
 		r, err := w.replica(w.store(), &peers{serve: map[bft.ReplicaID]serve{2: c.serve}})
 		require.NoError(t, err)
+		run := new(epochRun)
+		run.final.Store(c.final)
+		r.run.Store(run)
 		require.Equal(t, c.ahead, r.isAhead(t.Context(), 2), name)
 	}
 }

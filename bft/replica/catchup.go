@@ -89,13 +89,14 @@ func (r *Replica) followLog(ctx context.Context, peer bft.ReplicaID, p *patience
 }
 
 // isAhead reports whether a peer can prove that it is in a later epoch, or far ahead in this one. A
-// claim alone does not stop the core.
+// claim alone does not stop the core; nor does a log of what the core knows to be final, and this
+// replica has yet to execute: any peer could show it that.
 func (r *Replica) isAhead(ctx context.Context, peer bft.ReplicaID) bool {
 	p, err := r.askPiece(ctx, peer, newPatience(firstPatience))
 	first := r.Membership().Epoch == 0
 	if err == nil && len(p.blocks) > 0 {
 		if c, err := r.check(p); err == nil || !first {
-			return err == nil && (c.end.Last != 0 || len(c.blocks) >= farBehind/2 || c.bytes() >= pieceBytes/2)
+			return err == nil && (c.end.Last != 0 || c.isLong(r.known()))
 		}
 	}
 	if first { // the log may be cut, or prove nothing any more; and before f + 1 have named the group key, the head of one proves nothing
@@ -105,9 +106,30 @@ func (r *Replica) isAhead(ctx context.Context, peer bft.ReplicaID) bool {
 	return err == nil && h.verify(r, r.Membership()) == nil && r.isFar(h)
 }
 
+// known is the height up to which this replica knows the log.
+func (r *Replica) known() bft.Height {
+	height := r.ledger.latest.Load().height
+	if run := r.run.Load(); run != nil {
+		height = max(height, bft.Height(run.final.Load()))
+	}
+	return height
+}
+
+// isLong reports whether a piece has so much above a height that the log is better followed than
+// fetched block by block.
+func (p *piece) isLong(above bft.Height) bool {
+	blocks, bytes := 0, 0
+	for _, b := range p.blocks {
+		if b.Height > above {
+			blocks, bytes = blocks+1, bytes+len(b.Payload)
+		}
+	}
+	return blocks >= farBehind/2 || bytes >= pieceBytes/2
+}
+
 // isFar reports whether an offered snapshot is of a height that is better reached by catching up.
 func (r *Replica) isFar(o *offer) bool {
-	return o.block.Height > r.ledger.latest.Load().height+farBehind
+	return o.block.Height > r.known()+farBehind
 }
 
 // merits remembers which peers failed to help, for as long as the process lasts: they are asked

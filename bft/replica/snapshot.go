@@ -105,7 +105,9 @@ func (s *snapshots) executed(height bft.Height, keeper bft.Keeper) {
 
 // took takes note that the last snapshot is of a height.
 func (s *snapshots) took(height bft.Height) {
-	s.height, s.at = height, time.Now().Add(-s.phase).Truncate(snapshotPause).Add(s.phase)
+	now := time.Now()
+	since := (time.Duration(now.UnixNano()) - s.phase) % snapshotPause
+	s.height, s.at = height, now.Add(-since) // which has a reading of the monotonic clock, as a rounded time has not
 }
 
 // phaseOf is when in each snapshotPause a replica begins its snapshots. The others do at other
