@@ -12,8 +12,12 @@ import (
 
 // maxHandshakes bounds the connections that have not authenticated yet: far more than a cluster's
 // own at any time. One more ends the oldest of the address that has most, which has had the most
-// time of these.
-const maxHandshakes = budget.Handshakes
+// time of these. Those from addresses of peers have places of their own: whoever has as many
+// addresses as there are places could keep a replica that has rebooted from all others.
+const (
+	maxHandshakes   = budget.Handshakes - peersHandshakes
+	peersHandshakes = budget.Handshakes / 4
+)
 
 // largestHandshake bounds what is read for a handshake, in bytes; that of a peer takes three thousand.
 // crypto/tls would take a certificate of 256 KiB, which becomes 20 MB where it is parsed.
@@ -23,9 +27,15 @@ var errLargeHandshake = errors.New("a handshake was too large")
 
 // handshakes are the connections that have not authenticated yet, oldest first. Safe for concurrent use.
 type handshakes struct {
+	isPeers func(address string) bool // may be nil
+
 	mu    sync.Mutex
-	conns list.List // of *handshake
+	conns places // of whoever is no peer, as far as the address tells
+	peers places
 }
+
+// places are handshakes of which one more than there are places for ends another one.
+type places struct{ list.List } // of *handshake
 
 // handshake is a connection while it authenticates. What a replica computes for it, between two
 // reads, takes a turn of its address, where all handshakes stand in one queue: whoever begins them
@@ -50,30 +60,34 @@ type handshaking struct{}
 func (s *handshakes) enter(conn net.Conn, turns *turns) (h *handshake, leave func()) {
 	h = &handshake{Conn: conn, address: host(conn.RemoteAddr()), left: largestHandshake, turns: turns}
 	h.ctx, h.end = context.WithTimeout(context.Background(), handshakeTimeout)
+	in, most := &s.conns, maxHandshakes
+	if s.isPeers != nil && s.isPeers(h.address) {
+		in, most = &s.peers, peersHandshakes
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conns.Len() >= maxHandshakes {
-		oldest := s.conns.Remove(s.least()).(*handshake)
+	if in.Len() >= most {
+		oldest := in.Remove(in.least()).(*handshake)
 		oldest.end()
 		_ = oldest.Conn.Close()
 	}
-	e := s.conns.PushBack(h)
+	e := in.PushBack(h)
 	return h, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.conns.Remove(e)
+		in.Remove(e)
 	}
 }
 
 // least returns the oldest connection of the address that has most.
-func (s *handshakes) least() (least *list.Element) {
+func (p *places) least() (least *list.Element) {
 	of, most := make(map[string]int), 0
-	for e := s.conns.Back(); e != nil; e = e.Prev() { // to the oldest
+	for e := p.Back(); e != nil; e = e.Prev() { // to the oldest
 		address := e.Value.(*handshake).address
 		of[address]++
 		most = max(most, of[address])
 	}
-	for e := s.conns.Back(); e != nil; e = e.Prev() {
+	for e := p.Back(); e != nil; e = e.Prev() {
 		if of[e.Value.(*handshake).address] == most {
 			least = e
 		}

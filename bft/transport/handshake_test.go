@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/credentials"
+
+	"github.com/reseal-bft/reseal/bft/budget"
 )
 
 // A flood of handshakes from one address ends its own, not the slower one of somebody else.
@@ -33,6 +36,29 @@ func TestHandshakesOfOneAddressEndItsOwn(t *testing.T) {
 	require.False(t, honest.closed)
 	require.True(t, first.closed)
 	require.Equal(t, maxHandshakes, h.conns.Len())
+}
+
+// However many addresses a flood comes from, it ends no handshake from a peer's.
+func TestHandshakesOfManyAddressesEndNoPeers(t *testing.T) {
+	members := startAll(t, 2)
+	h := handshakes{isPeers: members[0].isPeers}
+	enter := func(conn net.Conn) {
+		_, leave := h.enter(conn, nil)
+		t.Cleanup(leave)
+	}
+	peers, other := &fromAddress{address: "127.0.0.1"}, &fromAddress{address: "192.0.2.1"}
+	enter(peers)
+	enter(other)
+	for i := range 3 * maxHandshakes {
+		enter(&fromAddress{address: fmt.Sprintf("198.51.%d.%d", i/256, i%256)})
+	}
+	require.False(t, peers.closed)
+	require.True(t, other.closed)
+	for range peersHandshakes {
+		enter(&fromAddress{address: "127.0.0.1"})
+	}
+	require.True(t, peers.closed, "they are bounded")
+	require.Equal(t, budget.Handshakes, h.conns.Len()+h.peers.Len())
 }
 
 // from is a connection on which a hello has arrived, and then nothing. It says when it is answered.

@@ -37,7 +37,8 @@ type peer struct {
 	queue     *queue
 	cancel    context.CancelFunc // ends run
 	calls     atomic.Pointer[grpc.ClientConn]
-	connected atomic.Bool // frames flow
+	connected atomic.Bool  // frames flow
+	at        atomic.Value // the address, a string, at which it was reached last
 	// sender is who answered on the connection of frames, and callee on that of calls.
 	sender, callee atomic.Pointer[Sender]
 	again          chan struct{} // holds one signal when the connections are to be made anew
@@ -169,6 +170,7 @@ func (p *peer) connect(ctx context.Context) (*bufferedConn, *tls.Conn, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	p.at.Store(host(raw.RemoteAddr()))
 	wire := newBufferedConn(raw)
 	stop := context.AfterFunc(ctx, func() { _ = wire.Close() })
 	config := p.tls(&p.sender)

@@ -21,7 +21,19 @@ func (t *Transport) newServer() *grpc.Server {
 		_, err := t.identify(leaf)
 		return err
 	}))
-	return newServer(&gate{TransportCredentials: secure, t: t, handshakes: new(handshakes)}, t.serve, serving{MaxCall, windowBytes, bufferBytes, streamsPerConn})
+	return newServer(&gate{TransportCredentials: secure, t: t, handshakes: &handshakes{isPeers: t.isPeers}}, t.serve, serving{MaxCall, windowBytes, bufferBytes, streamsPerConn})
+}
+
+// isPeers says whether a peer was reached at an address.
+func (t *Transport) isPeers(address string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, p := range t.peers {
+		if p.at.Load() == address {
+			return true
+		}
+	}
+	return false
 }
 
 // serving are the bounds of a server: of a request, of unread data of one call, and of the buffers
