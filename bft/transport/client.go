@@ -21,6 +21,7 @@ type Client struct {
 	grpc *grpc.ClientConn
 	// vouched is the key for which the identity key vouched last, and when.
 	vouched   ed25519.PublicKey
+	vouchedOn []byte // the connection, as bind has it
 	vouchedAt time.Time
 	closed    bool
 }

@@ -194,7 +194,7 @@ func FuzzVouched(f *testing.F) {
 	cfg.Identity = members[0].identity
 	members[0].start(f, cfg)
 	nonce := make([]byte, nonceSize)
-	answer, err := dialClient(f, cluster, members[0].peer).Call(f.Context(), methodVouch, nonce)
+	answer, err := (&voucher{t: members[0].Transport}).serve(f.Context(), nil, nonce)
 	require.NoError(f, err)
 	f.Add(nonce, answer)
 	f.Add([]byte("another"), answer)

@@ -144,7 +144,7 @@ func New(cfg Config) (*Transport, error) {
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.certificate.Store(&cfg.Certificate)
 	if cfg.Identity != nil {
-		t.HandleClient(methodVouch, (&voucher{t: t}).serve)
+		t.HandleClient(methodVouch, (&voucher{t: t}).answer)
 	}
 	t.turns, t.twins = newTurns(max(1, runtime.GOMAXPROCS(0)/2)), newTwins(cfg.Log, cfg.F)
 	t.clients = t.newClientServer()

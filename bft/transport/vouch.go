@@ -1,12 +1,14 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -69,6 +71,39 @@ type vouching struct {
 	key       ed25519.PublicKey
 	signature []byte
 	err       error
+}
+
+// answer vouches to who is at the other end of a connection, and on no other: somebody between them,
+// who has a key that the replica wears still, cannot hand a nonce on.
+func (v *voucher) answer(ctx context.Context, from *Sender, nonce []byte) ([]byte, error) {
+	p, ok := grpcpeer.FromContext(ctx)
+	if !ok || len(nonce) != nonceSize {
+		return nil, errors.New("malformed call")
+	}
+	bound, err := bind(p, nonce)
+	if err != nil {
+		return nil, err
+	}
+	return v.serve(ctx, from, bound)
+}
+
+// bind makes a nonce one of a connection, by what TLS exports of it (RFC 9266).
+func bind(p *grpcpeer.Peer, nonce []byte) ([]byte, error) {
+	var state tls.ConnectionState
+	switch info := p.AuthInfo.(type) {
+	case credentials.TLSInfo:
+		state = info.State
+	case callerInfo:
+		state = info.State
+	default:
+		return nil, errors.New("no secure connection")
+	}
+	channel, err := state.ExportKeyingMaterial("EXPORTER-Channel-Binding", nil, 32)
+	if err != nil {
+		return nil, err
+	}
+	bound := sha256.Sum256(append(channel, nonce...))
+	return bound[:], nil
 }
 
 func (v *voucher) serve(ctx context.Context, _ *Sender, nonce []byte) ([]byte, error) {
@@ -184,8 +219,9 @@ func vouched(cluster bft.ClusterID, id bft.ReplicaID, identity *ecdsa.PublicKey,
 	return key, nil
 }
 
-// vouch asks the replica at the end of a connection for the key that it shows now.
-func vouch(ctx context.Context, conn *grpc.ClientConn, cluster bft.ClusterID, to Peer) (ed25519.PublicKey, error) {
+// vouch asks the replica at the end of a connection, on which an answer has come, for the key that it
+// shows now.
+func vouch(ctx context.Context, conn *grpc.ClientConn, from *grpcpeer.Peer, cluster bft.ClusterID, to Peer) (ed25519.PublicKey, error) {
 	nonce := make([]byte, nonceSize)
 	if _, err := rand.Read(nonce); err != nil {
 		return nil, err
@@ -194,7 +230,11 @@ func vouch(ctx context.Context, conn *grpc.ClientConn, cluster bft.ClusterID, to
 	if err != nil {
 		return nil, err
 	}
-	key, err := vouched(cluster, to.ID, to.Identity, nonce, answer)
+	bound, err := bind(from, nonce)
+	if err != nil {
+		return nil, err
+	}
+	key, err := vouched(cluster, to.ID, to.Identity, bound, answer)
 	if err != nil {
 		return nil, fmt.Errorf("replica %d at %s: %w", to.ID, to.Address, err)
 	}
@@ -213,9 +253,9 @@ func shown(p *grpcpeer.Peer) ed25519.PublicKey {
 
 // CallVouched calls a method of the replica, as [Client.Call] does, and takes the answer only under
 // a key for which the replica's identity key has vouched within the given time, in answer to this
-// client; 0: for this call. So an answer is the replica's as it is now, and not of somebody who had
-// the identity key once. It costs a signature of the replica's device, which replicas share among
-// those who ask.
+// client and on this connection; 0: for this call. So an answer is the replica's as it is now, and
+// not of somebody who had the identity key once. It costs a signature of the replica's device, which
+// replicas share among those who ask.
 func (c *Client) CallVouched(ctx context.Context, within time.Duration, method string, request []byte) ([]byte, error) {
 	conn := c.conn()
 	var from grpcpeer.Peer
@@ -224,10 +264,17 @@ func (c *Client) CallVouched(ctx context.Context, within time.Duration, method s
 		return nil, err
 	}
 	key := shown(&from)
-	if c.vouchedFor(key, within) {
+	channel, err := bind(&from, nil)
+	if err != nil {
+		return nil, err
+	}
+	if c.vouchedFor(channel, within) {
 		return answer, nil
 	}
-	now, err := vouch(ctx, conn, c.cluster, c.to)
+	now, err := vouch(ctx, conn, &from, c.cluster, c.to)
+	if errors.Is(err, errNotVouched) {
+		c.renew(conn) // it may be a new connection since the answer
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -237,14 +284,14 @@ func (c *Client) CallVouched(ctx context.Context, within time.Duration, method s
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.vouched, c.vouchedAt = key, time.Now()
+	c.vouched, c.vouchedOn, c.vouchedAt = key, channel, time.Now()
 	return answer, nil
 }
 
-func (c *Client) vouchedFor(key ed25519.PublicKey, within time.Duration) bool {
+func (c *Client) vouchedFor(channel []byte, within time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return key != nil && c.vouched.Equal(key) && time.Since(c.vouchedAt) < within
+	return bytes.Equal(c.vouchedOn, channel) && time.Since(c.vouchedAt) < within
 }
 
 // CallVouched calls a method of a peer as a client, over a connection of its own, and returns the
