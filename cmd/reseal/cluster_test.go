@@ -47,7 +47,8 @@ func TestClusterByHand(t *testing.T) {
 	report := filepath.Join(t.TempDir(), "report.json")
 	require.Contains(t, succeeds(t, "load", "--dir", string(dir), "--duration", "1s", "--keys", "20", "--check", "--json", report), "porcupine: linearizable")
 	require.Contains(t, succeeds(t, "load", "--dir", string(dir), "--duration", "1s", "--rate", "20", "--max-age", "1m"), "20 operations a second were due")
-	require.Contains(t, succeeds(t, "load", "merge", report, report), "porcupine: linearizable")
+	require.Contains(t, succeeds(t, "load", "merge", report), "porcupine: linearizable")
+	fails(t, []string{"load", "merge", report, report}, "name each once")
 	fails(t, []string{"load", "--dir", string(dir), "--check", "--max-age", "1s"}, "are not meant to be")
 
 	fails(t, []string{"order", "quarantine", "--dir", string(dir), "--replica", "9", "--reason", "why"}, "no replica 9")
