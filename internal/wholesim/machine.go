@@ -105,10 +105,10 @@ func (m *machine) runProcess(ctx context.Context) {
 	err := p.start()
 	node := p.node.Load()
 	if err == nil {
-		ended := make(chan struct{})
-		go func() { err = node.Wait(); close(ended) }()
+		ended := make(chan error, 1)
+		go func() { ended <- node.Wait() }()
 		select {
-		case <-ended:
+		case err = <-ended:
 		case <-p.killed:
 		case <-ctx.Done():
 		}
