@@ -560,7 +560,7 @@ func TestAClockThatIsBehindMakesNoLapse(t *testing.T) {
 	n.stop(5)
 	n.start(5)
 	n.awaitEpoch(5, 2)
-	require.NotZero(t, n.running[0].State().Member(6).RecoveredEpoch)
+	require.NotZero(t, n.running[5].State().Member(6).RecoveredEpoch)
 }
 
 // The key under which a replica speaks in its epoch counts no more in the next one when it has
