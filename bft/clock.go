@@ -25,6 +25,9 @@ type clock struct {
 	// suspected are the leaders whose last window failed, or that are lost, and that have given no
 	// sign of life since: they get less.
 	suspected [MaxReplicas + 1]bool
+	// lost are those of which only a message shows that they are up again: the last block of one that
+	// has ended may be notarized, or become final, after that.
+	lost [MaxReplicas + 1]bool
 	// seen and final are the view and the final height at the last resend.
 	seen  View
 	final Height
@@ -140,13 +143,16 @@ const suspectedShare = 64
 func (k *clock) succeeded(c *Core, v View) {
 	if v > k.failedIn {
 		k.nullified = 0
-		k.suspected[c.cfg.LeaderOf(v)] = false
+		if leader := c.cfg.LeaderOf(v); !k.lost[leader] {
+			k.readmit(c, leader)
+		}
 	}
 }
 
 // readmit takes any message on a replica's own channel for a sign of life: it gets a leader's full
 // time again, at once if it leads.
 func (k *clock) readmit(c *Core, id ReplicaID) {
+	k.lost[id] = false
 	if !k.suspected[id] {
 		return
 	}
@@ -154,8 +160,9 @@ func (k *clock) readmit(c *Core, id ReplicaID) {
 	k.again(c, id)
 }
 
-// suspect gives a replica little time to lead, at once if it leads.
+// suspect gives a replica that is lost little time to lead, at once if it leads.
 func (k *clock) suspect(c *Core, id ReplicaID) {
+	k.lost[id] = true
 	if !k.suspected[id] {
 		k.suspected[id] = true
 		k.again(c, id)

@@ -157,6 +157,21 @@ func TestTimeoutsReturnToTheirBase(t *testing.T) {
 	}
 }
 
+// The last block of one that has ended may become final after that. Of one that had failed, it shows
+// that it is up.
+func TestTheLastBlockOfALostLeaderIsNoSignOfLife(t *testing.T) {
+	for _, isLost := range []bool{true, false} {
+		core, err := New(Config{Size: Size{1, 0}, Self: 4, Leaders: ids(1, 4), Window: 4, Voter: true, Timeouts: labTimeouts}, Restored{})
+		require.NoError(t, err)
+		feed(core, core.Start(Now{1, 1}))
+		core.Step(Now{2, 2}, Lost{1})
+		core.clock.lost[1] = isLost
+		core.clock.succeeded(core, 1)
+		require.Equal(t, isLost, core.clock.suspected[1])
+		require.Equal(t, milliseconds(core.clock.patience(core)), core.clock.deadline[TimerView]-core.clock.entered, "the time that it has follows")
+	}
+}
+
 // A leader that has ended is given up after a 64th of its time, and has all of it again with its
 // first word. Who does not lead is not waited for in any case.
 func TestALeaderThatIsLostIsNotWaitedFor(t *testing.T) {

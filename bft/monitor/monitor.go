@@ -45,7 +45,7 @@ type Monitor struct {
 	newest                   bft.Height // executed
 	failures                 int        // leaders that failed in a row
 	failedIn                 bft.View
-	suspect                  map[bft.ReplicaID]bool
+	suspect, lost            map[bft.ReplicaID]bool
 	trouble, careful         bft.View
 	slowThrough              bft.View // up to this view finalize votes are cast at once
 	diverged                 bool
@@ -74,7 +74,7 @@ func New(cfg bft.Config, restored bft.Restored, report func(string)) *Monitor {
 		headers: map[bft.View]map[bft.Digest]bool{}, own: map[bft.View][]bft.Vote{}, signed: map[bft.Statement]bool{},
 		due: map[bft.View]int64{}, passed: map[bft.View]bool{}, executed: map[bft.Height]bft.Executed{},
 		final: max(cfg.Base.Height, restored.Final.Height), finalView: restored.FinalView, view: restored.FinalView + 1,
-		passedFor: map[bft.View]bool{}, notarizedAt: map[bft.View]int64{}, suspect: map[bft.ReplicaID]bool{}, newest: cfg.Base.Height,
+		passedFor: map[bft.View]bool{}, notarizedAt: map[bft.View]int64{}, suspect: map[bft.ReplicaID]bool{}, lost: map[bft.ReplicaID]bool{}, newest: cfg.Base.Height,
 		peers: make([]peer, 3*f+2*c+2), claims: map[bft.Statement]*claim{}, lacks: map[bft.Statement]map[bft.ReplicaID]bool{},
 		named: map[bft.Digest]bool{}, mine: map[bft.View]bft.Digest{},
 	}
@@ -141,7 +141,7 @@ func (m *Monitor) Observe(now bft.Now, event bft.Event) {
 			m.learn(b, false)
 		}
 	case bft.Lost:
-		m.suspect[e.Replica] = true
+		m.suspect[e.Replica], m.lost[e.Replica] = true, true
 	case bft.Executed:
 		m.executed[e.Height] = e
 		m.newest = max(m.newest, e.Height)
@@ -152,7 +152,7 @@ func (m *Monitor) receive(from bft.ReplicaID, message bft.Message) {
 	if bft.EpochOf(message) != m.cfg.Epoch || from < 1 || int(from) >= len(m.peers) || from == m.cfg.Self {
 		return
 	}
-	m.suspect[from] = false // any sign of life
+	m.suspect[from], m.lost[from] = false, false // any sign of life
 	switch x := message.(type) {
 	case bft.Status:
 		m.peers[from].asked = m.peers[from].asked || x.WantFinality
@@ -271,7 +271,9 @@ func (m *Monitor) failed(v bft.View) {
 func (m *Monitor) succeeded(v bft.View) {
 	if v > m.failedIn {
 		m.failures = 0
-		m.suspect[m.cfg.LeaderOf(v)] = false
+		if leader := m.cfg.LeaderOf(v); !m.lost[leader] { // its last block is no sign of life
+			m.suspect[leader] = false
+		}
 	}
 }
 
