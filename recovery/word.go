@@ -243,7 +243,7 @@ func (s *words) together(m *replica.Membership, last bft.Epoch, since time.Time)
 		}
 		x := spell{said[fresh].at, said[len(said)-1].asked}
 		if plant.Bug("words-in-turn") {
-			x, since = spell{to: time.Now()}, time.Time{}
+			x = spell{since, time.Now()}
 		}
 		spells = append(spells, x)
 	}

@@ -138,13 +138,8 @@ func TestASlowNetworkBringsABlock(t *testing.T) {
 // A leader that signs many blocks, of views and heights far above, or of one view, takes neither the
 // memory nor the place that the blocks of others have between the gateway and their execution.
 func TestParsedBlocksAreNotCrowdedOut(t *testing.T) {
-	w := newWorld(t, bft.Size{F: 1}, 1)
-	r, err := w.replica(w.store(), &peers{})
-	require.NoError(t, err)
-	r.cfg.Timeouts = someTimeouts
-	e, err := r.newRun(t.Context(), r.Membership(), EpochKeys{})
-	require.NoError(t, err)
-	e.ctx = t.Context()
+	w, e := examined(t)
+	r := e.r
 	for i := range 128 {
 		for _, view := range []bft.View{1 << 40, 1 + parsedAhead, bft.View(i) + 1 + parsedAhead} {
 			payload := w.payload(10)
